@@ -1,0 +1,157 @@
+"""What flows from stage to stage: samples, answers, verdicts, scorecards, and their JSON Lines form.
+
+A failure, an unparsed answer and a wrong answer are three different things here, so that no stage
+can turn one into another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from headwise.errors import DataError
+
+Key = tuple[str, str]
+"""Identity of a question within its benchmark: question_id and prompt (MME shares ids within an image)."""
+
+Status = Literal["ok", "unparsed", "failed", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One question of a benchmark about one image.
+
+    `image` is the image's path below the benchmark's image folder, `prompt` the question as the
+    official question file words it (instruction line included).
+    """
+
+    benchmark: str
+    question_id: str
+    image: str
+    prompt: str
+    category: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.question_id, self.prompt
+
+    @property
+    def sample_id(self) -> str:
+        """A stable name that is unique over all benchmarks (seeds of random controls hang on it)."""
+        return f"{self.benchmark}/{self.question_id}/{self.prompt}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model said to one question, as raw text."""
+
+    question_id: str
+    prompt: str
+    text: str
+
+    @property
+    def key(self) -> Key:
+        return self.question_id, self.prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A question that got no answer, and why. It is counted, never scored."""
+
+    question_id: str
+    prompt: str
+    error: str
+
+    @property
+    def key(self) -> Key:
+        return self.question_id, self.prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the scorer says of one question.
+
+    `correct` is the question's accuracy between 0 and 1, and None exactly where `status` is "failed"
+    or "missing". `image` is the cluster for resampling. `prediction` and `truth` are what was compared.
+    """
+
+    question_id: str
+    image: str
+    category: str
+    status: Status
+    correct: float | None
+    prediction: str = ""
+    truth: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorecard:
+    """The official figures of one benchmark under one configuration.
+
+    `score` is the headline (semantics: percent, or MME's sum) over the answered questions and None
+    where none was answered; `metrics` are the sub-scores under `category/…` names.
+    """
+
+    benchmark: str
+    score: float | None
+    samples: int
+    failed: int
+    missing: int
+    unparsed: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return self.failed == 0 and self.missing == 0 and self.samples > 0
+
+    def as_metrics(self) -> dict[str, float]:
+        """Everything as flat numbers, `score` first (left out where nothing was answered)."""
+        head = {} if self.score is None else {"score": self.score}
+        counts = {"samples": self.samples, "failed": self.failed, "missing": self.missing, "unparsed": self.unparsed}
+        return head | {name: float(value) for name, value in counts.items()} | self.metrics
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON Lines file; DataError names the file and line that is not one."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _json_object(line, path, number)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _json_object(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write dataclasses or dicts one JSON object a line, keys in field order."""
+    with open(path, "w", encoding="utf-8") as out:
+        for row in rows:
+            plain = row if isinstance(row, dict) else asdict(row)
+            out.write(json.dumps(plain, ensure_ascii=False) + "\n")
+
+
+def read_answers(path: Path) -> list[Answer | Failure]:
+    """Read answers in the LLaVA form (question_id, prompt, text) and failures (error in place of text)."""
+    rows: list[Answer | Failure] = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        if "question_id" not in row or "prompt" not in row or not ("text" in row or "error" in row):
+            raise DataError(f"{path}, answer {number}: needs question_id, prompt and text, has {sorted(row)}")
+        common = {"question_id": str(row["question_id"]), "prompt": str(row["prompt"])}
+        if "text" in row:
+            rows.append(Answer(**common, text=str(row["text"])))
+        else:
+            rows.append(Failure(**common, error=str(row["error"])))
+    return rows
