@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from headwise.errors import ConfigError
+from headwise.names import BUDGETS
 
-BUDGETS = ("average", "kept")
 
 
 def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget: str = "average") -> int:

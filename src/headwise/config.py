@@ -1,0 +1,219 @@
+"""What a study is: one YAML file, overridden from the command line, checked once, expanded into cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from headwise import names
+from headwise.budget import kept_tokens
+from headwise.errors import ConfigError
+
+AS_CONFIGURED = "config"
+"""The value of an option that means: whatever the configuration file says."""
+
+ALL: dict[str, tuple[Any, ...]] = {
+    "strategy": names.STRATEGIES,
+    "controls": names.CONTROLS,
+    "benchmark": names.BENCHMARKS,
+    "tokens": (192, 128, 64),
+    "heads": (24, 16, 8),
+}
+"""What the word `all` stands for; token and head counts are those of the published ablation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen."""
+
+    strategy: str
+    tokens: int
+    heads: int
+    layer: int = 2
+    budget: str = "average"
+    score_dtype: str = "float64"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.strategy}-{self.tokens}-{self.heads}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """What a checkpoint's shape fixes: decoder layers L, attention heads a layer H, visual tokens V."""
+
+    layers: int
+    heads: int
+    visual: int
+
+
+class Study(BaseModel):
+    """A study's configuration; each field is a key of the YAML file and an option of the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: str = Field("embedded", description="checkpoint: embedded, a folder, or a hub name")
+    data_dir: str = Field("embedded", description="benchmarks: embedded, or a LLaVA bundle's playground/data/eval")
+    benchmark: list[str] = Field(list(names.BENCHMARKS), min_length=1, description="benchmarks to run")
+    strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="head strategies (or controls)")
+    controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
+    tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
+    heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
+    layer: int = Field(2, ge=1, description="decoder layer K after which tokens are pruned, from 1")
+    budget: Literal["average", "kept"] = Field("average", description="what T counts: mean a layer, or kept")
+    score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
+    limit: int | None = Field(None, ge=1, description="first n questions of every benchmark")
+    seed: int = Field(0, ge=0, description="seed of the random controls")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
+    max_new_tokens: int = Field(16, ge=1, description="longest answer in tokens")
+
+    @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
+    @classmethod
+    def _listed(cls, value: Any, info: Any) -> Any:
+        return _as_list(str(info.field_name), value)
+
+    @field_validator("benchmark")
+    @classmethod
+    def _known_benchmarks(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in names.BENCHMARKS:
+                raise ValueError(f"{name!r} is not one of {', '.join(names.BENCHMARKS)}")
+        return value
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategies(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in names.STRATEGIES + names.CONTROLS:
+                raise ValueError(f"{name!r} is not one of {', '.join(names.STRATEGIES + names.CONTROLS)}")
+        return value
+
+    @field_validator("controls")
+    @classmethod
+    def _known_controls(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in names.CONTROLS:
+                raise ValueError(f"{name!r} is not one of {', '.join(names.CONTROLS)}, none")
+        return value
+
+    @field_validator("tokens", "heads")
+    @classmethod
+    def _positive(cls, value: list[int]) -> list[int]:
+        for number in value:
+            if number < 1:
+                raise ValueError(f"{number} is not a positive number")
+        return value
+
+    def cells(self, geometry: Geometry) -> list[Cell]:
+        """The grid for a checkpoint of this geometry, controls first, nothing twice.
+
+        Raises ConfigError where a budget cannot be met or more heads are asked for than there are.
+        """
+        ordered = list(dict.fromkeys([*self.controls, *self.strategy]))
+        grid = [cell for name in ordered for cell in self._cells_of(name, geometry)]
+        for cell in grid:
+            check_cell(cell, geometry)
+        return grid
+
+    def _cells_of(self, strategy: str, geometry: Geometry) -> Iterable[Cell]:
+        tokens = self.tokens if names.needs_tokens(strategy) else [geometry.visual]
+        heads = self.heads if names.needs_heads(strategy) else [geometry.heads if strategy == "all_heads" else 0]
+        for count in dict.fromkeys(tokens):
+            for number in dict.fromkeys(heads):
+                yield Cell(
+                    strategy=strategy,
+                    tokens=count,
+                    heads=number,
+                    layer=self.layer,
+                    budget=self.budget,
+                    score_dtype=self.score_dtype,
+                    seed=self.seed,
+                )
+
+
+def check_cell(cell: Cell, geometry: Geometry) -> int:
+    """Kept tokens R of the cell on this geometry; ConfigError where the cell does not fit it."""
+    names.check_strategy(cell.strategy)
+    if cell.score_dtype not in names.SCORE_DTYPES:
+        raise ConfigError(f"score_dtype: {cell.score_dtype!r} is not one of {', '.join(names.SCORE_DTYPES)}")
+    if names.needs_heads(cell.strategy) and not 1 <= cell.heads <= geometry.heads:
+        raise ConfigError(f"heads: {cell.heads} is not between 1 and {geometry.heads}, the heads of a layer")
+    if not names.needs_tokens(cell.strategy):
+        return geometry.visual
+    return kept_tokens(
+        cell.tokens, layers=geometry.layers, visual=geometry.visual, layer=cell.layer, budget=cell.budget
+    )
+
+
+def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:
+    """The study of a YAML file (none: the defaults) with overrides that are not None or the word `config`.
+
+    Raises ConfigError in one line naming the field, the value and what is allowed.
+    """
+    settings = _read_yaml(Path(path)) if path else {}
+    given = {name: value for name, value in overrides.items() if value is not None and value != AS_CONFIGURED}
+    try:
+        return Study.model_validate({**settings, **given})
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, path)) from error
+
+
+def fingerprint(*parts: Any) -> str:
+    """Short stable digest of anything that is JSON (dataclasses included)."""
+    text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Path):
+        return str(value)
+    return asdict(value)
+
+
+def _as_list(field: str, value: Any) -> Any:
+    """Comma-separated text becomes a list, `all` the whole list, `none` an empty one."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(value, int):
+        value = [value]
+    if value == ["all"]:
+        return list(ALL[field])
+    if value == ["none"]:
+        return []
+    return value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {path} ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config: {path} is not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config: {path} must hold a mapping of settings, one a line, such as `layer: 2`")
+    return content
+
+
+def _one_line(error: ValidationError, path: str | Path | None) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][:1]) or "study"
+    where = f" (in {path})" if path else ""
+    if first["type"] == "extra_forbidden":
+        return f"{field}: unknown setting{where}; allowed are {', '.join(Study.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if first["type"] == "value_error" else f"{first['input']!r} does not fit: "
+    return f"{field}: {value}{message[0].lower() + message[1:]}{where}"
+
+

@@ -1,0 +1,83 @@
+"""Head strategies: which of the H attention heads of layer K say what to keep.
+
+Shape suffixes used throughout headwise: H heads, V visual tokens, S prompt positions, D hidden size,
+K chosen heads, R kept visual tokens, B branches, Q question positions, N samples.
+
+A new strategy is one function of Maps and its name in STRATEGIES; the controls are in CONTROLS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from headwise.errors import ConfigError
+from headwise.heads import composite, statistics
+from headwise.heads.maps import Maps
+from headwise.names import CONTROLS, SCORE_DTYPES, check_strategy
+from headwise.names import STRATEGIES as NAMES
+
+STRATEGIES: dict[str, Callable[[Maps], Tensor]] = {
+    "sum": statistics.attention_sum,
+    "variance": statistics.variance,
+    "entropy": statistics.entropy,
+    "max_attention": statistics.max_attention,
+    "attention_range": statistics.attention_range,
+    "sparsity": statistics.sparsity,
+    "top_k_sum": statistics.top_k_sum,
+    "weighted_quality": statistics.weighted_quality,
+    "gini_coefficient": statistics.gini_coefficient,
+    "multi_objective": composite.multi_objective,
+    "graph_based": composite.graph_based,
+    "hierarchical": composite.hierarchical,
+}
+assert tuple(STRATEGIES) == NAMES, "heads/names.py lists the strategies for those who must not import torch"
+
+__all__ = ["CONTROLS", "SCORE_DTYPES", "STRATEGIES", "score_heads", "select_heads", "select_tokens"]
+
+
+def score_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: str = "float64") -> Tensor:
+    """Scores of the heads, larger is better: [..., H] in `score_dtype`. ConfigError for an unknown name."""
+    check_strategy(name, allowed=NAMES)
+    maps = Maps(attention_HV.to(_dtype(score_dtype)), num_heads)
+    return STRATEGIES[name](maps)
+
+
+def select_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: str = "float64") -> Tensor:
+    """The `num_heads` best heads by strategy `name`, as ascending indices heads_K ([..., K], int64).
+
+    `attention_HV` [..., H, V] is the last prompt token's attention at the pruning layer over the image
+    positions. Ties go to the lower head index. Raises ConfigError for an unknown strategy or dtype and
+    where `num_heads` is not in 1..H.
+    """
+    attention_HV = torch.as_tensor(attention_HV)
+    heads = attention_HV.shape[-2]
+    if not 1 <= num_heads <= heads:
+        raise ConfigError(f"heads: {num_heads} is not between 1 and {heads}, the attention heads of a layer")
+    score_H = score_heads(name, attention_HV, num_heads, score_dtype)
+    return best(score_H, num_heads)
+
+
+def select_tokens(attention_HV: Tensor, heads_K: Tensor, kept: int, score_dtype: str = "float64") -> Tensor:
+    """Indices of the `kept` visual tokens with the highest mean attention over `heads_K`, in image order."""
+    chosen_KV = torch.index_select(attention_HV, -2, heads_K).to(_dtype(score_dtype))
+    return best(chosen_KV.mean(-2), kept)
+
+
+def best(score: Tensor, count: int) -> Tensor:
+    """Ascending indices of the `count` largest values of the last dimension; ties go to the lower index."""
+    return score.sort(dim=-1, descending=True, stable=True).indices[..., :count].sort(dim=-1).values
+
+
+def is_degenerate(score_H: Tensor) -> bool:
+    """True where a ranking says nothing: a NaN among the scores, or all finite scores equal."""
+    finite_H = score_H[score_H != -torch.inf]
+    return bool(finite_H.isnan().any()) or bool((finite_H == finite_H[0]).all())
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in SCORE_DTYPES:
+        raise ConfigError(f"score_dtype: {name!r} is not one of {', '.join(SCORE_DTYPES)}")
+    return getattr(torch, name)
