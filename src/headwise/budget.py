@@ -6,7 +6,6 @@ from headwise.errors import ConfigError
 from headwise.names import BUDGETS
 
 
-
 def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget: str = "average") -> int:
     """Visual tokens R that stay after decoder layer `layer` (K).
 

@@ -6,8 +6,6 @@ Each takes Maps ([..., H, V]) and returns one score a head ([..., H]), larger is
 from __future__ import annotations
 
 from torch import Tensor
-from torch import sum as total
-from torch import topk, var
 
 from headwise.heads.maps import EPSILON, Maps
 
@@ -19,7 +17,7 @@ def attention_sum(maps: Maps) -> Tensor:
 
 
 def variance(maps: Maps) -> Tensor:
-    return var(maps.attention_HV, dim=-1, correction=1)
+    return maps.attention_HV.var(-1, correction=1)
 
 
 def entropy(maps: Maps) -> Tensor:
@@ -42,12 +40,12 @@ def sparsity(maps: Maps) -> Tensor:
 def top_k_sum(maps: Maps) -> Tensor:
     """Sum of the ten largest attention values (of all of them where the image has fewer tokens)."""
     count = min(TOP_K, maps.attention_HV.shape[-1])
-    return topk(maps.attention_HV, count, dim=-1).values.sum(-1)
+    return maps.attention_HV.topk(count, dim=-1).values.sum(-1)
 
 
 def weighted_quality(maps: Maps) -> Tensor:
     p_HV = maps.p_HV
-    peaks_H = total(p_HV > 0.01, dim=-1).to(p_HV.dtype)
+    peaks_H = (p_HV > 0.01).sum(-1).to(p_HV.dtype)
     return 0.4 * p_HV.amax(-1) + 0.4 * maps.sum_squares_H + 0.2 / (peaks_H + EPSILON)
 
 
