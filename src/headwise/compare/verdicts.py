@@ -1,0 +1,126 @@
+"""Verdict files of one benchmark's cells → one matrix, aligned question by question (no torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from headwise.benchmarks.benchmark import ScoreKind
+from headwise.errors import DataError
+
+VERDICTS = "verdicts.parquet"
+QUESTION = ["question_id", "image", "category", "truth"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictMatrix:
+    """What every cell of a benchmark got right, question by question: C cells, Q questions.
+
+    Row c belongs to `run_ids[c]`, in the order of `Comparison.cells`; column q to row q of `questions`
+    (question_id, image, category, truth; question file order). Only questions that every cell was asked
+    are columns, so that any two rows are paired. `correct_CQ` (float32) is the question's accuracy in
+    0..1, NaN where the cell failed to answer. `prediction_CQ` (int32) indexes `predictions`, the text
+    that was compared, and is -1 where there is no answer. `image_Q` and `category_Q` (int32) number the
+    images (the clusters of a resampling) and index `categories`. `kind` says how a headline score comes
+    from verdicts.
+    """
+
+    benchmark: str
+    kind: ScoreKind
+    run_ids: list[str]
+    correct_CQ: np.ndarray
+    prediction_CQ: np.ndarray
+    predictions: list[str]
+    questions: pd.DataFrame
+    image_Q: np.ndarray
+    category_Q: np.ndarray
+    categories: list[str]
+
+    @property
+    def truth_Q(self) -> np.ndarray:
+        """The right answers as strings (one a question)."""
+        return self.questions["truth"].to_numpy()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One cell's verdicts; `questions` is one shared object for cells that were asked the same."""
+
+    questions: pa.Table
+    correct: np.ndarray
+    prediction: pa.DictionaryArray
+
+
+def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> VerdictMatrix:
+    """Read `files` (run_id → verdicts.parquet). DataError where one is unreadable or none shares a question."""
+    with ThreadPoolExecutor(4) as pool:
+        columns = _share_questions(list(pool.map(_read, files.values())))
+    keys = {id(column.questions): _keys(column.questions) for column in columns}
+    shared = reduce(lambda left, right: left[left.isin(right)], keys.values())
+    if shared.empty:
+        raise DataError(f"{benchmark}: the {len(files)} cells have no question in common, nothing to compare")
+    rows = {table: index.get_indexer(shared) for table, index in keys.items()}
+    vocabulary: dict[str, int] = {}
+    questions = columns[0].questions.to_pandas().iloc[rows[id(columns[0].questions)]].reset_index(drop=True)
+    image_Q, _ = pd.factorize(questions["image"])
+    category_Q, categories = pd.factorize(questions["category"])
+    return VerdictMatrix(
+        benchmark=benchmark,
+        kind=kind,
+        run_ids=list(files),
+        correct_CQ=np.stack([c.correct[rows[id(c.questions)]] for c in columns]),
+        prediction_CQ=np.stack([_codes(c.prediction, vocabulary)[rows[id(c.questions)]] for c in columns]),
+        predictions=list(vocabulary),
+        questions=questions,
+        image_Q=image_Q.astype(np.int32),
+        category_Q=category_Q.astype(np.int32),
+        categories=[str(name) for name in categories],
+    )
+
+
+def _read(path: Path) -> _Column:
+    names = [*QUESTION, "correct", "prediction"]
+    try:
+        table = pq.read_table(path, columns=names, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the verdicts {path}: {str(error).splitlines()[0]}") from error
+    if missing := set(names) - set(table.column_names):
+        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; score the run again")
+    correct = table["correct"].to_numpy().astype(np.float32)
+    prediction = pc.if_else(pc.is_null(table["correct"]), None, table["prediction"]).combine_chunks()
+    return _Column(table.select(QUESTION), correct, prediction.dictionary_encode())
+
+
+def _share_questions(columns: Sequence[_Column]) -> list[_Column]:
+    """The same columns, equal question tables replaced by one object: most studies have just one."""
+    distinct: list[pa.Table] = []
+    shared = []
+    for column in columns:
+        same = next((table for table in distinct if table.equals(column.questions)), None)
+        if same is None:
+            distinct.append(same := column.questions)
+        shared.append(replace(column, questions=same))
+    return shared
+
+
+def _keys(questions: pa.Table) -> pd.MultiIndex:
+    """Unique keys: MME gives both questions of an image one id, so the occurrence within it counts."""
+    frame = questions.select(["category", "question_id"]).to_pandas()
+    nth = frame.groupby(["category", "question_id"], sort=False).cumcount()
+    return pd.MultiIndex.from_arrays([frame["category"], frame["question_id"], nth])
+
+
+def _codes(prediction: pa.DictionaryArray, vocabulary: dict[str, int]) -> np.ndarray:
+    """Codes of `prediction` in the `vocabulary` shared by all cells, which grows by its new words."""
+    words = prediction.dictionary.to_pylist()
+    code_of_word = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words] + [-1], np.int32)
+    return code_of_word[prediction.indices.fill_null(len(words)).to_numpy()]
