@@ -1,0 +1,63 @@
+"""Multiple comparisons with the best: which cells cannot be told from the best one.
+
+A cell is a candidate for the best as long as no other is significantly better. For candidate i the
+statistic is T_i = max_j (score_j − score_i) / se_ij over all other cells j; its null distribution is
+that of the same maximum in resamples centred on what was observed, so it carries the correlation
+between cells and the number of comparisons (Hsu 1996, Multiple Comparisons, ch. 4; max-t bootstrap).
+Rejections step down (Romano & Wolf 2005, JASA 100:94-108): the critical value is that of the largest
+T among the candidates still in play. So ALL truly best cells, tied ones too, stay with at least the
+stated probability, however many cells there are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headwise.stats.bootstrap import LEVEL, Replicates
+from headwise.stats.outcomes import Floats
+
+
+def best_set(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
+    """Bool [C]: not significantly worse than the best, simultaneously over all cells."""
+    return best_set_p(replicates) > 1 - level
+
+
+def best_set_p(replicates: Replicates) -> Floats:
+    """Step-down adjusted p of "some other cell is better than this one", [C]; 1.0 for a single cell."""
+    if len(replicates.score_C) == 1:
+        return np.ones(1)
+    statistic_C, null_CB = _worst_comparison(replicates)
+    order = np.argsort(-statistic_C, kind="stable")
+    largest_left = np.maximum.accumulate(null_CB[order][::-1], axis=0)[::-1]
+    exceed = (largest_left >= statistic_C[order, None]).sum(axis=1)
+    adjusted = np.empty_like(statistic_C)
+    adjusted[order] = np.maximum.accumulate((1 + exceed) / (1 + null_CB.shape[1]))
+    return adjusted
+
+
+def _worst_comparison(replicates: Replicates) -> tuple[Floats, Floats]:
+    """T_i [C] and its centred resamples [C, B]."""
+    score, resampled = replicates.score_C, replicates.score_CB
+    error_CC = _standard_errors(resampled)
+    centred = resampled - score[:, None]
+    statistic = np.empty(len(score))
+    null = np.empty_like(resampled)
+    for i in range(len(score)):
+        others = np.arange(len(score)) != i
+        statistic[i] = ((score[others] - score[i]) / error_CC[i, others]).max()
+        null[i] = ((centred[others] - centred[i]) / error_CC[i, others, None]).max(axis=0)
+    return statistic, null
+
+
+def _standard_errors(resampled_CB: Floats) -> Floats:
+    """Standard errors of all differences, [C, C], not below half their median.
+
+    Two cells that differ on one or two questions have a tiny error and a skewed, heavy-tailed ratio;
+    without the floor such pairs alone would set the critical value of everybody. Any fixed scale keeps
+    the procedure valid (compare the fudge factor of Tusher et al. 2001, PNAS 98:5116).
+    """
+    covariance = np.atleast_2d(np.cov(resampled_CB))
+    variance = np.diag(covariance)
+    errors = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
+    pairs = errors[np.triu_indices(len(errors), 1)]
+    return np.maximum(errors, max(np.median(pairs) / 2, np.finfo(float).tiny))

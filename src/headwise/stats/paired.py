@@ -1,0 +1,91 @@
+"""Two cells on the same questions: size of the difference, and whether it could be chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from headwise.stats.bootstrap import LEVEL, RESAMPLES, bootstrap
+from headwise.stats.outcomes import Floats, Outcomes, headline, sum_of_ratios
+
+FLIPS = 9999
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Cell minus reference on the `questions` both answered.
+
+    `difference`, `low`, `high` in the score's unit; `p` from sign flips by image; `p_mcnemar` from the
+    questions on which exactly one is right (None where a verdict is neither 0 nor 1). McNemar's test
+    takes questions as independent, so `p` is the one to decide by.
+    """
+
+    questions: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_mcnemar: float | None
+
+
+def compare_pair(
+    outcomes: Outcomes, cell: int, reference: int, *, resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0
+) -> Paired:
+    """Compare two rows of the outcomes; ValueError where they share no answered question."""
+    both = outcomes.answered_CQ[[cell, reference]].all(axis=0)
+    if not both.any():
+        raise ValueError(f"cells {cell} and {reference} have no answered question in common")
+    pair = outcomes.rows([cell, reference]).columns(both)
+    difference, low, high = bootstrap(pair, resamples, seed).difference(0, 1, LEVEL)
+    p = float(sign_flip_p(pair, 1, flips, seed)[0])
+    return Paired(int(both.sum()), difference, low, high, p, mcnemar_p(pair.correct_CQ[0], pair.correct_CQ[1]))
+
+
+def sign_flip_p(outcomes: Outcomes, reference: int, flips: int = FLIPS, seed: int = 0) -> Floats:
+    """Two-sided p [C] of "cell and reference are exchangeable": their answers swapped image by image.
+
+    A swap replaces a whole image's verdicts, so the score (F1 and MME's pairs too) is recomputed from
+    the swapped counts, and questions of one image stay together. The reference itself has p = 1.
+    """
+    score = headline(outcomes)
+    observed = score.observed()
+    gap = np.abs(observed - observed[reference])[:, None] - 1e-9
+    rng = np.random.default_rng(seed)
+    extreme = np.zeros(len(observed))
+    for start in range(0, flips, _CHUNK):
+        width = min(_CHUNK, flips - start)
+        swap = rng.integers(0, 2, size=(score.clusters, width)).astype(float)
+        own, other = [], []
+        for t in score.terms:
+            (top, top_ref), (low, low_ref) = (_swapped(x, reference, swap[t.clusters]) for x in (t.top_CG, t.bottom_CG))
+            own.append((t.scale, top, low))
+            other.append((t.scale, top_ref, low_ref))
+        extreme += (np.abs(sum_of_ratios(iter(own)) - sum_of_ratios(iter(other))) >= gap).sum(axis=1)
+    return (1 + extreme) / (1 + flips)
+
+
+def _swapped(counts_CG: Floats, reference: int, swap_GB: Floats) -> tuple[Floats, Floats]:
+    """Sums of each cell and of its reference, [C, B] both, after swapping the clusters where swap is 1."""
+    moved = (counts_CG[reference] - counts_CG) @ swap_GB
+    return counts_CG.sum(axis=1, keepdims=True) + moved, counts_CG[reference].sum() - moved
+
+
+def mcnemar_p(correct_Q: np.ndarray, reference_Q: np.ndarray) -> float | None:
+    """Exact McNemar p over questions both answered; None where a verdict is neither right nor wrong."""
+    both = ~(np.isnan(correct_Q) | np.isnan(reference_Q))
+    a, b = correct_Q[both], reference_Q[both]
+    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+        return None
+    table = [[((a == x) & (b == y)).sum() for y in (1, 0)] for x in (1, 0)]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def holm(p_values: Sequence[float] | Floats) -> Floats:
+    """Holm's step-down adjusted p-values over one family of tests."""
+    values = np.asarray(p_values, dtype=float)
+    return multipletests(values, method="holm")[1] if values.size else values
