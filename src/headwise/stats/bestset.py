@@ -50,7 +50,7 @@ def _worst_comparison(replicates: Replicates) -> tuple[Floats, Floats]:
 
 
 def _standard_errors(resampled_CB: Floats) -> Floats:
-    """Standard errors of all differences, [C, C], not below half their median.
+    """Standard errors of all differences, [C, C], not below a quarter of a typical cell's own error.
 
     Two cells that differ on one or two questions have a tiny error and a skewed, heavy-tailed ratio;
     without the floor such pairs alone would set the critical value of everybody. Any fixed scale keeps
@@ -59,5 +59,4 @@ def _standard_errors(resampled_CB: Floats) -> Floats:
     covariance = np.atleast_2d(np.cov(resampled_CB))
     variance = np.diag(covariance)
     errors = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
-    pairs = errors[np.triu_indices(len(errors), 1)]
-    return np.maximum(errors, max(np.median(pairs) / 2, np.finfo(float).tiny))
+    return np.maximum(errors, max(np.sqrt(np.median(variance)) / 4, np.finfo(float).tiny))
