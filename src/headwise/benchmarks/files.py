@@ -1,0 +1,138 @@
+"""What the four benchmarks share: reading question files and keys, safe image paths, verdicts, counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headwise.errors import DataError
+from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_jsonl
+
+INSTRUCTION = "Answer the question using a single word or phrase."
+
+
+class Truth(NamedTuple):
+    """What the answer key says of one question: its category, the text shown as truth, and the rule's input."""
+
+    category: str
+    text: str
+    key: Any
+
+
+class Grade(NamedTuple):
+    """What a scorer's rule made of an answer; `parsed` is False where the text holds nothing to compare."""
+
+    prediction: str
+    correct: float
+    parsed: bool
+
+
+def question_samples(path: Path, benchmark: str, limit: int | None) -> list[Sample]:
+    """Samples of a LLaVA question file (question_id, image, text, category), the first `limit` of them."""
+    rows = read_jsonl(path)
+    samples: list[Sample] = []
+    for number, row in enumerate(rows, 1):
+        if limit is not None and len(samples) >= limit:
+            break
+        missing = [name for name in ("question_id", "image", "text") if name not in row]
+        if missing:
+            raise DataError(f"{path}, question {number}: lacks {', '.join(missing)}")
+        samples.append(_sample(row, benchmark))
+    if not samples:
+        raise DataError(f"{path}: holds no question")
+    return samples
+
+
+def _sample(row: Mapping[str, Any], benchmark: str) -> Sample:
+    return Sample(
+        benchmark=benchmark,
+        question_id=str(row["question_id"]),
+        image=str(row["image"]),
+        prompt=str(row["text"]),
+        category=str(row.get("category", "")),
+    )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder`/`name`, which must stay below `folder` (symbolic links inside it are the owner's affair)."""
+    relative = Path(name)
+    if not name or relative.is_absolute() or ".." in relative.parts or "\0" in name:
+        raise DataError(f"image {name!r}: leaves the image folder {folder}")
+    return folder / relative
+
+
+def load_json(path: Path) -> Any:
+    """Contents of a JSON file, read once as long as it does not change."""
+    try:
+        stat = path.stat()
+        return _load_json(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=8)
+def _load_json(path: Path, _modified: int, _size: int) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON, perhaps cut short ({error})") from error
+
+
+def judge_each(
+    samples: Sequence[Sample],
+    answers: Mapping[Key, Answer | Failure],
+    truth_of: Callable[[Sample], Truth],
+    grade: Callable[[str, Any], Grade],
+) -> list[Verdict]:
+    """One verdict a sample: the key is looked up for every question, the rule applied where one was answered."""
+    return [_verdict(sample, answers.get(sample.key), truth_of(sample), grade) for sample in samples]
+
+
+def _verdict(
+    sample: Sample, answer: Answer | Failure | None, truth: Truth, grade: Callable[[str, Any], Grade]
+) -> Verdict:
+    if isinstance(answer, Answer):
+        return graded(sample.question_id, sample.image, truth, grade(answer.text, truth.key))
+    return Verdict(
+        question_id=sample.question_id,
+        image=sample.image,
+        category=truth.category,
+        status="missing" if answer is None else "failed",
+        correct=None,
+        truth=truth.text,
+    )
+
+
+def graded(question_id: str, image: str, truth: Truth, grade: Grade) -> Verdict:
+    """The verdict on an answered question."""
+    return Verdict(
+        question_id=question_id,
+        image=image,
+        category=truth.category,
+        status="ok" if grade.parsed else "unparsed",
+        correct=grade.correct,
+        prediction=grade.prediction,
+        truth=truth.text,
+    )
+
+
+def answered(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts that say how right an answer was (failures and missing answers are no scores)."""
+    return [verdict for verdict in verdicts if verdict.correct is not None]
+
+
+def percent(verdicts: Sequence[Verdict]) -> float | None:
+    """Mean of `correct` over the answered questions in percent; None where nothing was answered."""
+    values = [verdict.correct for verdict in verdicts if verdict.correct is not None]
+    return 100 * sum(values) / len(values) if values else None
+
+
+def scorecard(
+    benchmark: str, verdicts: Sequence[Verdict], score: float | None, metrics: dict[str, float]
+) -> Scorecard:
+    """A scorecard with its counts taken from the verdicts."""
+    counts = {status: sum(v.status == status for v in verdicts) for status in ("failed", "missing", "unparsed")}
+    return Scorecard(benchmark=benchmark, score=score, samples=len(verdicts), metrics=metrics, **counts)

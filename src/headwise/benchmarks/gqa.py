@@ -1,0 +1,101 @@
+"""GQA testdev balanced: compositional questions about real scenes, scored by exact match."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from headwise.benchmarks.benchmark import Benchmark
+from headwise.benchmarks.files import (
+    Grade,
+    Truth,
+    answered,
+    inside,
+    judge_each,
+    load_json,
+    percent,
+    question_samples,
+    scorecard,
+)
+from headwise.errors import DataError
+from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
+
+KEY_FOLDERS = ("data", "data/questions", "data/questions1.2")
+KEY_NAME = "testdev_balanced_questions.json"
+UNKNOWN = "-"
+# The last reasoning step only reads the answer out and adds nothing to the length of the reasoning.
+_READING_STEPS = ("exist", "query: name", "choose name")
+
+
+class GQA(Benchmark):
+    """Source of the rules: GQA's `eval.py`; of the answers' form: LLaVA `convert_gqa_for_eval.py`."""
+
+    name = "gqa"
+    title = "GQA"
+    kind = "mean"
+
+    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
+        return question_samples(data_dir / "gqa" / "llava_gqa_testdev_balanced.jsonl", self.name, limit)
+
+    def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        return inside(data_dir / "gqa" / "data" / "images", sample.image)
+
+    def judge(
+        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
+    ) -> list[Verdict]:
+        path = key_path(data_dir)
+        key = load_json(path)
+
+        def truth_of(sample: Sample) -> Truth:
+            question = key.get(sample.question_id)
+            if not isinstance(question, dict) or "answer" not in question:
+                raise DataError(f"{path}: no answer for question {sample.question_id!r}")
+            return Truth(category_of(question), question["answer"], question["answer"])
+
+        return judge_each(samples, answers, truth_of, grade)
+
+    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
+        """Accuracy in %, and under `category/` what the official script prints: binary and open questions,
+        structural and semantic types, reasoning steps and words."""
+        groups: dict[str, list[Verdict]] = defaultdict(list)
+        for verdict in answered(verdicts):
+            for name in _groups(verdict.category):
+                groups[name].append(verdict)
+        metrics = {f"category/{name}": percent(group) or 0.0 for name, group in sorted(groups.items())}
+        return scorecard(self.name, verdicts, percent(verdicts), metrics)
+
+
+def grade(text: str, answer: str) -> Grade:
+    """Exact match after the trailing dots are gone and the text is lower case; no other cleaning (official)."""
+    prediction = text.rstrip(".").lower()
+    return Grade(prediction, float(prediction == answer), bool(prediction.strip()))
+
+
+def key_path(data_dir: Path) -> Path:
+    """The answer key in the first of its three usual places that has one (the first where none has)."""
+    places = [data_dir / "gqa" / folder / KEY_NAME for folder in KEY_FOLDERS]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def category_of(question: Mapping[str, Any]) -> str:
+    """`structural/semantic/steps/words` of a question, with `-` for what its annotation leaves out."""
+    types = question.get("types") or {}
+    steps = str(_steps(question["semantic"])) if "semantic" in question else UNKNOWN
+    words = str(len(question["question"].split())) if "question" in question else UNKNOWN
+    return "/".join([types.get("structural") or UNKNOWN, types.get("semantic") or UNKNOWN, steps, words])
+
+
+def _steps(program: Sequence[Mapping[str, str]]) -> int:
+    described = (f"{step.get('operation')}: {step.get('argument')}" for step in program)
+    return sum(not any(reading in step for reading in _READING_STEPS) for step in described)
+
+
+def _groups(category: str) -> list[str]:
+    structural, semantic, steps, words = category.split("/")
+    named = {"structural": structural, "semantic": semantic, "steps": steps, "words": words}
+    groups = [f"{dimension}/{value}" for dimension, value in named.items() if value != UNKNOWN]
+    if structural != UNKNOWN:
+        groups.append("open" if structural == "query" else "binary")
+    return groups

@@ -1,0 +1,179 @@
+"""MME: pairs of yes/no questions about an image, in fourteen categories of perception and cognition."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from headwise.benchmarks.benchmark import Benchmark
+from headwise.benchmarks.files import (
+    INSTRUCTION,
+    Grade,
+    Truth,
+    answered,
+    graded,
+    inside,
+    judge_each,
+    percent,
+    question_samples,
+    scorecard,
+)
+from headwise.errors import DataError
+from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
+
+PERCEPTION = (
+    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
+)  # fmt: skip
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+YES_NO = "Please answer yes or no."
+LABELS = ("yes", "no")
+
+Question = tuple[str, str, str]
+"""Category, image name without its ending, question without instructions."""
+
+
+class MME(Benchmark):
+    """Source of the rules: MME's `eval_tool/calculation.py`; of the layout: LLaVA `convert_answer_to_mme.py`."""
+
+    name = "mme"
+    title = "MME"
+    kind = "mme"
+
+    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
+        return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name, limit)
+
+    def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image as the question file names it, or in the category's `images/` where it lies there."""
+        named = inside(key_folder(data_dir), sample.image)
+        moved = named.parent / "images" / named.name
+        return moved if not named.exists() and moved.exists() else named
+
+    def judge(
+        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
+    ) -> list[Verdict]:
+        folder = key_folder(data_dir)
+        key = answer_key(folder, sorted({category_of(sample.question_id) for sample in samples}))
+
+        def truth_of(sample: Sample) -> Truth:
+            question = question_of(sample.question_id, sample.prompt)
+            if question not in key:
+                raise DataError(f"{folder}: no label for question {question[2]!r} of {sample.question_id}")
+            return Truth(question[0], key[question], key[question])
+
+        return judge_each(samples, answers, truth_of, grade)
+
+    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
+        """Σ over categories of 100·acc + 100·acc_plus; a category without one whole pair has no such score."""
+        groups: dict[str, list[Verdict]] = defaultdict(list)
+        for verdict in answered(verdicts):
+            groups[verdict.category].append(verdict)
+        metrics: dict[str, float] = {}
+        scores = {}
+        for category, group in groups.items():
+            metrics |= {f"category/{category}/{name}": value for name, value in category_metrics(group).items()}
+            if f"category/{category}/score" in metrics:
+                scores[category] = metrics[f"category/{category}/score"]
+        for half, names in (("perception", PERCEPTION), ("cognition", COGNITION)):
+            if present := [scores[name] for name in names if name in scores]:
+                metrics[f"category/{half}"] = sum(present)
+        return scorecard(self.name, verdicts, sum(scores.values()) if scores else None, metrics)
+
+
+def category_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Accuracies of one category: `acc` over questions, `acc_plus` over pairs (both right), their sum `score`.
+
+    As the official tool, two consecutive questions of an image are a pair; a question whose partner is
+    not among the verdicts (cut off by a limit, failed) counts in `acc` alone.
+    """
+    metrics = {"acc": percent(verdicts) or 0.0}
+    if pairs := _pairs(verdicts):
+        metrics["acc_plus"] = 100 * sum(a.correct == b.correct == 1 for a, b in pairs) / len(pairs)
+        metrics["score"] = metrics["acc"] + metrics["acc_plus"]
+    return metrics
+
+
+def _pairs(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
+    by_image: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        by_image[verdict.question_id].append(verdict)
+    return [pair for group in by_image.values() for pair in zip(group[::2], group[1::2], strict=False)]
+
+
+def grade(text: str, label: str) -> Grade:
+    """Yes or no from the first four characters of the lower-cased text; anything else is "other", and wrong."""
+    start = text.lower()[:4]
+    prediction = next((word for word in LABELS if word in start), "other")
+    return Grade(prediction, float(prediction == label), prediction != "other")
+
+
+def key_folder(data_dir: Path) -> Path:
+    """The folder of MME's images and labels."""
+    return data_dir / "MME" / "MME_Benchmark_release_version"
+
+
+def category_of(question_id: str) -> str:
+    """`artwork` of `artwork/10002.jpg`."""
+    return question_id.split("/")[0]
+
+
+def question_of(question_id: str, prompt: str) -> Question:
+    """What identifies a question in the labels, which word it without LLaVA's instruction line.
+
+    Labels end in "Please answer yes or no." after one or two spaces and LLaVA's question file leaves that
+    out, so it is dropped on both sides. The image's name counts up to its first dot, as in the official
+    conversion.
+    """
+    text = prompt.replace(INSTRUCTION, "").replace(YES_NO, "")
+    return category_of(question_id), question_id.split("/")[-1].split(".")[0], " ".join(text.split())
+
+
+def answer_key(folder: Path, categories: Sequence[str]) -> dict[Question, str]:
+    """Labels ("yes" or "no") of the categories, from `*.txt` beside the images or in `questions_answers_YN/`."""
+    key: dict[Question, str] = {}
+    for category in categories:
+        home = inside(folder, category)
+        home = home / "questions_answers_YN" if (home / "images").is_dir() else home
+        files = sorted(home.glob("*.txt"))
+        if not files:
+            raise DataError(f"{home}: no MME label file (*.txt) for category {category!r}")
+        for path in files:
+            key |= _labels(path, category)
+    return key
+
+
+def _labels(path: Path, category: str) -> dict[Question, str]:
+    labels = {}
+    for number, (question, label) in enumerate(table_rows(path, columns=2), 1):
+        if label.strip().lower() not in LABELS:
+            raise DataError(f"{path}, line {number}: label {label!r} is not yes or no")
+        labels[question_of(f"{category}/{path.name}", question)] = label.strip().lower()
+    return labels
+
+
+def table_rows(path: Path, columns: int) -> list[list[str]]:
+    """Rows of a tab-separated MME file without header; DataError names the line with another width."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if line.count("\t") != columns - 1:
+            raise DataError(f"{path}, line {number}: expected {columns} tab-separated fields")
+        rows.append(line.rstrip("\r").split("\t"))
+    return rows
+
+
+def judge_table(path: Path) -> list[Verdict]:
+    """Verdicts on one category's answer file of MME's own tool: image, question, label, answer, tab-separated."""
+    verdicts = []
+    for number, (image, _question, label, answer) in enumerate(table_rows(path, columns=4), 1):
+        label = label.strip().lower()
+        if label not in LABELS:
+            raise DataError(f"{path}, line {number}: label {label!r} is not yes or no")
+        name = f"{path.stem}/{image}"
+        verdicts.append(graded(name, name, Truth(path.stem, label, label), grade(answer, label)))
+    return verdicts

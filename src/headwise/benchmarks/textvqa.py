@@ -1,0 +1,82 @@
+"""TextVQA 0.5.1 validation: read the text in the image, scored by EvalAI's soft accuracy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from headwise.benchmarks.benchmark import Benchmark
+from headwise.benchmarks.evalai import normalise, soft_scores
+from headwise.benchmarks.files import Grade, Truth, inside, judge_each, load_json, percent, question_samples, scorecard
+from headwise.errors import DataError
+from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
+
+ANNOTATORS = 10
+_BLIP_FORM = re.compile(r"Question: (.*?) Short answer:", re.DOTALL)
+
+
+class TextVQA(Benchmark):
+    """Source of the rules: LLaVA `llava/eval/eval_textvqa.py` over mmf's EvalAI evaluator."""
+
+    name = "textvqa"
+    title = "TextVQA"
+    kind = "mean"
+
+    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
+        return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name, limit)
+
+    def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        return inside(data_dir / "textvqa" / "train_images", sample.image)
+
+    def judge(
+        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
+    ) -> list[Verdict]:
+        path = data_dir / "textvqa" / "TextVQA_0.5.1_val.json"
+        key = answer_key(path, load_json(path))
+
+        def truth_of(sample: Sample) -> Truth:
+            lookup = sample.question_id, question_of(sample.prompt)
+            if lookup not in key:
+                raise DataError(f"{path}: no annotation for image {lookup[0]!r} and question {lookup[1]!r}")
+            return Truth("", " | ".join(dict.fromkeys(key[lookup])), key[lookup])
+
+        return judge_each(samples, answers, truth_of, grade)
+
+    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
+        return scorecard(self.name, verdicts, percent(verdicts), {})
+
+
+def grade(text: str, annotators: tuple[str, ...]) -> Grade:
+    """Soft accuracy of an answer against its ten annotators (0 to 1)."""
+    prediction = normalise(text)
+    return Grade(prediction, soft_scores(annotators).get(prediction, 0.0), bool(text.strip()))
+
+
+def question_of(prompt: str) -> str:
+    """The question inside a prompt, lower-cased: LLaVA's `prompt_processor`, quirks kept.
+
+    A prompt has the question, perhaps an OCR line, and the instruction; or it is BLIP's
+    "OCR tokens: … Question: … Short answer:". DataError for any other form.
+    """
+    if prompt.startswith("OCR tokens: ") and (found := _BLIP_FORM.search(prompt)):
+        return found.group(1).lower()
+    lines = prompt.split("\n")
+    if len(lines) == 3 and "Reference OCR token: " in prompt:
+        return lines[1 if prompt.startswith("Reference OCR token:") else 0].lower()
+    if len(lines) == 2:
+        return lines[0].lower()
+    raise DataError(f"textvqa: the question cannot be found in the prompt {prompt[:80]!r}")
+
+
+def answer_key(path: Path, contents: Any) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Annotators' answers by (image_id, question in lower case); a repeated question keeps its last entry."""
+    if not isinstance(contents, dict) or not isinstance(contents.get("data"), list):
+        raise DataError(f"{path}: expected an object with a list `data` of annotations")
+    key = {}
+    for row in contents["data"]:
+        if not {"image_id", "question", "answers"} <= row.keys() or len(row["answers"]) != ANNOTATORS:
+            raise DataError(f"{path}: question {row.get('question_id')!r} lacks its {ANNOTATORS} answers")
+        key[str(row["image_id"]), row["question"].lower()] = tuple(row["answers"])
+    return key

@@ -1,0 +1,110 @@
+"""Fixtures for every test: reference data beside the repository, and a small bundle of all four benchmarks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+INSTRUCTION = "Answer the question using a single word or phrase."
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden and published reference files; tests that need it skip where it is absent."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the reference files are not on this machine")
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A `data_dir` with four tiny benchmarks in the official layout, images included."""
+    data_dir = tmp_path / "eval"
+    for write in (_textvqa, _mme, _gqa, _pope):
+        write(data_dir)
+    return data_dir
+
+
+def _textvqa(data_dir: Path) -> None:
+    signs = {"a1": ("What does the sign say?", "open"), "a2": ("What is the brand?", "acme")}
+    questions, annotations = [], []
+    for image_id, (question, word) in signs.items():
+        prompt = f"{question.lower()}\nReference OCR token: {word.upper()}, 7\n{INSTRUCTION}"
+        questions.append({"question_id": image_id, "image": f"{image_id}.jpg", "text": prompt, "category": "default"})
+        answers = [word] * 8 + ["unanswerable", "7"]
+        annotations.append({"question_id": 1, "image_id": image_id, "question": question, "answers": answers})
+        _image(data_dir / "textvqa/train_images" / f"{image_id}.jpg")
+    _jsonl(data_dir / "textvqa/llava_textvqa_val_v051_ocr.jsonl", questions)
+    _json(data_dir / "textvqa/TextVQA_0.5.1_val.json", {"dataset_type": "val", "data": annotations})
+
+
+def _mme(data_dir: Path) -> None:
+    folder = data_dir / "MME/MME_Benchmark_release_version"
+    questions = []
+    for category, inner in (("existence", ""), ("artwork", "images/")):
+        for number in range(2):
+            name = f"{category}/{inner}{number:04}.png"
+            _image(folder / name)
+            texts = [f"Is there a thing {number}?", f"Is there no thing {number}?"]
+            label_file = f"{category}/{'questions_answers_YN/' if inner else ''}{number:04}.txt"
+            labels = [f"{text}  Please answer yes or no.\t" for text in texts]
+            _text(folder / label_file, f"{labels[0]}Yes\n{labels[1]}No\n")
+            rows = [{"question_id": name, "image": name, "text": f"{text}\n{INSTRUCTION}"} for text in texts]
+            questions += [row | {"category": category} for row in rows]
+    _jsonl(data_dir / "MME/llava_mme.jsonl", questions)
+
+
+def _gqa(data_dir: Path) -> None:
+    program = [{"operation": "select", "argument": "it"}, {"operation": "query", "argument": "name"}]
+    verify, query = {"structural": "verify", "semantic": "attr"}, {"structural": "query", "semantic": "rel"}
+    key = {
+        "100": {"question": "Is it red?", "answer": "yes", "types": verify, "semantic": program},
+        "101": {"question": "What is left of it?", "answer": "box", "types": query, "semantic": program},
+    }
+    questions = [
+        {"question_id": name, "image": "n1.jpg", "text": f"{row['question']}\n{INSTRUCTION}", "category": "default"}
+        for name, row in key.items()
+    ]
+    _image(data_dir / "gqa/data/images/n1.jpg")
+    _jsonl(data_dir / "gqa/llava_gqa_testdev_balanced.jsonl", questions)
+    _json(data_dir / "gqa/data/testdev_balanced_questions.json", key)
+
+
+def _pope(data_dir: Path) -> None:
+    questions: list[dict[str, Any]] = []
+    for category in ("random", "popular", "adversarial"):
+        labels = [
+            {"question_id": 1, "image": "c1.jpg", "text": f"Is there a {category} cat?", "label": "yes"},
+            {"question_id": 2, "image": "c1.jpg", "text": f"Is there a {category} dog?", "label": "no"},
+        ]
+        _jsonl(data_dir / f"pope/coco/coco_pope_{category}.json", labels)
+        for row in labels:
+            text = f"{row['text']}\n{INSTRUCTION}"
+            number = len(questions) + 1
+            questions.append({"question_id": number, "image": "c1.jpg", "text": text, "category": category})
+    _image(data_dir / "pope/val2014/c1.jpg")
+    _jsonl(data_dir / "pope/llava_pope_test.jsonl", questions)
+
+
+def _text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _json(path: Path, value: Any) -> None:
+    _text(path, json.dumps(value))
+
+
+def _jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    _text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 12), (120, 30, 200)).save(path)
