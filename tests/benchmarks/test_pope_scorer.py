@@ -10,7 +10,8 @@ from headwise.benchmarks.pope import grade
 from headwise.errors import DataError
 from headwise.records import read_answers
 
-NAMES = {"Accuracy": "accuracy", "Precision": "precision", "Recall": "recall"} | {"F1 score": "f1", "Yes ratio": "yes_ratio"}
+NAMES = {"Accuracy": "accuracy", "Precision": "precision", "Recall": "recall", "F1 score": "f1"}
+NAMES["Yes ratio"] = "yes_ratio"
 
 
 @pytest.fixture
