@@ -1,0 +1,25 @@
+"""The ways the engine saves work. Each leaves greedy answers what they were; bench/grid.py measures each alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Levers:
+    """Switches, all on by default.
+
+    `shared_prefix`: one pass over an image and layers 1..K for all its questions and cells.
+    `shared_system`: keys and values of the prompt before the image computed once a run.
+    `merge_equal`: cells that keep the same tokens of the same question share a branch.
+    `batch`: branches that keep equally many tokens run as one stack.
+    `draft`: the first finished answer of a question is checked inside the other branches' prefill.
+    `last_layer_rows`: the last layer's queries and MLP only for the positions that are read.
+    """
+
+    shared_prefix: bool = True
+    shared_system: bool = True
+    merge_equal: bool = True
+    batch: bool = True
+    draft: bool = True
+    last_layer_rows: bool = True
