@@ -1,0 +1,34 @@
+"""Studies, cells and comparisons as MLflow runs. Only this package imports mlflow.
+
+A study is one run (the one `mlflow run` made, where it made one); each of its cells is a flat run of
+its own in the same experiment, tagged `headwise.study` with the study's run id; a comparison is one
+more run. `headwise.kind` says which is which, so that every query is a filter of the server's.
+"""
+
+import os
+
+# Decided before mlflow is imported: nothing is reported to third parties, no line is printed a run.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+from headwise.tracking.artifacts import download, local_file  # noqa: E402
+from headwise.tracking.cells import log_cell, update_cell  # noqa: E402
+from headwise.tracking.comparisons import log_compare  # noqa: E402
+from headwise.tracking.connection import ServerUnreachable, connect  # noqa: E402
+from headwise.tracking.queries import find_cells, latest_study, study_of  # noqa: E402
+from headwise.tracking.study import Study, open_study  # noqa: E402
+
+__all__ = [
+    "ServerUnreachable",
+    "Study",
+    "connect",
+    "download",
+    "find_cells",
+    "latest_study",
+    "local_file",
+    "log_cell",
+    "log_compare",
+    "open_study",
+    "study_of",
+    "update_cell",
+]

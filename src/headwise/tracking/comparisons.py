@@ -1,0 +1,72 @@
+"""A comparison in MLflow: a run of its own that holds tables, their Markdown and the report's files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+
+from headwise.tracking.cells import NOTE
+from headwise.tracking.connection import connect, reaching
+from headwise.tracking.study import context_tags
+
+NOTE_LENGTH = 7900
+"""MLflow cuts a tag at 8,000 characters; the whole Markdown is the artifact compare.md."""
+
+
+def log_compare(
+    experiment_id: str,
+    *,
+    tables: Mapping[str, pd.DataFrame],
+    markdown: str,
+    study: str | None = None,
+    figures: Mapping[str, Any] | None = None,
+    files: Path | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> str:
+    """Log a comparison as a run of kind `compare` and return its run id.
+
+    Each table becomes `tables/<name>.csv` and an MLflow table `tables/<name>.json`; `markdown` the run's
+    note and `compare.md`; `figures` (file name → matplotlib Figure) go below `figures/`; everything in the
+    folder `files` is added as it is. The run that `mlflow run -e compare` made is used, where there is one.
+    """
+    client, uri = MlflowClient(), connect()
+    with reaching(uri):
+        run_id = _adopted(client) or _created(client, experiment_id, study)
+        for key, value in _tags(study, markdown).items():
+            client.set_tag(run_id, key, value)
+        client.log_text(run_id, markdown, "compare.md")
+        for name, table in tables.items():
+            client.log_text(run_id, table.to_csv(index=False), f"tables/{name}.csv")
+            client.log_table(run_id, table, f"tables/{name}.json")
+        for name, figure in (figures or {}).items():
+            client.log_figure(run_id, figure, f"figures/{name}")
+        for name, number in (metrics or {}).items():
+            client.log_metric(run_id, name, number)
+        if files is not None:
+            client.log_artifacts(run_id, str(files))
+        client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _adopted(client: MlflowClient) -> str | None:
+    """The run `mlflow run -e compare` made. In `main` that run is the study, which compare leaves alone."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id and client.get_run(run_id).data.tags.get("headwise.kind", "compare") == "compare":
+        return run_id
+    return None
+
+
+def _created(client: MlflowClient, experiment_id: str, study: str | None) -> str:
+    name = f"compare-{study[:8]}" if study else f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    return client.create_run(experiment_id, run_name=name, tags=context_tags()).info.run_id
+
+
+def _tags(study: str | None, markdown: str) -> dict[str, str]:
+    note = markdown if len(markdown) <= NOTE_LENGTH else markdown[:NOTE_LENGTH] + "\n\n… compare.md has the rest"
+    return {"headwise.kind": "compare", NOTE: note} | ({"headwise.study": study} if study else {})

@@ -1,0 +1,34 @@
+"""Addresses inside the MLflow UI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from urllib.parse import quote, urlencode
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` serves a store that has no server of its own."""
+
+
+def ui_base(uri: str) -> str:
+    """The UI of the tracking server, or of `mlflow ui` for a local store."""
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
+
+
+def runs_url(uri: str, experiment_id: str, *, study: str | None = None, order_by: str = "metrics.`score`") -> str:
+    """The runs table: finished cells (of one study, where given), best score first."""
+    terms = ["attributes.status = 'FINISHED'", "tags.`headwise.kind` = 'cell'"]
+    terms += [f"tags.`headwise.study` = '{study}'"] if study else []
+    query = {"searchFilter": " and ".join(terms), "orderByKey": order_by, "orderByAsc": "false"}
+    return f"{ui_base(uri)}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+
+
+def compare_url(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The page that puts these runs side by side."""
+    query = {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment_id])}
+    return f"{ui_base(uri)}/#/compare-runs?{urlencode(query, quote_via=quote)}"
+
+
+def run_url(uri: str, experiment_id: str, run_id: str) -> str:
+    """One run's page."""
+    return f"{ui_base(uri)}/#/experiments/{experiment_id}/runs/{run_id}"

@@ -1,0 +1,133 @@
+"""A study: the run that its cells belong to, begun and ended whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Param, Run, RunTag
+from mlflow.tracking.context.registry import resolve_tags
+
+from headwise.errors import TrackingError
+from headwise.tracking.connection import connect, reaching
+from headwise.tracking.ending import ended_as_it_went
+from headwise.tracking.links import compare_url, runs_url
+
+EXPERIMENT = "headwise"
+DEFAULT_EXPERIMENT = "Default"
+PARAMS_A_BATCH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The run that a study's cells refer to."""
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+    uri: str
+
+    def ui_url(self) -> str:
+        """The MLflow UI's table of this study's cells, best score first."""
+        return runs_url(self.uri, self.experiment_id, study=self.run_id)
+
+    def compare_url(self, run_ids: Sequence[str]) -> str:
+        """The MLflow UI's page that puts these runs side by side."""
+        return compare_url(self.uri, self.experiment_id, run_ids)
+
+
+@contextmanager
+def open_study(
+    params: Mapping[str, Any],
+    *,
+    experiment: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    kind: str = "study",
+) -> Iterator[Study]:
+    """Begin the study's run and end it FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
+
+    Under `mlflow run` (MLFLOW_RUN_ID) that run is the study, in the experiment it is in; a parameter it
+    already holds with other wording (`all`) gets its meaning beside it as `resolved/<name>`. Otherwise a
+    run is created in `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise". SIGTERM raises
+    SystemExit(143) inside the block. ServerUnreachable and TrackingError as in `connect`.
+    """
+    uri = connect()
+    with reaching(uri):
+        run, name = _adopt_or_create(experiment)
+        _set_params(run, params)
+        _set_tags(run.info.run_id, {**(tags or {}), "headwise.kind": kind})
+    with ended_as_it_went(run.info.run_id, uri):
+        yield Study(run_id=run.info.run_id, experiment_id=run.info.experiment_id, experiment=name, uri=uri)
+
+
+def _adopt_or_create(experiment: str | None) -> tuple[Run, str]:
+    client = MlflowClient()
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        run = client.get_run(run_id)
+        if run.info.status != "RUNNING":
+            client.update_run(run_id, status="RUNNING")
+        name = client.get_experiment(run.info.experiment_id).name
+    else:
+        name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+        run = client.create_run(experiment_id(name), tags=context_tags())
+    if name == DEFAULT_EXPERIMENT:
+        print(_IN_DEFAULT, file=sys.stderr)
+    return run, name
+
+
+_IN_DEFAULT = (
+    "headwise: logging to experiment Default; to choose another: "
+    "mlflow run --experiment-name NAME …, or set MLFLOW_EXPERIMENT_NAME"
+)
+
+
+def experiment_id(name: str) -> str:
+    """The id of the experiment, created where it does not exist (another process may be faster)."""
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name)
+        except Exception:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(f"experiment {name!r} is deleted; restore it or choose another (MLFLOW_EXPERIMENT_NAME)")
+    return found.experiment_id
+
+
+@cache
+def context_tags() -> dict[str, str]:
+    """Who and what made the run: user, source and git commit (asked of git once a process)."""
+    return resolve_tags()
+
+
+def _set_params(run: Run, params: Mapping[str, Any]) -> None:
+    texts = {name: as_text(value) for name, value in params.items() if value is not None}
+    held = run.data.params
+    resolved = {f"resolved/{k}" if held.get(k, v) != v else k: v for k, v in texts.items()}
+    clash = [name for name, value in resolved.items() if held.get(name, value) != value]
+    if clash:
+        raise TrackingError(
+            f"run {run.info.run_id} already holds {clash[0]}={held[clash[0]]}, not {resolved[clash[0]]}: "
+            "it is another study's; start a new run"
+        )
+    new = [Param(name, value) for name, value in resolved.items() if name not in held]
+    for start in range(0, len(new), PARAMS_A_BATCH):
+        MlflowClient().log_batch(run.info.run_id, params=new[start : start + PARAMS_A_BATCH])
+
+
+def as_text(value: Any) -> str:
+    """A parameter as MLflow shows it: lists as the command line takes them."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
