@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from headwise.errors import DataError
 from headwise.stats import Outcomes, bootstrap, headline
 
 
@@ -31,6 +32,16 @@ def test_mme_counts_questions_and_whole_images_per_category():
     correct = [1, 1, 1, 0, 1, 1]
     score = headline(outcomes("mme", correct, [7, 7, 8, 8, 7, 7], [0, 0, 0, 0, 1, 1])).observed()
     assert score == pytest.approx([75 + 50 + 100 + 100])
+
+
+def test_mme_image_with_one_answer_counts_in_accuracy_alone():
+    score = headline(outcomes("mme", [1, 1, 1, np.nan, 1], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1])).observed()
+    assert score == pytest.approx([100 + 100])
+
+
+def test_mme_without_a_whole_image_has_no_score():
+    with pytest.raises(DataError, match="both of its questions"):
+        headline(outcomes("mme", [1, 0], [0, 1]))
 
 
 def test_mme_images_are_drawn_within_their_category():

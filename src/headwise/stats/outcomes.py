@@ -9,13 +9,15 @@ a term's sums for all cells and resamples at once, and all cells see the same re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+from headwise.errors import DataError
 
 Floats = NDArray[np.float64]
 Kind = Literal["mean", "mme", "mean_f1"]
@@ -124,7 +126,11 @@ def _mean(outcomes: Outcomes) -> Headline:
 
 
 def _mme(outcomes: Outcomes) -> Headline:
-    """An image belongs to its category: clusters are numbered category by category, and drawn within."""
+    """An image belongs to its category: clusters are numbered category by category, and drawn within.
+
+    As in `benchmarks.mme`: an image without both answers counts in acc alone, a category without a whole
+    image does not count at all. DataError where that leaves nothing.
+    """
     terms: list[Term] = []
     strata: list[slice] = []
     start = 0
@@ -132,12 +138,16 @@ def _mme(outcomes: Outcomes) -> Headline:
         part = outcomes.columns(outcomes.category_Q == category)
         add = _adder(part.image_Q)
         right, answered = add(np.nan_to_num(part.correct_CQ)), add(part.answered_CQ)
+        whole = answered >= 2
+        if not whole.any():
+            continue
         clusters = slice(start, start + right.shape[1])
-        both = (answered > 0) & (right == answered)
         terms.append(Term(100.0, clusters, right, answered))
-        terms.append(Term(100.0, clusters, both.astype(float), (answered > 0).astype(float)))
+        terms.append(Term(100.0, clusters, (whole & (right == answered)).astype(float), whole.astype(float)))
         strata.append(clusters)
         start = clusters.stop
+    if not terms:
+        raise DataError("no image has both of its questions answered, so there is no score to compare")
     return Headline(tuple(terms), tuple(strata))
 
 
@@ -156,7 +166,7 @@ def _mean_f1(outcomes: Outcomes) -> Headline:
     return Headline(tuple(terms), (terms[0].clusters,))
 
 
-def _adder(codes_Q: NDArray[np.integer]):
+def _adder(codes_Q: NDArray[np.integer]) -> Callable[[np.ndarray], Floats]:
     """A function that sums values [C, Q] over clusters to [C, G]."""
     _, cluster_Q = np.unique(codes_Q, return_inverse=True)
     questions = np.arange(len(cluster_Q))

@@ -37,7 +37,7 @@ def compare_pair(
     outcomes: Outcomes, cell: int, reference: int, *, resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0
 ) -> Paired:
     """Compare two rows of the outcomes; ValueError where they share no answered question."""
-    both = outcomes.answered_CQ[[cell, reference]].all(axis=0)
+    both = outcomes.answered_CQ[cell] & outcomes.answered_CQ[reference]
     if not both.any():
         raise ValueError(f"cells {cell} and {reference} have no answered question in common")
     pair = outcomes.rows([cell, reference]).columns(both)
