@@ -1,0 +1,217 @@
+"""A LLaVA checkpoint: its geometry, its prompt, its images as embeddings. Any folder or hub name works.
+
+The prompt and the image preparation are those of LLaVA-1.5's own evaluation: the Vicuna v1
+conversation, and images padded to a square with the processor's mean colour before CLIP's processor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+
+from headwise.config import Geometry
+from headwise.embedded import MODEL_DIR
+from headwise.errors import DataError, ModelError
+
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+BEFORE_IMAGE = f"{SYSTEM} USER: "
+AFTER_IMAGE = "\n{question} ASSISTANT:"
+PROMPT_VERSION = "vicuna-v1/square-pad/1"
+"""Changes whenever prompt or image preparation change, so that old answers are not taken for new ones."""
+
+FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+SAMPLED = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that has been found but not loaded: where it is, its shape, and a digest of it."""
+
+    name: str
+    folder: Path
+    geometry: Geometry
+    shape: dict[str, int]
+    digest: str
+
+
+def find_checkpoint(name: str, allow_pickle: bool = False) -> Checkpoint:
+    """Resolve `embedded`, a folder or a hub name without loading weights.
+
+    `shape` holds hidden, intermediate, heads, kv_heads, head_dim, layers and vocabulary of the decoder.
+    Raises ModelError where there is no such checkpoint or its architecture is not LLaVA's.
+    """
+    folder = MODEL_DIR if name == "embedded" else Path(name)
+    if not folder.is_dir():
+        folder = _download(name, allow_pickle)
+    config = _read_config(name, folder)
+    text, vision = config.text_config, config.vision_config
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    side = vision.image_size // vision.patch_size
+    with_class = config.vision_feature_select_strategy == "full" and vision.model_type == "clip_vision_model"
+    shape = {
+        "layers": text.num_hidden_layers,
+        "hidden": text.hidden_size,
+        "intermediate": text.intermediate_size,
+        "heads": text.num_attention_heads,
+        "kv_heads": text.num_key_value_heads,
+        "head_dim": head_dim,
+        "vocabulary": text.vocab_size,
+    }
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        geometry=Geometry(
+            layers=text.num_hidden_layers, heads=text.num_attention_heads, visual=side * side + int(with_class)
+        ),
+        shape=shape,
+        digest=_digest(folder),
+    )
+
+
+class Vlm:
+    """A loaded checkpoint. `dtype` auto is float32 on a CPU and the checkpoint's own elsewhere."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: str = "auto", device: str = "auto", allow_pickle: bool = False
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = pick_device(device)
+        if dtype == "auto" and self.device.type == "cpu":
+            dtype = "float32"
+        try:
+            self.model: Any = LlavaForConditionalGeneration.from_pretrained(
+                checkpoint.folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=None if allow_pickle else True
+            )
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
+            self.processor: Any = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil")
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"model: cannot load {checkpoint.name}: {_first_line(error)}") from error
+        self.model.to(self.device).eval()
+        self.dtype: torch.dtype = self.model.dtype
+        self.visual = checkpoint.geometry.visual
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Pixel values [3, height, width] of one image: padded to a square, resized, cropped, normalised."""
+        square = pad_to_square(image, self.processor.image_mean)
+        return self.processor(images=square, return_tensors="pt")["pixel_values"][0]
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Sequence[Tensor]) -> Tensor:
+        """Visual tokens [I, V, D] of prepared images."""
+        stacked = torch.stack(list(pixels)).to(self.device, self.dtype)
+        features = self.model.get_image_features(stacked).pooler_output
+        visual_IVD = torch.stack(list(features)) if not isinstance(features, Tensor) else features
+        if visual_IVD.shape[1] != self.visual:
+            raise ModelError(f"model: {visual_IVD.shape[1]} visual tokens an image, its config says {self.visual}")
+        return visual_IVD
+
+    @torch.inference_mode()
+    def system(self) -> Tensor:
+        """Embeddings [M, D] of everything before the image, the beginning-of-sequence token included."""
+        return self._embed(self.tokenizer(BEFORE_IMAGE).input_ids)
+
+    @torch.inference_mode()
+    def question(self, prompt: str) -> Tensor:
+        """Embeddings [Q, D] of everything after the image for one question."""
+        return self._embed(self.question_ids(prompt))
+
+    def question_ids(self, prompt: str) -> list[int]:
+        """Token ids after the image; the text is tokenised on its own and loses its beginning-of-sequence token."""
+        ids = self.tokenizer(AFTER_IMAGE.format(question=prompt)).input_ids
+        return ids[1:] if ids and ids[0] == self.tokenizer.bos_token_id else ids
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device))
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image as RGB. DataError where it is missing or cannot be decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read image {path}: {_first_line(error)}") from error
+
+
+def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
+    """Centre the image on a square of the processor's mean colour (LLaVA-1.5's image_aspect_ratio `pad`)."""
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), tuple(int(part * 255) for part in mean))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first GPU where there is one. ModelError where it is absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device: {name!r} is not available here ({_first_line(error)})") from error
+    return device
+
+
+def _download(name: str, allow_pickle: bool) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*FILES, "*.bin"] if allow_pickle else FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelError(
+            f"model: {name!r} is not `embedded`, a folder, or a checkpoint that the hub or its local cache has "
+            f"({_first_line(error)})"
+        ) from error
+
+
+def _read_config(name: str, folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model: {name} has no readable config.json ({_first_line(error)})") from error
+    if config.model_type != "llava":
+        raise ModelError(f"model: {name} is a {config.model_type!r} checkpoint; headwise reads `llava` ones")
+    return config
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the small files and, of each weight file, its size, header and last megabyte.
+
+    A whole 13 GB checkpoint is not read for this; weights that differ only in the middle of a file and
+    keep its header would not be told apart, which a different training never produces.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in (".json", ".safetensors", ".model", ".jinja") or not path.is_file():
+            continue
+        size = path.stat().st_size
+        with open(path, "rb") as content:
+            start = content.read(SAMPLED)
+            content.seek(max(0, size - SAMPLED))
+            digest.update(json.dumps([path.name, size]).encode() + start + content.read(SAMPLED))
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
