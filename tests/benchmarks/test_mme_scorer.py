@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from headwise.benchmarks import benchmark
-from headwise.benchmarks.mme import grade, judge_table
+from headwise.benchmarks.mme import grade, judge_labelled, table_answers
 from headwise.errors import DataError
 from headwise.records import Verdict
 
@@ -22,8 +22,8 @@ def published_figures(shared):
 
 
 def folder_card(folder):
-    verdicts = [verdict for path in sorted(folder.glob("*.txt")) for verdict in judge_table(path)]
-    return benchmark("mme").summarise(verdicts)
+    rows = [row for path in sorted(folder.glob("*.txt")) for row in table_answers(path)]
+    return benchmark("mme").summarise(judge_labelled(rows))
 
 
 def test_published_totals_and_categories_are_reproduced(shared):
@@ -109,4 +109,4 @@ def test_a_malformed_answer_table_names_its_line(tmp_path):
     path = tmp_path / "OCR.txt"
     path.write_text("1.png\tIs it?\tYes\tYes\n1.png\tIs it?\tYes\n")
     with pytest.raises(DataError, match="line 2: expected 4 tab-separated fields"):
-        judge_table(path)
+        table_answers(path)

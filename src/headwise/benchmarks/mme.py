@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from headwise.benchmarks.benchmark import Benchmark
@@ -167,13 +167,24 @@ def table_rows(path: Path, columns: int) -> list[list[str]]:
     return rows
 
 
-def judge_table(path: Path) -> list[Verdict]:
-    """Verdicts on one category's answer file of MME's own tool: image, question, label, answer, tab-separated."""
-    verdicts = []
-    for number, (image, _question, label, answer) in enumerate(table_rows(path, columns=4), 1):
-        label = label.strip().lower()
-        if label not in LABELS:
+def table_answers(path: Path) -> list[dict[str, str]]:
+    """Answers in MME's own form (one file a category; image, question, label, answer, tab-separated).
+
+    They come as LLaVA-form rows with a `label`, in the order of images and questions, whatever the file's.
+    """
+    rows = []
+    for number, (image, question, label, answer) in enumerate(table_rows(path, columns=4), 1):
+        if label.strip().lower() not in LABELS:
             raise DataError(f"{path}, line {number}: label {label!r} is not yes or no")
-        name = f"{path.stem}/{image}"
-        verdicts.append(graded(name, name, Truth(path.stem, label, label), grade(answer, label)))
+        named = {"question_id": f"{path.stem}/{image}", "prompt": question}
+        rows.append(named | {"text": answer, "label": label.strip().lower()})
+    return sorted(rows, key=lambda row: (row["question_id"], row["prompt"]))
+
+
+def judge_labelled(rows: Iterable[Mapping[str, str]]) -> list[Verdict]:
+    """Verdicts on answers that carry their label (the rows of `table_answers`)."""
+    verdicts = []
+    for row in rows:
+        truth = Truth(category_of(row["question_id"]), row["label"], row["label"])
+        verdicts.append(graded(row["question_id"], row["question_id"], truth, grade(row["text"], row["label"])))
     return verdicts

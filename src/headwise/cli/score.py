@@ -1,0 +1,112 @@
+"""`headwise score`: an answer file, or finished runs once more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headwise.errors import ConfigError
+
+if TYPE_CHECKING:
+    from headwise.records import Scorecard
+
+
+@click.command("score")
+@click.option("--answers", type=click.Path(path_type=Path), help="JSON Lines of question_id, prompt, text.")
+@click.option("--benchmark", help="Benchmark that the answers are for.")
+@click.option("--data-dir", help="Bundle with the labels.  [default: embedded, or the run's own]")
+@click.option("--limit", type=click.IntRange(min=1), help="Score the first n questions only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --answers) or a list.")
+@click.option("--study", help="Rescore every cell of this study (run id).")
+@click.option("--run", "run_ids", multiple=True, help="Rescore this cell (run id; may be repeated).")
+@click.option("--experiment", help="Rescore the newest study of this experiment.")
+def command(
+    answers: Path | None,
+    benchmark: str | None,
+    data_dir: str | None,
+    limit: int | None,
+    as_json: bool,
+    study: str | None,
+    run_ids: tuple[str, ...],
+    experiment: str | None,
+) -> None:
+    """Score an answer file, or finished runs anew from their answers.
+
+    Without --answers the runs of --study, --run, or of the newest study are scored again.
+    """
+    if answers is None:
+        if benchmark or limit:
+            raise ConfigError("score: --benchmark and --limit go with --answers FILE")
+        _runs(study, run_ids, experiment, data_dir, as_json)
+    elif not benchmark:
+        raise ConfigError("score: --answers needs --benchmark, one of textvqa, mme, gqa, pope")
+    elif study or run_ids or experiment:
+        raise ConfigError("score: give either --answers or --study, --run, --experiment")
+    else:
+        _file(answers, benchmark, data_dir or "embedded", limit, as_json)
+
+
+def _file(answers: Path, name: str, data_dir: str, limit: int | None, as_json: bool) -> None:
+    from headwise import benchmarks
+    from headwise.data import data_folder
+    from headwise.score import as_record, score_answers
+
+    benchmarks.benchmark(name)
+    card, _ = score_answers(name, data_folder(data_dir, [name]), answers, limit)
+    if as_json:
+        click.echo(json.dumps(as_record(card)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=f"{answers.name} on {benchmarks.benchmark(name).title}")
+    for figure, value in as_record(card).items():
+        table.add_row(figure, f"{value:.2f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def _runs(
+    study: str | None, run_ids: tuple[str, ...], experiment: str | None, data_dir: str | None, as_json: bool
+) -> None:
+    from headwise import tracking
+    from headwise.rescore import rescore
+
+    tracking.connect()
+    if not run_ids:
+        study = study or tracking.latest_study(experiment)
+    found = tracking.find_cells(study=study, run_ids=run_ids, include_incomplete=True)
+    cells = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+    cards = _with_progress(rescore(cells, data_dir), len(cells))
+    _print_runs(cells, cards, as_json)
+
+
+def _with_progress(rescored: Iterable[tuple[str, Scorecard]], total: int) -> dict[str, Scorecard]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return dict(track(rescored, "scoring", total=total, console=Console(stderr=True)))
+
+
+def _print_runs(cells: list[dict[str, Any]], cards: dict[str, Scorecard], as_json: bool) -> None:
+    from headwise.score import as_record
+
+    if as_json:
+        click.echo(json.dumps([{"run_id": run_id} | as_record(card) for run_id, card in cards.items()]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("run", "was", "is", "complete", title="rescored runs")
+    for cell in cells:
+        card = cards[cell["run_id"]]
+        whole = "yes" if card.complete else "no"
+        table.add_row(cell["run_name"], _figure(cell.get("score")), _figure(card.score), whole)
+    Console().print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.2f}"

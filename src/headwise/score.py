@@ -1,0 +1,161 @@
+"""Answers → verdicts and scorecards, and verdicts as files. No torch, no MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headwise.benchmarks import benchmark, mme
+from headwise.errors import DataError
+from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_answers, read_jsonl, write_jsonl
+
+ANSWERS = "answers.jsonl"
+VERDICTS_JSONL = "verdicts.jsonl"
+VERDICTS_PARQUET = "verdicts.parquet"
+SHOWN = 3
+log = logging.getLogger(__name__)
+
+
+def score_answers(
+    benchmark_name: str, data_dir: Path, answers_path: Path, limit: int | None = None
+) -> tuple[Scorecard, list[Verdict]]:
+    """Score an answer file (JSON Lines: question_id, prompt, text) against the first `limit` questions.
+
+    Answers to later questions are left aside. Raises ConfigError for an unknown benchmark and DataError for
+    files that are missing or malformed, an answer to a question that the benchmark does not have, or two
+    answers to one question.
+    """
+    benchmark(benchmark_name)
+    return score_records(benchmark_name, data_dir, read_answers(answers_path), limit, source=str(answers_path))
+
+
+def score_records(
+    benchmark_name: str,
+    data_dir: Path,
+    records: Sequence[Answer | Failure],
+    limit: int | None = None,
+    *,
+    source: str = "answers",
+) -> tuple[Scorecard, list[Verdict]]:
+    """As `score_answers`, for answers already read; `source` names them in errors."""
+    bench = benchmark(benchmark_name)
+    everything = bench.samples(data_dir)
+    answers = by_question(everything, records, source)
+    verdicts = bench.judge(data_dir, everything[:limit], answers)
+    return bench.summarise(verdicts), verdicts
+
+
+def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, list[Verdict]]:
+    """Score answers that carry their `label` beside the text, as MME's own tool writes them.
+
+    DataError for another benchmark than MME, or where a row has no text or label.
+    """
+    if benchmark_name != mme.MME.name:
+        raise DataError(f"{answers_path}: answers of {benchmark_name} carry no labels; give --data-dir")
+    rows = list(read_jsonl(answers_path))
+    for number, row in enumerate(rows, 1):
+        if not {"question_id", "text", "label"} <= row.keys():
+            raise DataError(f"{answers_path}, answer {number}: needs question_id, text and label, has {sorted(row)}")
+    verdicts = mme.judge_labelled(rows)
+    return benchmark(benchmark_name).summarise(verdicts), verdicts
+
+
+def by_question(
+    samples: Sequence[Sample], records: Iterable[Answer | Failure], source: str
+) -> dict[Key, Answer | Failure]:
+    """Answers by the question they belong to; DataError for unknown and for twice answered questions.
+
+    An answer belongs to the question of its id and prompt. Where the prompt is worded otherwise the id
+    decides if it names one question only (GQA's and POPE's official scorers look at nothing else), and the
+    log says so. A question that the benchmark itself asks twice may be answered as often, alike.
+    """
+    asked = Counter(sample.key for sample in samples)
+    owners = _owners(samples)
+    found: dict[Key, Answer | Failure] = {}
+    given: Counter[Key] = Counter()
+    unknown, repeated, reworded = [], [], 0
+    for record in records:
+        key = record.key if record.key in asked else owners.get(record.question_id)
+        if key is None:
+            unknown.append(record.question_id)
+            continue
+        reworded += key != record.key
+        record = replace(record, prompt=key[1])
+        given[key] += 1
+        if given[key] > asked[key] or found.setdefault(key, record) != record:
+            repeated.append(record.question_id)
+    _refuse(unknown, f"{source}: {{}} answers to questions that the benchmark does not ask")
+    _refuse(repeated, f"{source}: {{}} questions answered more than once")
+    if reworded:
+        log.warning("%s: %d answers were to another wording of the question; matched by question_id", source, reworded)
+    return found
+
+
+def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
+    """The one question of an id, for ids that name one question only."""
+    ids = Counter(sample.question_id for sample in samples)
+    return {sample.question_id: sample.key for sample in samples if ids[sample.question_id] == 1}
+
+
+def _refuse(question_ids: Sequence[str], message: str) -> None:
+    if question_ids:
+        shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
+        raise DataError(f"{message.format(len(question_ids))} ({shown})")
+
+
+def as_record(card: Scorecard) -> dict[str, object]:
+    """A scorecard as one flat JSON object: the headline and counts first, then the sub-metrics."""
+    head = {"benchmark": card.benchmark, "score": card.score, "complete": card.complete}
+    counts = {name: getattr(card, name) for name in ("samples", "failed", "missing", "unparsed")}
+    return head | counts | card.metrics
+
+
+def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write `verdicts.jsonl` (to read) and `verdicts.parquet` (columns, to compute with) into `folder`.
+
+    Columns: question_id, image, category, status, prediction, truth (dictionary-encoded strings) and
+    correct (float32, null where the question failed or is missing). Each file appears whole or not at all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = folder / f".{VERDICTS_JSONL}.part"
+    write_jsonl(rows, verdicts)
+    os.replace(rows, folder / VERDICTS_JSONL)
+    columns = folder / f".{VERDICTS_PARQUET}.part"
+    pq.write_table(verdict_table(verdicts), columns, compression="zstd")
+    os.replace(columns, folder / VERDICTS_PARQUET)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pa.Table:
+    """Verdicts as an Arrow table, one column a field."""
+    columns = {}
+    for field in fields(Verdict):
+        values = [getattr(verdict, field.name) for verdict in verdicts]
+        number = field.name == "correct"
+        column = pa.array(values, pa.float32() if number else pa.string())
+        columns[field.name] = column if number else column.dictionary_encode()
+    return pa.table(columns)
+
+
+def read_verdicts(path: Path) -> list[Verdict]:
+    """Read either form of verdict file; DataError where it is unreadable or lacks a column."""
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else list(read_jsonl(path))
+    names = {field.name for field in fields(Verdict)}
+    for number, row in enumerate(rows, 1):
+        if names - row.keys():
+            raise DataError(f"{path}, verdict {number}: lacks {', '.join(sorted(names - row.keys()))}")
+    return [Verdict(**{name: row[name] for name in names}) for row in rows]
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the verdicts {path}: {str(error).splitlines()[0]}") from error
