@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,16 @@ class Replicates:
     def intervals(self, level: float = LEVEL) -> Floats:
         """Percentile intervals, [C, 2]."""
         return percentile_interval(self.score_CB, level)
+
+    def of(self, cells: Sequence[int] | np.ndarray) -> Replicates:
+        """Some cells only."""
+        return Replicates(self.score_C[cells], self.score_CB[cells])
+
+    def mean_of(self, groups: Sequence[np.ndarray]) -> Replicates:
+        """The means over groups of cells, one row a group."""
+        parts = [self.of(rows) for rows in groups]
+        score, resampled = [p.score_C.mean() for p in parts], [p.score_CB.mean(axis=0) for p in parts]
+        return Replicates(np.array(score), np.array(resampled))
 
     def difference(self, cell: int, reference: int, level: float = LEVEL) -> tuple[float, float, float]:
         """Score difference cell − reference and its percentile interval, from the paired resamples."""

@@ -53,11 +53,6 @@ class Outcomes:
     def answered_CQ(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.correct_CQ)
 
-    @property
-    def complete_C(self) -> NDArray[np.bool_]:
-        """Cells that have a verdict on every question."""
-        return self.answered_CQ.all(axis=1)
-
     def rows(self, cells: Sequence[int] | NDArray[np.integer]) -> Outcomes:
         """The outcomes of some cells only."""
         return replace(self, correct_CQ=self.correct_CQ[np.asarray(cells)])
