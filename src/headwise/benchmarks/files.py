@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from headwise.benchmarks.benchmark import Benchmark
 from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_jsonl
 
@@ -81,14 +83,26 @@ def _load_json(path: Path, _modified: int, _size: int) -> Any:
         raise DataError(f"{path}: not valid JSON, perhaps cut short ({error})") from error
 
 
-def judge_each(
-    samples: Sequence[Sample],
-    answers: Mapping[Key, Answer | Failure],
-    truth_of: Callable[[Sample], Truth],
-    grade: Callable[[str, Any], Grade],
-) -> list[Verdict]:
-    """One verdict a sample: the key is looked up for every question, the rule applied where one was answered."""
-    return [_verdict(sample, answers.get(sample.key), truth_of(sample), grade) for sample in samples]
+class KeyedBenchmark(Benchmark):
+    """A benchmark whose questions have their right answers in key files of the bundle."""
+
+    @abstractmethod
+    def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """Read what the key says of `samples`; the function returned raises DataError where it lacks one.
+
+        DataError here where a key file is missing or malformed.
+        """
+
+    @abstractmethod
+    def grade(self, text: str, key: Any) -> Grade:
+        """The official rule: what an answer's text says, and how right that is (0 to 1) given `Truth.key`."""
+
+    def judge(
+        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
+    ) -> list[Verdict]:
+        """One verdict a sample: every question is looked up, the rule applied where one was answered."""
+        truth_of = self.truths(data_dir, samples)
+        return [_verdict(sample, answers.get(sample.key), truth_of(sample), self.grade) for sample in samples]
 
 
 def _verdict(

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headwise.benchmarks.benchmark import Benchmark
 from headwise.benchmarks.files import (
     Grade,
+    KeyedBenchmark,
     Truth,
     answered,
     inside,
-    judge_each,
     load_json,
     percent,
     question_samples,
     scorecard,
 )
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
+from headwise.records import Sample, Scorecard, Verdict
 
 KEY_FOLDERS = ("data", "data/questions", "data/questions1.2")
 KEY_NAME = "testdev_balanced_questions.json"
@@ -29,7 +28,7 @@ UNKNOWN = "-"
 _READING_STEPS = ("exist", "query: name", "choose name")
 
 
-class GQA(Benchmark):
+class GQA(KeyedBenchmark):
     """Source of the rules: GQA's `eval.py`; of the answers' form: LLaVA `convert_gqa_for_eval.py`."""
 
     name = "gqa"
@@ -42,9 +41,7 @@ class GQA(Benchmark):
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         return inside(data_dir / "gqa" / "data" / "images", sample.image)
 
-    def judge(
-        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
-    ) -> list[Verdict]:
+    def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         path = key_path(data_dir)
         key = load_json(path)
 
@@ -54,7 +51,10 @@ class GQA(Benchmark):
                 raise DataError(f"{path}: no answer for question {sample.question_id!r}")
             return Truth(category_of(question), question["answer"], question["answer"])
 
-        return judge_each(samples, answers, truth_of, grade)
+        return truth_of
+
+    def grade(self, text: str, key: str) -> Grade:
+        return grade(text, key)
 
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
         """Accuracy in %, and under `category/` what the official script prints: binary and open questions,

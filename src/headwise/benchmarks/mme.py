@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from headwise.benchmarks.benchmark import Benchmark
 from headwise.benchmarks.files import (
     INSTRUCTION,
     Grade,
+    KeyedBenchmark,
     Truth,
     answered,
     graded,
     inside,
-    judge_each,
     percent,
     question_samples,
     scorecard,
 )
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
+from headwise.records import Sample, Scorecard, Verdict
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -33,7 +32,7 @@ Question = tuple[str, str, str]
 """Category, image name without its ending, question without instructions."""
 
 
-class MME(Benchmark):
+class MME(KeyedBenchmark):
     """Source of the rules: MME's `eval_tool/calculation.py`; of the layout: LLaVA `convert_answer_to_mme.py`."""
 
     name = "mme"
@@ -49,9 +48,7 @@ class MME(Benchmark):
         moved = named.parent / "images" / named.name
         return moved if not named.exists() and moved.exists() else named
 
-    def judge(
-        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
-    ) -> list[Verdict]:
+    def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         folder = key_folder(data_dir)
         key = answer_key(folder, sorted({category_of(sample.question_id) for sample in samples}))
 
@@ -61,7 +58,10 @@ class MME(Benchmark):
                 raise DataError(f"{folder}: no label for question {question[2]!r} of {sample.question_id}")
             return Truth(question[0], key[question], key[question])
 
-        return judge_each(samples, answers, truth_of, grade)
+        return truth_of
+
+    def grade(self, text: str, key: str) -> Grade:
+        return grade(text, key)
 
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
         """Σ over categories of 100·acc + 100·acc_plus; a category without one whole pair has no such score."""

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headwise.benchmarks.benchmark import Benchmark
 from headwise.benchmarks.files import (
-    INSTRUCTION,
     Grade,
+    KeyedBenchmark,
     Truth,
     answered,
     inside,
-    judge_each,
     question_samples,
     scorecard,
 )
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_jsonl
+from headwise.records import Key, Sample, Scorecard, Verdict, read_jsonl
 
 CATEGORIES = ("adversarial", "popular", "random")
 
 
-class POPE(Benchmark):
+class POPE(KeyedBenchmark):
     """Source of the rules: LLaVA `llava/eval/eval_pope.py`.
 
     One fix on top: there the n-th answer of a category is judged by the n-th label, so that answers in
@@ -42,9 +40,7 @@ class POPE(Benchmark):
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         return inside(data_dir / "pope" / "val2014", sample.image)
 
-    def judge(
-        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
-    ) -> list[Verdict]:
+    def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         key = answer_key(data_dir, {sample.category for sample in samples})
 
         def truth_of(sample: Sample) -> Truth:
@@ -52,7 +48,10 @@ class POPE(Benchmark):
                 raise DataError(f"{question_file(data_dir)}: has no question {sample.question_id!r} of that wording")
             return Truth(sample.category, key[sample.key], key[sample.key])
 
-        return judge_each(samples, answers, truth_of, grade)
+        return truth_of
+
+    def grade(self, text: str, key: str) -> Grade:
+        return grade(text, key)
 
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
         """Mean F1 (%) of the categories with answers; per category the figures the official script prints."""
@@ -136,11 +135,15 @@ def _category_key(path: Path, questions: Sequence[Sample]) -> dict[Key, str]:
     return key
 
 
+def _object(question: str) -> str:
+    """The question up to its object; how it ends ("in the imange?") differs between releases."""
+    return " ".join(question.split("\n")[0].split(" in the ")[0].split())
+
+
 def _check_label(path: Path, number: int, sample: Sample, row: Mapping[str, Any]) -> None:
     """A label says which image and question it is for: another release of POPE has another order."""
     if row.get("label") not in ("yes", "no"):
         raise DataError(f"{path}, line {number}: label {row.get('label')!r} is not yes or no")
-    asked = " ".join(sample.prompt.replace(INSTRUCTION, "").split())
-    meant = " ".join(str(row.get("text", asked)).split())
-    if meant != asked or row.get("image", sample.image) != sample.image:
+    meant = str(row.get("image", sample.image)), _object(str(row.get("text", sample.prompt)))
+    if meant != (sample.image, _object(sample.prompt)):
         raise DataError(f"{path}, line {number}: is about another question than number {number} in the question file")

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from headwise.benchmarks.benchmark import Benchmark
 from headwise.benchmarks.evalai import normalise, soft_scores
-from headwise.benchmarks.files import Grade, Truth, inside, judge_each, load_json, percent, question_samples, scorecard
+from headwise.benchmarks.files import (
+    Grade,
+    KeyedBenchmark,
+    Truth,
+    inside,
+    load_json,
+    percent,
+    question_samples,
+    scorecard,
+)
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
+from headwise.records import Sample, Scorecard, Verdict
 
 ANNOTATORS = 10
 _BLIP_FORM = re.compile(r"Question: (.*?) Short answer:", re.DOTALL)
 
 
-class TextVQA(Benchmark):
+class TextVQA(KeyedBenchmark):
     """Source of the rules: LLaVA `llava/eval/eval_textvqa.py` over mmf's EvalAI evaluator."""
 
     name = "textvqa"
@@ -30,9 +38,7 @@ class TextVQA(Benchmark):
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         return inside(data_dir / "textvqa" / "train_images", sample.image)
 
-    def judge(
-        self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
-    ) -> list[Verdict]:
+    def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         path = data_dir / "textvqa" / "TextVQA_0.5.1_val.json"
         key = answer_key(path, load_json(path))
 
@@ -42,7 +48,10 @@ class TextVQA(Benchmark):
                 raise DataError(f"{path}: no annotation for image {lookup[0]!r} and question {lookup[1]!r}")
             return Truth("", " | ".join(dict.fromkeys(key[lookup])), key[lookup])
 
-        return judge_each(samples, answers, truth_of, grade)
+        return truth_of
+
+    def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        return grade(text, key)
 
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
         return scorecard(self.name, verdicts, percent(verdicts), {})
