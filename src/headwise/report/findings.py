@@ -30,6 +30,9 @@ OVERALL = "all"
 UNITS = {"mean": "%", "mean_f1": "%", "mme": "points"}
 COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes", "kept_tokens", "mean_visual_tokens")
 NAMES = ["configuration", "strategy", "tokens", "heads"]
+VARIED = ("model", "tokens", "heads", "layer", "budget", "score_dtype", "seed")
+"""What two cells must share to differ in strategy only."""
+
 
 
 class Verdicts(Protocol):
@@ -87,7 +90,7 @@ class Findings:
     @property
     def best(self) -> pd.Series:
         """The pruned cell with the highest score."""
-        return self.pruned.loc[self.pruned["score"].idxmax()]
+        return self.pruned.iloc[self.pruned["score"].to_numpy().argmax()]
 
     def best_set(self) -> pd.DataFrame:
         """The cells that cannot be told from the best, highest score first."""
@@ -130,12 +133,13 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
     shared = [name for name in indexed[0].index if all(name in cells.index for cells in indexed)]
     if all(indexed[0].loc[shared, "strategy"] == "vanilla"):
         return None
-    rows = [cells.index.get_indexer(shared) for cells in indexed]
+    rows = [cells.index.get_indexer(pd.Index(shared)) for cells in indexed]
     relative = [part.relative.of(index) for part, index in zip(parts, rows, strict=True)]
     replicates = Replicates(
         np.mean([each.score_C for each in relative], axis=0), np.mean([each.score_CB for each in relative], axis=0)
     )
-    table = indexed[0].loc[shared].reset_index()[[*NAMES, "model"]]
+    known = [name for name in dict.fromkeys([*NAMES, *VARIED]) if name == "configuration" or name in indexed[0]]
+    table = indexed[0].loc[shared].reset_index()[known]
     for cost in COSTS:
         if columns := [cells.loc[shared, cost].to_numpy(float) for cells in indexed if cost in cells]:
             table[cost] = np.mean(columns, axis=0)

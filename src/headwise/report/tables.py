@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from headwise.names import CONTROLS
-from headwise.report.findings import ALPHA, COSTS, NAMES, Findings, Verdicts
+from headwise.report.findings import ALPHA, COSTS, NAMES, VARIED, Findings, Verdicts
 from headwise.stats import best_set_p
 
 SCORES = [
@@ -18,9 +18,6 @@ SCORES = [
     *("vs_vanilla", "vs_vanilla_low", "vs_vanilla_high", "p_vanilla", "p_mcnemar"),
     *("of_vanilla", "of_vanilla_low", "of_vanilla_high"),
 ]
-
-VARIED = ("model", "tokens", "heads", "layer", "budget", "score_dtype", "seed")
-"""What two cells must share to differ in strategy only."""
 
 
 def scores(found: Findings) -> pd.DataFrame:
@@ -47,7 +44,7 @@ def _by_tokens(cells: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 
 
 def _retained(part: Findings, tokens: int, group: pd.DataFrame) -> dict[str, object]:
-    best = group.loc[group["score"].idxmax()]
+    best = group.iloc[group["score"].to_numpy().argmax()]
     strategies = group.index[~group["strategy"].isin(CONTROLS)]
     row = {"benchmark": part.benchmark, "tokens": tokens, "configurations": len(group), "best": best["configuration"]}
     row |= {f"best_{name}": best[name] for name in ("of_vanilla", "of_vanilla_low", "of_vanilla_high")}
