@@ -215,5 +215,3 @@ def _one_line(error: ValidationError, path: str | Path | None) -> str:
     message = first["msg"].removeprefix("Value error, ")
     value = "" if first["type"] == "value_error" else f"{first['input']!r} does not fit: "
     return f"{field}: {value}{message[0].lower() + message[1:]}{where}"
-
-

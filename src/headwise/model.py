@@ -92,10 +92,9 @@ class Vlm:
         self.device = pick_device(device)
         if dtype == "auto" and self.device.type == "cpu":
             dtype = "float32"
+        weights = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": None if allow_pickle else True}
         try:
-            self.model: Any = LlavaForConditionalGeneration.from_pretrained(
-                checkpoint.folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=None if allow_pickle else True
-            )
+            self.model: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint.folder, **weights)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
             self.processor: Any = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil")
         except (OSError, ValueError, KeyError) as error:

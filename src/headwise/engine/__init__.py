@@ -1,8 +1,8 @@
 """The engine: many cells and questions as one computation, each answer what greedy decoding says.
 
-    system prompt ─ once a run ──┐
-    image ─ layers 1..K, once ───┼─► question, layers 1..K ─► attention row ─► heads ─► kept tokens
-                                 └─► branch a set of kept tokens, layers K+1..L, stacked ─► answer
+system prompt ─ once a run ──┐
+image ─ layers 1..K, once ───┼─► question, layers 1..K ─► attention row ─► heads ─► kept tokens
+                             └─► branch a set of kept tokens, layers K+1..L, stacked ─► answer
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headwise.engine.decoder import Decoder
 from headwise.engine.levers import Levers
 from headwise.engine.memory import stack_tokens, with_halving
 from headwise.engine.prefix import Images, Questions, System, system_prompt
-from headwise.engine.ranking import Choice, choose
+from headwise.engine.ranking import Choice, Ranker
 from headwise.errors import ConfigError
 
 __all__ = ["Branch", "Engine", "Levers", "Question", "run_prompt"]
@@ -41,7 +41,8 @@ class Branch:
     `kept_R`: kept visual tokens, ascending; `heads_K`: the heads that chose them (None for controls
     without heads); `tokens`: greedy answer, end of sequence included where it came; `logits` [vocabulary]
     of the first step; `margin`: smallest gap between best and second-best logit over the steps;
-    `degenerate`: the ranking of heads was NaN or all tied; `shared`: cells that share this branch.
+    `degenerate`: the ranking of heads was NaN or all tied; `agreement`: share of the chosen heads on which
+    float16 and float64 rankings agree (None for controls); `shared`: cells that share this branch.
     """
 
     kept_R: Tensor
@@ -50,6 +51,7 @@ class Branch:
     heads_K: Tensor | None = None
     margin: float = 0.0
     degenerate: bool = False
+    agreement: float | None = None
     shared: int = 1
 
 
@@ -94,10 +96,9 @@ class Engine:
     def _answer(self, visual_IVD: Tensor, questions: Sequence[Question]) -> list[list[Branch]]:
         images = Images(self.decoder, self.system, visual_IVD, self.layer)
         asked = Questions(images, [q.embeds_QD for q in questions], [q.image for q in questions])
-        choices = [
-            choose(self.cells, self.kept, asked.attention_NHV[row], question.sample_id)
-            for row, question in enumerate(questions)
-        ]
+        ranker = Ranker(asked.attention_NHV, [question.sample_id for question in questions])
+        by_cell = [ranker.choices(cell, count) for cell, count in zip(self.cells, self.kept, strict=True)]
+        choices = list(zip(*by_cell, strict=True))
         paths, path_of = self._paths(choices)
         outcomes = self._run(asked, paths)
         users = torch.bincount(torch.tensor(path_of).flatten(), minlength=len(paths)).tolist()
@@ -181,7 +182,9 @@ def run_prompt(
     """
     start, stop, _ = visual.indices(len(embeds_SD))
     if not 0 <= start < stop < len(embeds_SD):
-        raise ConfigError(f"visual: {start}..{stop} must be inside the prompt of {len(embeds_SD)} positions and before its end")
+        raise ConfigError(
+            f"visual: {start}..{stop} must be inside the prompt of {len(embeds_SD)} positions and before its end"
+        )
     engine = Engine(Decoder(language_model), embeds_SD[:start], cells, stop - start, max_new_tokens, levers)
     return engine.answer(embeds_SD[None, start:stop], [Question(0, embeds_SD[stop:], sample_id)])[0]
 
@@ -194,5 +197,6 @@ def _branch(choice: Choice, outcome: Outcome, shared: int) -> Branch:
         heads_K=choice.heads_K,
         margin=outcome.margin,
         degenerate=choice.degenerate,
+        agreement=choice.agreement,
         shared=shared,
     )

@@ -40,7 +40,9 @@ class Stack:
         self.device = questions.hidden_NQD.device
         self.max_new_tokens = max_new_tokens
         self.rows_B = torch.tensor([path.question for path in paths], device=self.device)
-        self.kept_BR = None if paths[0].kept_R is None else torch.stack([p.kept_R for p in paths if p.kept_R is not None])
+        self.kept_BR = (
+            None if paths[0].kept_R is None else torch.stack([p.kept_R for p in paths if p.kept_R is not None])
+        )
         self.length_B = questions.length_N[self.rows_B]
 
     def answers(self, drafts: Sequence[Sequence[int]]) -> list[Outcome]:
@@ -67,7 +69,11 @@ class Stack:
         text_BQD = questions.hidden_NQD[self.rows_B]
         if drafted:
             hidden_BAD, self.own_lower = questions.lower(
-                self.rows_B, self.decoder.embed(draft_BA), position_BA, [], draft_BA.new_empty(len(draft_BA), 0, dtype=torch.bool)
+                self.rows_B,
+                self.decoder.embed(draft_BA),
+                position_BA,
+                [],
+                draft_BA.new_empty(len(draft_BA), 0, dtype=torch.bool),
             )
             text_BQD = torch.cat([text_BQD, hidden_BAD], dim=1)
         hidden, positions_BS, self.before, self.before_length = self._assemble(text_BQD, position_BA)
@@ -76,15 +82,20 @@ class Stack:
         self.valid_BS = torch.nn.functional.pad(text_valid, (hidden.shape[1] - text_valid.shape[1], 0), value=True)
         self.first_draft = hidden.shape[1] - drafted
         read_BP = torch.cat(
-            [(self.first_draft - questions.width + self.length_B - 1)[:, None],
-             (self.first_draft + torch.arange(drafted, device=self.device)).expand(len(self.rows_B), -1)], dim=1
+            [
+                (self.first_draft - questions.width + self.length_B - 1)[:, None],
+                (self.first_draft + torch.arange(drafted, device=self.device)).expand(len(self.rows_B), -1),
+            ],
+            dim=1,
         )
         return self._upper(hidden, positions_BS, read_BP)
 
     def _assemble(self, text_BQD: Tensor, position_BA: Tensor) -> tuple[Tensor, Tensor, list[KV], int]:
         """Hidden states and positions of what is run, and the keys and values in front of it."""
         images, system = self.images, self.images.system
-        question_BQ = (images.length + torch.arange(self.questions.width, device=self.device)).expand(len(self.rows_B), -1)
+        question_BQ = (images.length + torch.arange(self.questions.width, device=self.device)).expand(
+            len(self.rows_B), -1
+        )
         text_positions = torch.cat([question_BQ, position_BA], dim=1)
         image_B = self.questions.image_N[self.rows_B]
         if self.kept_BR is None:

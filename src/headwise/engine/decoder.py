@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from headwise.errors import ModelError
@@ -50,7 +50,7 @@ class Decoder:
     Vicuna, Mistral, Qwen2); ModelError for others.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         body = getattr(model, "model", model)
         body = getattr(body, "language_model", body)
         self.layers = list(body.layers)
@@ -78,7 +78,7 @@ class Decoder:
     def run(
         self, index: int, hidden_BSD: Tensor, rope: KV, mask: Tensor | None, before: KV | None = None
     ) -> tuple[Tensor, KV]:
-        """Layer `index` over `hidden_BSD`, attending to `before` and itself as `mask` allows; its output and new KV."""
+        """Layer `index` over `hidden_BSD`, attending to `before` and itself as `mask` allows: output, new KV."""
         cache = _Join(before)
         hidden_BSD = self.layers[index](
             hidden_BSD, attention_mask=mask, position_embeddings=rope, past_key_values=cache, use_cache=True
@@ -146,7 +146,7 @@ def take(kv: KV, rows: Tensor) -> KV:
     return kv if kv[0].shape[0] == 1 else (kv[0][rows], kv[1][rows])
 
 
-def _eos_tokens(model: nn.Module) -> frozenset[int]:
+def _eos_tokens(model: Any) -> frozenset[int]:
     for holder in (getattr(model, "generation_config", None), model.config, model.config.get_text_config()):
         eos = getattr(holder, "eos_token_id", None)
         if eos is not None:

@@ -35,7 +35,9 @@ def with_halving(run: Callable[[Sequence[Work]], list[Result]], work: Sequence[W
         return run(work)
     except torch.OutOfMemoryError as error:
         if len(work) == 1:
-            raise ModelError("device: out of memory for a single branch; use a smaller dtype or another device") from error
+            raise ModelError(
+                "device: out of memory for a single branch; use a smaller dtype or another device"
+            ) from error
         torch.cuda.empty_cache()
     middle = len(work) // 2
     return with_halving(run, work[:middle]) + with_halving(run, work[middle:])

@@ -1,16 +1,18 @@
-"""From the attention of the last prompt token to the visual tokens each cell keeps."""
+"""From the attention of the last prompt tokens to the visual tokens each cell keeps, many questions at once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from headwise.config import Cell
-from headwise.heads import best, is_degenerate, score_heads, select_tokens
+from headwise.heads import degenerate, rank, score_heads, token_scores
+from headwise.names import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -18,55 +20,93 @@ class Choice:
     """What one cell keeps of one image for one question: ascending indices, and the heads that said so.
 
     `heads_K` is None for controls that look at no head; `degenerate` is true where the ranking of the
-    heads was NaN or all tied.
+    heads was NaN or all tied; `agreement` is the share of heads that float16 and float64 rankings both
+    choose (None for controls).
     """
 
     kept_R: Tensor
-    heads_K: Tensor | None
-    degenerate: bool
+    heads_K: Tensor | None = None
+    degenerate: bool = False
+    agreement: float | None = None
 
 
-def choose(cells: Sequence[Cell], kept: Sequence[int], attention_HV: Tensor, sample_id: str) -> list[Choice]:
-    """One Choice a cell for one question; `kept` is R of each cell, `attention_HV` [H, V]."""
-    scores: dict[tuple[str, str, int], tuple[Tensor, bool]] = {}
-    return [_choose(cell, count, attention_HV, sample_id, scores) for cell, count in zip(cells, kept, strict=True)]
+class Ranker:
+    """Choices of any number of cells for N questions; what cells have in common is computed once.
 
-
-def _choose(
-    cell: Cell, count: int, attention_HV: Tensor, sample_id: str, scores: dict[tuple[str, str, int], tuple[Tensor, bool]]
-) -> Choice:
-    heads, visual = attention_HV.shape
-    if cell.strategy == "vanilla":
-        return Choice(torch.arange(visual, device=attention_HV.device), None, False)
-    if cell.strategy == "random_tokens":
-        return Choice(_draw(cell, sample_id, visual, count).to(attention_HV.device), None, False)
-    degenerate = False
-    if cell.strategy == "all_heads":
-        heads_K = torch.arange(heads, device=attention_HV.device)
-    elif cell.strategy == "random_heads":
-        heads_K = _draw(cell, sample_id, heads, cell.heads).to(attention_HV.device)
-    else:
-        score_H, degenerate = _score(cell, attention_HV, scores)
-        heads_K = best(score_H, cell.heads)
-    return Choice(select_tokens(attention_HV, heads_K, count, cell.score_dtype), heads_K, degenerate)
-
-
-def _score(
-    cell: Cell, attention_HV: Tensor, scores: dict[tuple[str, str, int], tuple[Tensor, bool]]
-) -> tuple[Tensor, bool]:
-    """The strategy's scores, computed once for all cells that share them (only `hierarchical` looks at heads)."""
-    key = cell.strategy, cell.score_dtype, cell.heads if cell.strategy == "hierarchical" else 0
-    if key not in scores:
-        score_H = score_heads(cell.strategy, attention_HV, cell.heads, cell.score_dtype)
-        scores[key] = score_H, is_degenerate(score_H)
-    return scores[key]
-
-
-def _draw(cell: Cell, sample_id: str, population: int, count: int) -> Tensor:
-    """`count` of `population` at random, ascending; the draw depends on strategy, seed and sample alone.
-
-    Smaller counts are subsets of larger ones, so that budgets are compared on nested sets.
+    `attention_NHV` [N, H, V]; `sample_ids` [N] seed the random controls.
     """
+
+    def __init__(self, attention_NHV: Tensor, sample_ids: Sequence[str]) -> None:
+        self.attention_NHV, self.sample_ids = attention_NHV, sample_ids
+        self._known: dict[tuple[Any, ...], Any] = {}
+
+    def choices(self, cell: Cell, count: int) -> list[Choice]:
+        """One Choice a question, keeping `count` tokens."""
+        order_NV = self._once(("tokens", cell.strategy, cell.heads, cell.score_dtype), lambda: self._token_order(cell))
+        kept_NR = order_NV[:, :count].sort(-1).values
+        if cell.strategy in ("vanilla", "random_tokens"):
+            return [Choice(kept_R) for kept_R in kept_NR]
+        heads_NK = self._heads(cell)
+        if cell.strategy not in STRATEGIES:
+            return [Choice(kept_R, heads_K) for kept_R, heads_K in zip(kept_NR, heads_NK, strict=True)]
+        tied_N = degenerate(self._scores(cell)).tolist()
+        rows = zip(kept_NR, heads_NK, tied_N, self._agreement(cell), strict=True)
+        return [Choice(*row) for row in rows]
+
+    def _token_order(self, cell: Cell) -> Tensor:
+        """All visual tokens of each question, first to last to be kept: [N, V]."""
+        visual = self.attention_NHV.shape[-1]
+        if cell.strategy == "vanilla":
+            return torch.arange(visual, device=self.attention_NHV.device).expand(len(self.sample_ids), -1)
+        if cell.strategy == "random_tokens":
+            return self._drawn(cell, visual)
+        return rank(token_scores(self.attention_NHV, self._heads(cell), cell.score_dtype))
+
+    def _heads(self, cell: Cell) -> Tensor:
+        """Chosen heads of each question, ascending: [N, K]."""
+        heads = self.attention_NHV.shape[-2]
+        if cell.strategy == "all_heads":
+            return torch.arange(heads, device=self.attention_NHV.device).expand(len(self.sample_ids), -1)
+        if cell.strategy == "random_heads":
+            return self._drawn(cell, heads)[:, : cell.heads].sort(-1).values
+        order_NH = self._once(("order", *_score_key(cell)), lambda: rank(self._scores(cell)))
+        return order_NH[:, : cell.heads].sort(-1).values
+
+    def _scores(self, cell: Cell) -> Tensor:
+        return self._once(
+            ("scores", *_score_key(cell)),
+            lambda: score_heads(cell.strategy, self.attention_NHV, cell.heads, cell.score_dtype),
+        )
+
+    def _agreement(self, cell: Cell) -> list[float]:
+        """Share of the chosen heads that the rankings in float16 and in float64 have in common, a question."""
+
+        def shared() -> list[float]:
+            half_NK, full_NK = (self._heads(replace(cell, score_dtype=dtype)) for dtype in ("float16", "float64"))
+            both_N = (half_NK[:, :, None] == full_NK[:, None, :]).any(-1).sum(-1)
+            return (both_N / cell.heads).tolist()
+
+        return self._once(("agreement", cell.strategy, cell.heads), shared)
+
+    def _drawn(self, cell: Cell, population: int) -> Tensor:
+        """A random order of the population for each question: [N, population].
+
+        It depends on control, seed and sample alone, so that smaller budgets are subsets of larger ones.
+        """
+        orders = [torch.randperm(population, generator=_generator(cell, name)) for name in self.sample_ids]
+        return torch.stack(orders).to(self.attention_NHV.device)
+
+    def _once(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+
+def _score_key(cell: Cell) -> tuple[str, str, int]:
+    """What a ranking depends on: `hierarchical` alone looks at how many heads will be chosen."""
+    return cell.strategy, cell.score_dtype, cell.heads if cell.strategy == "hierarchical" else 0
+
+
+def _generator(cell: Cell, sample_id: str) -> torch.Generator:
     digest = hashlib.sha256(f"{cell.strategy}/{cell.seed}/{sample_id}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=False) >> 1)
-    return torch.randperm(population, generator=generator)[:count].sort().values
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

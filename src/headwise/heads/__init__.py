@@ -35,7 +35,18 @@ STRATEGIES: dict[str, Callable[[Maps], Tensor]] = {
 }
 assert tuple(STRATEGIES) == NAMES, "heads/names.py lists the strategies for those who must not import torch"
 
-__all__ = ["CONTROLS", "SCORE_DTYPES", "STRATEGIES", "score_heads", "select_heads", "select_tokens"]
+__all__ = [
+    "CONTROLS",
+    "SCORE_DTYPES",
+    "STRATEGIES",
+    "best",
+    "degenerate",
+    "rank",
+    "score_heads",
+    "select_heads",
+    "select_tokens",
+    "token_scores",
+]
 
 
 def score_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: str = "float64") -> Tensor:
@@ -62,19 +73,33 @@ def select_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: s
 
 def select_tokens(attention_HV: Tensor, heads_K: Tensor, kept: int, score_dtype: str = "float64") -> Tensor:
     """Indices of the `kept` visual tokens with the highest mean attention over `heads_K`, in image order."""
-    chosen_KV = torch.index_select(attention_HV, -2, heads_K).to(_dtype(score_dtype))
-    return best(chosen_KV.mean(-2), kept)
+    return best(token_scores(attention_HV, heads_K, score_dtype), kept)
+
+
+def token_scores(attention_HV: Tensor, heads_K: Tensor, score_dtype: str = "float64") -> Tensor:
+    """Mean attention over the chosen heads, [..., V] in `score_dtype`; `heads_K` is [..., K]."""
+    index_KV = heads_K.unsqueeze(-1).expand(*heads_K.shape, attention_HV.shape[-1])
+    return attention_HV.gather(-2, index_KV).to(_dtype(score_dtype)).mean(-2)
+
+
+def rank(score: Tensor) -> Tensor:
+    """Indices of the last dimension from the largest value to the smallest; ties go to the lower index."""
+    return score.sort(dim=-1, descending=True, stable=True).indices
 
 
 def best(score: Tensor, count: int) -> Tensor:
     """Ascending indices of the `count` largest values of the last dimension; ties go to the lower index."""
-    return score.sort(dim=-1, descending=True, stable=True).indices[..., :count].sort(dim=-1).values
+    return rank(score)[..., :count].sort(dim=-1).values
 
 
-def is_degenerate(score_H: Tensor) -> bool:
-    """True where a ranking says nothing: a NaN among the scores, or all finite scores equal."""
-    finite_H = score_H[score_H != -torch.inf]
-    return bool(finite_H.isnan().any()) or bool((finite_H == finite_H[0]).all())
+def degenerate(score_H: Tensor) -> Tensor:
+    """True [...] where a ranking of heads says nothing: a NaN among the scores, or all of them equal.
+
+    Heads that a coarse first choice left out (-inf) do not count.
+    """
+    in_play_H = score_H != -torch.inf
+    low = torch.where(in_play_H, score_H, torch.inf).amin(-1)
+    return score_H.isnan().any(-1) | (low == score_H.amax(-1))
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -1,0 +1,128 @@
+"""From the spool to one folder a cell: raw answers in question order, and the evidence of heads and tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headwise.config import Cell, Geometry
+from headwise.evaluate import Task, unpacked
+from headwise.records import Sample
+from headwise.spool import Spool, read_line
+
+ANSWERS = "answers.jsonl"
+EVIDENCE = "evidence.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFolder:
+    """A cell's files and what was counted while they were written.
+
+    `agreement`: mean share of chosen heads on which float16 and float64 rankings agree (None for controls).
+    """
+
+    cell: Cell
+    folder: Path
+    seconds: float
+    degenerate: int
+    agreement: float | None
+
+
+def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
+    """Write `answers.jsonl` and `evidence.npz` of every cell below `out`, one pass over the spool.
+
+    A failed question stands in answers.jsonl with its error in place of a text; one that was never
+    answered is absent.
+    """
+    keys = [task.key(cell) for cell in task.cells]
+    writers = [_CellWriter(out / task.name / cell.name, geometry) for cell in task.cells]
+    with ExitStack() as stack:
+        for writer in writers:
+            stack.callback(writer.close)
+        for place, found in _answers(task, spool):
+            sample = task.samples[place]
+            for key, writer in zip(keys, writers, strict=True):
+                if key in found:
+                    writer.answer(sample, found[key])
+                else:
+                    writer.failure(sample, failures.get(place))
+    return [
+        CellFolder(
+            cell=cell,
+            folder=writer.folder,
+            seconds=writer.seconds,
+            degenerate=writer.degenerate,
+            agreement=writer.agreement,
+        )
+        for cell, writer in zip(task.cells, writers, strict=True)
+    ]
+
+
+class _CellWriter:
+    """Writes one cell's files as its answers come by, in question order."""
+
+    def __init__(self, folder: Path, geometry: Geometry) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.geometry = folder, geometry
+        self.seconds, self.degenerate = 0.0, 0
+        self._agreement: list[float] = []
+        self._out = open(folder / ANSWERS, "w", encoding="utf-8")  # noqa: SIM115
+        self._heads: list[np.ndarray] = []
+        self._kept: list[np.ndarray] = []
+
+    def answer(self, sample: Sample, row: dict[str, Any]) -> None:
+        self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
+        self.seconds += row["s"]
+        self.degenerate += row["d"]
+        self._heads.append(unpacked(row["h"]))
+        self._kept.append(unpacked(row["k"]))
+        if row["g"] is not None:
+            self._agreement.append(row["g"])
+
+    def failure(self, sample: Sample, error: str | None) -> None:
+        """A question without an answer; its rows of evidence are empty sets, so that rows stay aligned."""
+        if error is not None:
+            self._write({"question_id": sample.question_id, "prompt": sample.prompt, "error": error})
+        self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
+        self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
+
+    @property
+    def agreement(self) -> float | None:
+        return float(np.mean(self._agreement)) if self._agreement else None
+
+    def close(self) -> None:
+        """Write the evidence: bit sets of chosen heads and kept tokens a question, as numpy.packbits makes them."""
+        self._out.close()
+        sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
+        extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
+        columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
+        content: dict[str, Any] = {**columns, **sizes, **extra}
+        np.savez_compressed(self.folder / EVIDENCE, **content)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _answers(task: Task, spool: Spool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Places in question order with what the spool holds for them, by cell key."""
+    where: list[list[tuple[Path, int]]] = [[] for _ in task.samples]
+    for path, offset, row in spool.lines():
+        if row["i"] < len(where):
+            where[row["i"]].append((path, offset))
+    for place, lines in enumerate(where):
+        yield place, _merged([read_line(path, offset)["a"] for path, offset in lines])
+
+
+def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first answer under each key (two processes may have answered one question; both say the same)."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, row in part.items():
+            merged.setdefault(key, row)
+    return merged
