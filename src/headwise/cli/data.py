@@ -1,0 +1,87 @@
+"""`headwise data check`: is a folder of benchmarks all there?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from headwise import names
+
+if TYPE_CHECKING:
+    from headwise.data import Check
+
+
+@click.group("data")
+def command() -> None:
+    """Check a folder of benchmarks."""
+
+
+@command.command("check")
+@click.argument("data_dir", metavar="DIR", default="embedded")
+@click.option("--benchmark", default="all", help="Benchmarks to check, separated by commas.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def check(context: click.Context, data_dir: str, benchmark: str, as_json: bool) -> None:
+    """Count questions, labels and images of each benchmark in DIR against the official numbers.
+
+    DIR is a LLaVA bundle's playground/data/eval, `embedded`, or `hf:` (Hugging Face datasets in the local
+    cache, or in hf:FOLDER). Says how to mend what is wrong; the exit code is 0 where all is there, else 2.
+    """
+    from headwise import benchmarks
+    from headwise.data import check_benchmark, data_folder
+
+    asked = names.BENCHMARKS if benchmark == "all" else benchmark.split(",")
+    chosen = [benchmarks.benchmark(name.strip()).name for name in asked]
+    folder = data_folder(data_dir, chosen)
+    checks = [check_benchmark(name, folder, _progress(name)) for name in chosen]
+    good = not any(each.problems for each in checks)
+    click.echo(json.dumps(_record(data_dir, checks, good), indent=2)) if as_json else _print(data_dir, checks)
+    if not good:
+        context.exit(2)
+
+
+def _progress(name: str) -> Callable[[list[Path]], Iterable[Path]]:
+    def track_images(paths: list[Path]) -> Iterable[Path]:
+        from rich.console import Console
+        from rich.progress import track
+
+        return track(paths, f"{name} images", console=Console(stderr=True), transient=True)
+
+    return track_images
+
+
+def _record(data_dir: str, checks: list[Check], good: bool) -> dict[str, object]:
+    found = {}
+    for each in checks:
+        official = each.official or {}
+        counts = {part: {"found": n, "official": official.get(part)} for part, n in each.found.items()}
+        found[each.benchmark] = counts | {"problems": [asdict(problem) for problem in each.problems]}
+    return {"data_dir": data_dir, "good": good, "benchmarks": found}
+
+
+def _print(data_dir: str, checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("benchmark", "questions", "labels", "images", "", title=f"benchmarks in {data_dir}")
+    for each in checks:
+        counts = [_count(each, part) for part in ("questions", "labels", "images")]
+        table.add_row(each.benchmark, *counts, "[red]incomplete[/red]" if each.problems else "[green]good[/green]")
+    console.print(table)
+    if any(each.official is None for each in checks):
+        console.print("These are headwise's embedded benchmarks, with counts of their own.")
+    for each in checks:
+        for problem in each.problems:
+            console.print(f"{each.benchmark}: {problem.what}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"    fix: {problem.fix}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _count(each: Check, part: str) -> str:
+    found = f"{each.found[part]:,}"
+    return f"{found} of {each.official[part]:,}" if each.official else found
