@@ -1,0 +1,17 @@
+"""Tables → matplotlib figures (object interface only: no window, no global state)."""
+
+from headwise.plots.heads import head_frequency, overlap
+from headwise.plots.overlays import Overlay, Seen, kept_tokens
+from headwise.plots.scores import accuracy_against_cost, best_set, heat_maps, score_by_tokens
+
+__all__ = [
+    "Overlay",
+    "Seen",
+    "accuracy_against_cost",
+    "best_set",
+    "head_frequency",
+    "heat_maps",
+    "kept_tokens",
+    "overlap",
+    "score_by_tokens",
+]
