@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headwise.benchmarks.benchmark import ScoreKind
@@ -78,7 +77,7 @@ def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> V
         kind=kind,
         run_ids=list(files),
         correct_CQ=np.stack([c.correct[rows[id(c.questions)]] for c in columns]),
-        prediction_CQ=np.stack([_codes(c.prediction, vocabulary)[rows[id(c.questions)]] for c in columns]),
+        prediction_CQ=np.stack([_codes(c, vocabulary)[rows[id(c.questions)]] for c in columns]),
         predictions=list(vocabulary),
         questions=questions,
         image_Q=image_Q.astype(np.int32),
@@ -96,8 +95,12 @@ def _read(path: Path) -> _Column:
     if missing := set(names) - set(table.column_names):
         raise DataError(f"{path}: no column {', '.join(sorted(missing))}; score the run again")
     correct = table["correct"].to_numpy().astype(np.float32)
-    prediction = pc.if_else(pc.is_null(table["correct"]), None, table["prediction"]).combine_chunks()
-    return _Column(table.select(QUESTION), correct, prediction.dictionary_encode())
+    return _Column(table.select(QUESTION), correct, _encoded(table["prediction"]))
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    whole = column.combine_chunks()
+    return whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
 
 
 def _share_questions(columns: Sequence[_Column]) -> list[_Column]:
@@ -119,8 +122,8 @@ def _keys(questions: pa.Table) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([frame["category"], frame["question_id"], nth])
 
 
-def _codes(prediction: pa.DictionaryArray, vocabulary: dict[str, int]) -> np.ndarray:
-    """Codes of `prediction` in the `vocabulary` shared by all cells, which grows by its new words."""
-    words = prediction.dictionary.to_pylist()
-    code_of_word = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words] + [-1], np.int32)
-    return code_of_word[prediction.indices.fill_null(len(words)).to_numpy()]
+def _codes(column: _Column, vocabulary: dict[str, int]) -> np.ndarray:
+    """Codes of the predictions in the `vocabulary` shared by all cells, which grows by their new words."""
+    words = column.prediction.dictionary.to_pylist()
+    code_of_word = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words], np.int32)
+    return np.where(np.isnan(column.correct), np.int32(-1), code_of_word[column.prediction.indices.to_numpy()])
