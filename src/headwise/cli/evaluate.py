@@ -1,0 +1,21 @@
+"""`headwise evaluate`: answers, scores and cell runs of a grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from headwise.cli.options import study_options
+
+
+@click.command(name="evaluate")
+@study_options
+def command(config_path: str | None, **settings: Any) -> None:
+    """Answer every question under every cell of a grid, score it, and log each cell as a run.
+
+    Lists are separated by commas; `all` stands for all of them, `config` for what the file says.
+    """
+    from headwise.cli.studies import run_study
+
+    run_study(config_path, settings, comparing=False)

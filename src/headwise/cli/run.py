@@ -1,0 +1,21 @@
+"""`headwise run`: evaluate, score and compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from headwise.cli.options import study_options
+
+
+@click.command(name="run")
+@study_options
+def command(config_path: str | None, **settings: Any) -> None:
+    """Run a whole study: answer, score and log every cell, then compare them.
+
+    Lists are separated by commas; `all` stands for all of them, `config` for what the file says.
+    """
+    from headwise.cli.studies import run_study
+
+    run_study(config_path, settings, comparing=True)
