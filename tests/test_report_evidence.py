@@ -1,0 +1,89 @@
+"""Evidence of heads and tokens: packed sets give frequencies and overlaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from headwise.errors import DataError
+from headwise.report.evidence import (
+    Evidence,
+    frequency_maps,
+    jaccard,
+    overlaps,
+    precision_table,
+    read_evidence,
+)
+
+
+def packed(sets, size) -> np.ndarray:
+    flags = np.zeros((len(sets), size), bool)
+    for row, members in enumerate(sets):
+        flags[row, list(members)] = True
+    return np.packbits(flags, axis=1)
+
+
+def evidence(heads, kept, agreement=None) -> Evidence:
+    return Evidence(packed(heads, 10), packed(kept, 16), 10, 16, agreement)
+
+
+@pytest.fixture
+def study():
+    cells = pd.DataFrame(
+        [("a", "sum", 64, 2), ("b", "sum", 32, 2), ("c", "sparsity", 64, 2), ("d", "random_tokens", 64, None)],
+        columns=["run_id", "strategy", "tokens", "heads"],
+    ).astype({"tokens": "Int64", "heads": "Int64"})
+    found = {
+        "a": evidence([{0, 9}, {0, 1}], [{0, 1}, {2, 3}], 0.9),
+        "b": evidence([{0, 9}, {0, 9}], [{0}, {1}], 0.7),
+        "c": evidence([{0, 9}, {2, 3}], [{0, 1}, {3, 15}], 0.5),
+        "d": evidence([set(), set()], [{4}, {5}]),
+    }
+    return cells, found
+
+
+def test_frequency_is_the_share_of_questions_and_the_mean_over_budgets(study):
+    table = frequency_maps(*study)[2]
+    assert list(table.index) == ["sum", "sparsity"]
+    assert table.loc["sum", [0, 1, 9]].tolist() == pytest.approx([1, 0.25, 0.75])
+
+
+def test_failed_questions_do_not_lower_frequencies():
+    assert evidence([{1, 2}, set()], [{0}, set()]).frequency()[1] == 1
+
+
+def test_overlap_compares_cells_that_differ_in_strategy_only(study):
+    heads, kept = overlaps(*study, "heads"), overlaps(*study, "kept")
+    assert heads.loc["sum", "sparsity"] == heads.loc["sparsity", "sum"] == pytest.approx((1 + 0) / 2)
+    assert kept.loc["sparsity", "sum"] == pytest.approx((1 + 1 / 3) / 2)
+    assert heads.loc["sum", "sum"] == 1
+
+
+def test_jaccard_skips_questions_without_any_set():
+    assert jaccard(packed([{1}, set()], 8), packed([{1, 2}, set()], 8)) == 0.5
+
+
+def test_kept_tokens_are_unpacked_in_order(study):
+    assert np.flatnonzero(study[1]["c"].kept(1)).tolist() == [3, 15]
+
+
+def test_float16_agreement_is_set_beside_chance(study):
+    table = precision_table(*study)
+    assert table["strategy"].tolist() == ["sparsity", "sum"]
+    assert table["float16_agreement"].tolist() == pytest.approx([0.5, 0.8])
+    assert table["chance"].tolist() == [0.2, 0.2]
+
+
+def test_the_file_is_read_as_evaluate_writes_it(tmp_path):
+    content = {"heads_NH": packed([{1}], 32), "kept_NV": packed([{0, 575}], 576), "head_count": 32, "visual": 576}
+    np.savez_compressed(tmp_path / "evidence.npz", **content)
+    read = read_evidence(tmp_path / "evidence.npz")
+    assert np.flatnonzero(read.kept(0)).tolist() == [0, 575]
+    assert read.float16_agreement is None
+
+
+def test_a_broken_file_is_one_clear_error(tmp_path):
+    (tmp_path / "evidence.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"cannot read the evidence .*evidence\.npz"):
+        read_evidence(tmp_path / "evidence.npz")
