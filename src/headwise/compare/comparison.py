@@ -41,7 +41,7 @@ class Comparison:
     experiment_id: str
     study: str | None = None
     notes: list[str] = field(default_factory=list)
-    _read: dict[str, VerdictMatrix] = field(default_factory=dict, repr=False)
+    _read: dict[str, VerdictMatrix] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def benchmarks(self) -> list[str]:
@@ -57,8 +57,8 @@ class Comparison:
         if benchmark not in self._read:
             cells = self.of(benchmark)
             with ThreadPoolExecutor(8) as pool:  # a remote store answers several questions at once
-                files = list(pool.map(tracking.download, cells["run_id"], [VERDICTS] * len(cells), cells["artifact_uri"]))
-            named = dict(zip(cells["run_id"], files, strict=True))
+                files = pool.map(tracking.download, cells["run_id"], [VERDICTS] * len(cells), cells["artifact_uri"])
+                named = dict(zip(cells["run_id"], files, strict=True))
             self._read[benchmark] = read_matrix(benchmark, benchmark_of(benchmark).kind, named)
         return self._read[benchmark]
 
@@ -122,7 +122,7 @@ def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
             "heads": -cells["heads"],
         }
     )
-    order = keys.sort_values(list(keys), kind="stable").index
+    order = keys.sort_values(["benchmark", "strategy", "tokens", "heads"], kind="stable").index
     return cells.loc[order].reset_index(drop=True)
 
 
