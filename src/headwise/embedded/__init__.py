@@ -1,4 +1,11 @@
-"""The embedded study: a small trained LLaVA and four small benchmarks, and what draws and trains them."""
+"""The small trained LLaVA of the default study, its four small benchmarks, and what trains and draws them.
+
+scenes → render → pixels ┬→ tower (vision) ─→ align (projector) ─┐
+       ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/
+       ↘ questions → draw → data/ (four benchmarks in their official layout)
+
+Nothing heavy is imported here.
+"""
 
 from pathlib import Path
 

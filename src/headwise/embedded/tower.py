@@ -1,0 +1,83 @@
+"""Stage 1: the vision tower learns to name what each patch shows (a CLIP tower without its text side)."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from headwise.embedded.render import SIDE, render
+from headwise.embedded.scenes import Scene, random_scene
+from headwise.embedded.symbols import FIELDS, cell_labels, is_foreground
+from headwise.embedded.vocabulary import CELL
+
+IMAGE_MEAN = (0.5, 0.5, 0.45)
+IMAGE_STD = (0.3, 0.3, 0.3)
+BACKGROUND_WEIGHT = 0.1  # five cells in six are background, which is learned at once
+
+
+def tower_config(width: int = 96, layers: int = 3) -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        image_size=SIDE,
+        patch_size=CELL,
+        projection_dim=width,
+        hidden_act="gelu",
+    )
+
+
+class Namer(nn.Module):
+    """The tower and one linear head a label field; only the tower is kept."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.tower = CLIPVisionModel(config)
+        self.heads = nn.ModuleDict({name: nn.Linear(config.hidden_size, size) for name, size in FIELDS.items()})
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 192, 192) → (B, 576, width): what LLaVA takes with `vision_feature_layer=-1`, CLS dropped."""
+        return self.tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        features = self.features(pixels)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+def to_pixels(scenes: list[Scene]) -> Tensor:
+    """(B, 3, 192, 192) float32, normalised as the saved image processor does."""
+    images = torch.from_numpy(np.stack([render(scene) for scene in scenes])).float() / 255
+    return ((images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)).permute(0, 3, 1, 2)
+
+
+def naming_loss(namer: Namer, scenes: list[Scene]) -> tuple[Tensor, Metrics]:
+    labels = np.stack([cell_labels(scene) for scene in scenes])
+    foreground = torch.from_numpy(is_foreground(labels)).flatten()
+    weight = torch.where(foreground, 1.0, BACKGROUND_WEIGHT)
+    labels_N = torch.from_numpy(labels).flatten(0, 1)
+    total, right = torch.zeros(()), {}
+    for i, (name, logits) in enumerate(namer(to_pixels(scenes)).items()):
+        target = labels_N[:, i]
+        loss = F.cross_entropy(logits.flatten(0, 1), target, reduction="none")
+        total = total + (loss * weight).sum() / weight.sum()
+        right[name] = (logits.flatten(0, 1).argmax(-1) == target)[foreground].float().mean().item()
+    return total, right
+
+
+def train_tower(folder: Path, steps: int = 600, batch: int = 12, seed: int = 1) -> Namer:
+    torch.manual_seed(seed)
+    namer = Namer(tower_config())
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        rng = Random(f"tower/{seed}/{step}/{rank()}")
+        return naming_loss(namer, [random_scene(rng) for _ in range(batch)])
+
+    optimizers = optimizers_for(namer, muon_rate=1e-2, adam_rate=2e-3)
+    run_stage(Stage("tower", folder, namer, optimizers, step_fn, steps, every=25))
+    return namer

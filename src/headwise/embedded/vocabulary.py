@@ -1,0 +1,51 @@
+"""Every word the scenes and their questions use, and the colours behind the colour words."""
+
+GRID = 24  # cells a side: 24 x 24 = 576 visual tokens
+CELL = 8  # pixels a cell, which is the vision tower's patch
+
+SHAPES = (
+    "circle", "square", "triangle", "star", "cross", "heart", "moon", "diamond",
+    "ring", "arrow", "house", "tree", "cup", "key", "fish", "bell",
+)  # fmt: skip
+COLORS = {
+    "red": (214, 40, 40),
+    "green": (30, 150, 50),
+    "blue": (40, 70, 220),
+    "yellow": (245, 215, 30),
+    "purple": (130, 40, 170),
+    "orange": (245, 130, 20),
+    "pink": (250, 130, 190),
+    "white": (250, 250, 250),
+}
+COLOR_NAMES = tuple(COLORS)
+SIZES = ("small", "medium", "large")  # 1, 2 and 3 cells a side
+PLACES = {
+    "sea": (70, 130, 150),
+    "sand": (205, 185, 140),
+    "grass": (125, 160, 95),
+    "night": (35, 35, 60),
+}
+PLACE_NAMES = tuple(PLACES)
+NUMBERS = ("one", "two", "three", "four")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+DIGITS = "0123456789"
+SIGN_CHARACTERS = LETTERS + "123456789+"
+SIGN_LENGTH = 4  # most characters on a sign
+
+# Words that only test signs carry: no training sign ever shows one of them.
+TEST_WORDS = (
+    "bat", "cat", "dog", "sun", "map", "pen", "box", "jam", "fig", "hut", "van", "zoo", "ice", "egg", "owl",
+    "ray", "sky", "toy", "win", "yes", "bus", "cab", "den", "elf", "fox", "gum", "hay", "ink", "jet", "kit",
+    "log", "mud", "net", "oak", "pot", "rug", "saw", "tea", "urn", "wax", "exit", "stop", "open", "cafe",
+    "bank", "taxi", "park", "fire", "shop", "food", "gate", "mail", "bike", "fuel", "zone", "view", "west",
+    "east", "king", "lamp", "milk", "nest", "pear", "quiz", "rope", "salt", "tent", "unit", "vase", "wolf",
+    "yard", "bear", "corn", "duck", "frog", "goat", "hill", "iron", "jazz", "kite",
+)  # fmt: skip
+
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+INSTRUCTION = "Answer the question using a single word or phrase."
+YES_NO = "Please answer yes or no."
+OCR_LINE = "Reference OCR token:"
