@@ -150,10 +150,10 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
 def vanilla_rows(cells: pd.DataFrame) -> np.ndarray:
     """For each row the row of its model's vanilla cell, −1 where that model has none."""
     first: dict[str, int] = {}
-    for row, (model, strategy) in enumerate(zip(cells["model"], cells["strategy"], strict=True)):
+    for row, (model, strategy) in enumerate(zip(cells["model"].astype(str), cells["strategy"], strict=True)):
         if strategy == "vanilla":
             first.setdefault(model, row)
-    return np.array([first.get(model, -1) for model in cells["model"]], dtype=int)
+    return np.array([first.get(model, -1) for model in cells["model"].astype(str)], dtype=int)
 
 
 def _findings(benchmark: str, unit: str, table: pd.DataFrame, replicates: Replicates) -> Findings:

@@ -2,48 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 import pytest
 
 from headwise.recommend import budgets, recommend
 from headwise.report.findings import find, over_benchmarks
 from headwise.report.tables import agreement, efficiency, pareto_front, retained, scores, strategies, wins
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    kind: str
-    correct_CQ: np.ndarray
-    prediction_CQ: np.ndarray
-    predictions: list[str]
-    questions: pd.DataFrame
-    image_Q: np.ndarray
-    category_Q: np.ndarray
-
-    @property
-    def truth_Q(self) -> np.ndarray:
-        return self.questions["truth"].to_numpy()
-
-
-def verdicts(correct, kind="mean") -> Verdicts:
-    correct = np.asarray(correct, np.float32)
-    questions = correct.shape[1]
-    answers = np.where(np.isnan(correct), -1, np.nan_to_num(correct)).astype(np.int32)
-    image = (np.arange(questions) // 2).astype(np.int32)
-    truth = pd.DataFrame({"truth": np.where(np.arange(questions) % 2, "no", "yes")})
-    return Verdicts(kind, correct, answers, ["wrong", "right"], truth, image, np.zeros(questions, np.int32))
-
-
-def cells(*named: tuple[str, int | None, int | None], **columns) -> pd.DataFrame:
-    """One row a (strategy, tokens, heads)."""
-    table = pd.DataFrame(named, columns=["strategy", "tokens", "heads"]).astype({"tokens": "Int64", "heads": "Int64"})
-    parts = [[str(p) for p in (t, h, s) if p is not None and not pd.isna(p)] for s, t, h in named]
-    table["configuration"] = ["/".join(p) for p in parts]
-    return table.assign(model="m", run_id=[f"r{i}" for i in range(len(table))], score=0.0, **columns)
-
 
 GRID = [("vanilla", None, None)] + [(s, t, 8) for t in (192, 64) for s in ("sum", "sparsity", "entropy")]
 
@@ -55,7 +19,7 @@ def answers(rng, shares, questions=400) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(cells, verdicts):
     rng = np.random.default_rng(7)
     shares = [0.9, 0.8, 0.8, 0.5, 0.5, 0.5, 0.3]
     return find("gqa", cells(*GRID), verdicts(answers(rng, shares)))
@@ -81,7 +45,7 @@ def test_scores_are_sorted_and_keep_the_run(found):
     assert table["run_id"][0] == "r0"
 
 
-def test_a_cell_of_another_model_is_compared_with_its_own_vanilla():
+def test_a_cell_of_another_model_is_compared_with_its_own_vanilla(cells, verdicts):
     rows = cells(("vanilla", None, None), ("sum", 64, 8), ("vanilla", None, None), ("sum", 64, 8))
     rows["model"] = ["a", "a", "b", "b"]
     right = np.repeat([[1], [1], [0], [0]], 40, axis=1)
@@ -90,20 +54,20 @@ def test_a_cell_of_another_model_is_compared_with_its_own_vanilla():
     assert table["vs_vanilla"].tolist() == [0, -25, 0, 0]
 
 
-def test_without_vanilla_the_scale_is_the_best_cell():
+def test_without_vanilla_the_scale_is_the_best_cell(cells, verdicts):
     found = find("gqa", cells(("sum", 64, 8), ("sparsity", 64, 8)), verdicts(np.eye(2, 40) + [[0], [1]]))
     assert found.scale == "best"
     assert found.cells["of_vanilla"].max() == 100
     assert found.cells["vs_vanilla"].isna().all()
 
 
-def test_a_vanilla_cell_alone_has_no_best_set():
+def test_a_vanilla_cell_alone_has_no_best_set(cells, verdicts):
     found = find("gqa", cells(("vanilla", None, None)), verdicts(np.ones((1, 10))))
     assert found.best_set().empty
     assert over_benchmarks([found]) is None
 
 
-def test_overall_is_the_mean_percent_of_vanilla_over_shared_configurations(found):
+def test_overall_is_the_mean_percent_of_vanilla_over_shared_configurations(found, cells, verdicts):
     rng = np.random.default_rng(1)
     other = find("mme", cells(*GRID[:4], flops=[4.0, 2, 2, 2]), verdicts(answers(rng, [0.9, 0.6, 0.7, 0.2]), "mme"))
     overall = over_benchmarks([found, other])
@@ -120,7 +84,7 @@ def test_wins_count_only_what_is_significant(found):
     assert table.loc["entropy", ["rows", "won", "shared", "lost"]].tolist() == [2, 0, 0, 2]
 
 
-def test_a_clear_winner_wins_its_row():
+def test_a_clear_winner_wins_its_row(cells, verdicts):
     rng = np.random.default_rng(2)
     part = find("gqa", cells(("sum", 64, 8), ("sparsity", 64, 8)), verdicts(answers(rng, [0.5, 0.8])))
     assert wins([part]).set_index("strategy")["won"].to_dict() == {"sparsity": 1, "sum": 0}
@@ -143,7 +107,7 @@ def test_retained_has_a_row_a_budget_largest_first(found):
     assert inside.all()
 
 
-def test_agreement_counts_equal_answers_where_both_answered():
+def test_agreement_counts_equal_answers_where_both_answered(cells, verdicts):
     table = agreement(cells(("sum", 64, 8), ("sparsity", 64, 8)), verdicts([[1, 1, 0, np.nan], [1, 0, 0, 1]]))
     assert table.to_numpy() == pytest.approx(np.array([[100, 200 / 3], [200 / 3, 100]]))
 
@@ -153,7 +117,7 @@ def test_pareto_front_is_what_nothing_beats():
     assert pareto_front(cost, score).tolist() == [True, False, True, False, True, False]
 
 
-def test_efficiency_marks_a_front_for_each_cost_that_was_logged(found):
+def test_efficiency_marks_a_front_for_each_cost_that_was_logged(found, cells, verdicts):
     table = efficiency(find("gqa", cells(*GRID[:2], flops=[2.0, 1.0]), verdicts(np.eye(2, 40) + [[1], [0]])))
     assert table["front_flops"].tolist() == [True, True]
     assert "front_kv_bytes" not in table
@@ -167,20 +131,20 @@ def test_recommendation_is_the_highest_score_and_says_who_equals_it(found):
     assert table.loc[0, ["recommended", "equals", "verdict"]].tolist() == [best, other, "not told from 1 other"]
 
 
-def test_recommendation_admits_that_choosing_heads_did_not_help():
+def test_recommendation_admits_that_choosing_heads_did_not_help(cells):
     rows = cells(("sum", 64, 8), ("all_heads", 64, None)).assign(score=[50.0, 49], low=0, high=99, best_at_budget=True)
     verdict = recommend(rows)["verdict"][0]
     assert verdict == "not told from 1 other, all_heads among them: choosing heads not shown to help"
 
 
-def test_recommendation_is_never_a_random_control():
+def test_recommendation_is_never_a_random_control(cells):
     rows = cells(("sum", 64, 8), ("random_tokens", 64, None)).assign(score=[50.0, 70], low=0, high=99)
     table = recommend(rows.assign(best_at_budget=[False, True]))
     assert table["recommended"][0] == "64/8/sum"
     assert table["verdict"][0] == "significantly worse than 64/random_tokens"
 
 
-def test_equal_scores_go_to_the_faster_prefill():
+def test_equal_scores_go_to_the_faster_prefill(cells):
     rows = cells(("sum", 64, 8), ("sparsity", 64, 8)).assign(score=50.0, low=0, high=99, best_at_budget=True)
     assert recommend(rows.assign(prefill_seconds=[0.2, 0.1]))["recommended"][0] == "64/8/sparsity"
 
@@ -194,5 +158,5 @@ def test_equal_scores_go_to_the_faster_prefill():
         ([], []),
     ],
 )
-def test_budgets_are_the_largest_middle_and_smallest(tokens, expected):
+def test_budgets_are_the_largest_middle_and_smallest(tokens, expected, cells):
     assert budgets(cells(*[("sum", t, 8) for t in tokens])) == expected

@@ -1,0 +1,210 @@
+"""Questions to look at: where configurations disagree most, and some drawn evenly from the rest."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from headwise.report.evidence import Evidence
+from headwise.report.findings import Verdicts
+
+DISAGREEING, OTHERS = 16, 8
+"""Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""
+CELLS = 120
+"""Configurations a question in the report, the best ones; the files of the runs hold them all."""
+SIDE = 288
+PADDING = (122, 116, 104)
+"""CLIP's mean colour, as LLaVA-1.5 pads images to a square."""
+
+Row = dict[str, Any]
+"""A line of answers.jsonl: question_id, prompt, and text or error."""
+ImagePath = Callable[[str, str, str, str], Path | None]
+"""Benchmark, question id, image name and prompt → the image file, None where it is not at hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """A few questions of one benchmark, under its cells.
+
+    `places` are columns of the verdicts, `cells` rows of them; `texts[cell][place]` raw answers by position in
+    those two lists; `images` one a place (None where the image is not at hand).
+    """
+
+    benchmark: str
+    places: np.ndarray
+    cells: pd.DataFrame
+    prompts: list[str]
+    texts: list[list[str | None]]
+    images: list[Image.Image | None]
+    disagreement: np.ndarray
+
+
+def disagreement(verdicts: Verdicts, rows: np.ndarray) -> np.ndarray:
+    """For each question the chance that two of the cells, drawn at random, answer differently, [Q]."""
+    answer_CQ = verdicts.prediction_CQ[rows]
+    answered_Q = np.maximum((answer_CQ >= 0).sum(axis=0), 1)
+    same_Q = np.zeros(answer_CQ.shape[1])
+    for code in np.unique(answer_CQ[answer_CQ >= 0]):
+        same_Q += ((answer_CQ == code).sum(axis=0) / answered_Q) ** 2
+    return np.where((answer_CQ >= 0).any(axis=0), 1 - same_Q, 0)
+
+
+def choose(disagreement_Q: np.ndarray, images_Q: np.ndarray) -> np.ndarray:
+    """Places of the questions to show, most disputed first: one an image as long as there are images."""
+    order = np.argsort(-disagreement_Q, kind="stable")
+    _, first = np.unique(images_Q[order], return_index=True)
+    distinct = order[np.sort(first)]
+    ranked = np.concatenate([distinct, order[~np.isin(order, distinct)]])
+    top, rest = ranked[:DISAGREEING], np.sort(ranked[DISAGREEING:])
+    even = rest[np.linspace(0, len(rest) - 1, min(OTHERS, len(rest))).round().astype(int)]
+    chosen = np.concatenate([top, even])
+    return chosen[np.argsort(-disagreement_Q[chosen], kind="stable")]
+
+
+def sample(
+    benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, answers: Callable[[str], Path], image_path: ImagePath
+) -> Sampled:
+    """Draw the questions and read their prompts, raw answers and images.
+
+    `cells` row for row those of `verdicts`; `answers` gives a run's answers.jsonl.
+    """
+    pruned = np.flatnonzero(cells["strategy"] != "vanilla")
+    disputed_Q = disagreement(verdicts, pruned if len(pruned) else np.arange(len(cells)))
+    places = choose(disputed_Q, verdicts.image_Q)
+    shown = _shown(cells)
+    questions = verdicts.questions.iloc[places]
+    prompts, texts = read_texts([answers(run) for run in shown["run_id"]], questions)
+    keys = zip(questions["question_id"], questions["image"], prompts, strict=True)
+    images = [_square(image_path(benchmark, str(name), str(image), prompt)) for name, image, prompt in keys]
+    return Sampled(
+        benchmark=benchmark,
+        places=places,
+        cells=shown,
+        prompts=prompts,
+        texts=texts,
+        images=images,
+        disagreement=disputed_Q[places],
+    )
+
+
+def read_texts(files: Sequence[Path], questions: pd.DataFrame) -> tuple[list[str], list[list[str | None]]]:
+    """Prompts of these questions (indexed by their place in the question file), and each file's raw answers.
+
+    A complete file has one line a question in their order, so only the lines needed are parsed; in any
+    other file answers are looked up by question id and prompt.
+    """
+    names = questions["question_id"].astype(str).tolist()
+    rows = [_rows_at(file, questions.index, names) for file in files]
+    complete = next((found for found in rows if found), None)
+    if complete is None:
+        complete = [_by_key(files[0]).get((name, None), {}) for name in names]
+    prompts = [str(row.get("prompt", "")) for row in complete]
+    texts = []
+    for file, found in zip(files, rows, strict=True):
+        by_key = {} if found else _by_key(file)
+        found = found or [by_key.get(key, {}) for key in zip(names, prompts, strict=True)]
+        texts.append([row.get("text") for row in found])
+    return prompts, texts
+
+
+def _rows_at(file: Path, places: Sequence[int] | pd.Index, names: Sequence[str]) -> list[Row] | None:
+    """The lines at these places; None where the file is shorter or its questions are others."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    if max(places) >= len(lines) or not all(lines[place] for place in places):
+        return None
+    rows = [json.loads(lines[place]) for place in places]
+    return rows if [str(row["question_id"]) for row in rows] == list(names) else None
+
+
+def _by_key(file: Path) -> dict[tuple[str, str | None], Row]:
+    """Every line by question id and prompt, and by id alone (the first of its id)."""
+    found: dict[tuple[str, str | None], Row] = {}
+    for line in filter(str.strip, file.read_text(encoding="utf-8").split("\n")):
+        row = json.loads(line)
+        name = str(row["question_id"])
+        found[name, str(row["prompt"])] = row
+        found.setdefault((name, None), row)
+    return found
+
+
+def _shown(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the browser: vanilla and the best ones, in table order."""
+    ranked = cells.assign(last=cells["strategy"] != "vanilla").sort_values(["last", "score"], ascending=[True, False])
+    return cells.loc[sorted(ranked.index[:CELLS])]
+
+
+def _square(path: Path | None) -> Image.Image | None:
+    """The image as the model sees it: padded to a square, at most SIDE pixels wide; None where it cannot be read."""
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            full = image.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None  # the run has counted it as failed; the report shows the question without it
+    side = max(full.size)
+    square = Image.new("RGB", (side, side), PADDING)
+    square.paste(full, ((side - full.width) // 2, (side - full.height) // 2))
+    return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def for_browser(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence]) -> dict[str, Any]:
+    """The sample browser's data as plain JSON values."""
+    cells = sampled.cells
+    return {
+        "benchmark": sampled.benchmark,
+        "cells": cells["configuration"].tolist(),
+        "vanilla": (cells["strategy"] == "vanilla").tolist(),
+        "total": len(verdicts.image_Q),
+        "samples": [_one(sampled, verdicts, evidence, number) for number in range(len(sampled.places))],
+    }
+
+
+def _one(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
+    place = sampled.places[number]
+    question = verdicts.questions.iloc[place]
+    correct = verdicts.correct_CQ[sampled.cells.index, place]
+    return {
+        "id": str(question["question_id"]),
+        "category": str(question["category"]),
+        "question": sampled.prompts[number],
+        "truth": str(question["truth"]),
+        "image": _data_url(sampled.images[number]),
+        "disagreement": round(float(sampled.disagreement[number]), 3),
+        "answers": [texts[number] for texts in sampled.texts],
+        "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
+        "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
+    }
+
+
+def _kept(found: Evidence | None, place: int) -> str | None:
+    """Packed bits of the kept tokens as base64; None where unknown, or where the tokens form no square."""
+    if found is None or round(found.visual**0.5) ** 2 != found.visual or place >= len(found.kept_NV):
+        return None
+    return base64.b64encode(found.kept_NV[place].tobytes()).decode()
+
+
+def _data_url(image: Image.Image | None) -> str | None:
+    if image is None:
+        return None
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def strategies_to_show(cells: pd.DataFrame, count: int = 4) -> Sequence[int]:
+    """Rows for the kept-token picture: at the tightest budget the best, the middle and the worst, and random tokens."""
+    tight = cells[cells["tokens"] == cells["tokens"].min()].sort_values("score", ascending=False)
+    control = tight[tight["strategy"] == "random_tokens"].index[:1].tolist()
+    ranked = tight.index[~tight["strategy"].isin(["random_tokens"])]
+    spread = np.linspace(0, len(ranked) - 1, min(count - len(control), len(ranked)))
+    return [*ranked[np.unique(spread.round().astype(int))], *control]
