@@ -9,7 +9,7 @@ from headwise.benchmarks import BENCHMARKS
 from headwise.errors import ConfigError, DataError
 from headwise.names import BENCHMARKS as NAMES
 from headwise.records import Answer, Failure, Verdict, write_jsonl
-from headwise.score import as_record, by_question, read_verdicts, score_answers, write_verdicts
+from headwise.score import as_record, by_question, read_verdicts, score_answers, score_records, write_verdicts
 
 PROMPT = "\nAnswer the question using a single word or phrase."
 
@@ -66,13 +66,13 @@ def test_failures_stay_failures(bundle, tmp_path):
 
 
 def test_two_answers_to_one_question_are_an_error(bundle, tmp_path):
-    with pytest.raises(DataError, match=r"answers.jsonl: 1 questions answered more than once \(100\)"):
+    with pytest.raises(DataError, match=r"answers.jsonl: 1 answers are to questions that were answered before \(100\)"):
         score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), gqa_rows(first="no")[0]]))
 
 
 def test_an_answer_to_an_unknown_question_is_an_error(bundle, tmp_path):
     stray = {"question_id": "999", "prompt": "?", "text": "yes"}
-    with pytest.raises(DataError, match=r"1 answers to questions that the benchmark does not ask \(999\)"):
+    with pytest.raises(DataError, match=r"1 answers are to questions that the benchmark lacks \(999\)"):
         score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), stray]))
 
 
@@ -84,16 +84,20 @@ def test_another_wording_is_matched_by_an_id_of_one_question_and_said(bundle, tm
 
 def test_another_wording_of_a_shared_id_is_never_guessed(bundle, tmp_path):
     row = {"question_id": "existence/0000.png", "prompt": "Is there something?", "text": "yes"}
-    with pytest.raises(DataError, match="does not ask"):
+    with pytest.raises(DataError, match="the benchmark lacks"):
         score_answers("mme", bundle, write(tmp_path, [row]))
 
 
 def test_a_question_that_the_benchmark_repeats_may_be_answered_as_often(bundle):
+    path = bundle / "gqa/llava_gqa_testdev_balanced.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     sample = BENCHMARKS["gqa"].samples(bundle)[0]
-    said = [Answer(question_id=sample.question_id, prompt=sample.prompt, text=text) for text in ("yes", "yes", "no")]
-    assert len(by_question([sample, sample], said[:2], "file")) == 1
-    with pytest.raises(DataError, match="more than once"):
-        by_question([sample, sample], said[1:], "file")
+    said = [Answer(question_id=sample.question_id, prompt=sample.prompt, text=text) for text in ("yes", "no", "no")]
+    card, verdicts = score_records("gqa", bundle, said[:2])
+    assert [verdict.prediction for verdict in verdicts] == ["yes", "", "no"]
+    assert (card.score, card.missing) == (50.0, 1)
+    with pytest.raises(DataError, match="were answered before"):
+        score_records("gqa", bundle, said)
 
 
 def test_an_unknown_benchmark_and_a_missing_file_are_one_line_errors(bundle, tmp_path):
@@ -148,4 +152,4 @@ def test_verdict_files_that_are_cut_short_are_named(tmp_path, verdicts):
 def test_failures_are_recorded_with_their_question(bundle):
     sample = BENCHMARKS["gqa"].samples(bundle)[0]
     failure = Failure(question_id=sample.question_id, prompt=sample.prompt, error="x")
-    assert by_question([sample], [failure], "file") == {sample.key: failure}
+    assert by_question([sample], [failure], "file") == {(sample.key, 0): failure}

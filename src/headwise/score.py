@@ -49,8 +49,17 @@ def score_records(
     bench = benchmark(benchmark_name)
     everything = bench.samples(data_dir)
     answers = by_question(everything, records, source)
-    verdicts = bench.judge(data_dir, everything[:limit], answers)
-    return bench.summarise(verdicts), verdicts
+    samples = everything[:limit]
+    rounds = _occurrences(sample.key for sample in samples)
+    verdicts: list[Verdict | None] = [None] * len(samples)
+    for nth in range(max(rounds, default=0) + 1):
+        places = [place for place, occurrence in enumerate(rounds) if occurrence == nth]
+        given = {key: answer for (key, occurrence), answer in answers.items() if occurrence == nth}
+        judged = bench.judge(data_dir, [samples[place] for place in places], given)
+        for place, verdict in zip(places, judged, strict=True):
+            verdicts[place] = verdict
+    whole = [verdict for verdict in verdicts if verdict is not None]
+    return bench.summarise(whole), whole
 
 
 def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, list[Verdict]]:
@@ -69,34 +78,36 @@ def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, 
 
 
 def by_question(
-    samples: Sequence[Sample], records: Iterable[Answer | Failure], source: str
-) -> dict[Key, Answer | Failure]:
+    samples: Sequence[Sample], records: Sequence[Answer | Failure], source: str
+) -> dict[tuple[Key, int], Answer | Failure]:
     """Answers by the question they belong to; DataError for unknown and for twice answered questions.
 
     An answer belongs to the question of its id and prompt. Where the prompt is worded otherwise the id
     decides if it names one question only (GQA's and POPE's official scorers look at nothing else), and the
-    log says so. A question that the benchmark itself asks twice may be answered as often, alike.
+    log says so. Where a benchmark asks the same twice, the n-th answer (from 0) belongs to the n-th asking.
     """
     asked = Counter(sample.key for sample in samples)
     owners = _owners(samples)
-    found: dict[Key, Answer | Failure] = {}
-    given: Counter[Key] = Counter()
-    unknown, repeated, reworded = [], [], 0
-    for record in records:
-        key = record.key if record.key in asked else owners.get(record.question_id)
-        if key is None:
-            unknown.append(record.question_id)
-            continue
-        reworded += key != record.key
-        record = replace(record, prompt=key[1])
-        given[key] += 1
-        if given[key] > asked[key] or found.setdefault(key, record) != record:
-            repeated.append(record.question_id)
-    _refuse(unknown, f"{source}: {{}} answers to questions that the benchmark does not ask")
-    _refuse(repeated, f"{source}: {{}} questions answered more than once")
-    if reworded:
+    keys = [record.key if record.key in asked else owners.get(record.question_id) for record in records]
+    _refuse([r.question_id for r, key in zip(records, keys, strict=True) if key is None], source, "the benchmark lacks")
+    found: dict[tuple[Key, int], Answer | Failure] = {}
+    for record, key, nth in zip(records, keys, _occurrences(keys), strict=True):
+        assert key is not None
+        found[key, nth] = replace(record, prompt=key[1])
+    _refuse([key[0] for key, nth in found if nth >= asked[key]], source, "were answered before")
+    if reworded := sum(key != record.key for record, key in zip(records, keys, strict=True)):
         log.warning("%s: %d answers were to another wording of the question; matched by question_id", source, reworded)
     return found
+
+
+def _occurrences(keys: Iterable[Key | None]) -> list[int]:
+    """How often each key occurred before."""
+    seen: Counter[Key | None] = Counter()
+    before = []
+    for key in keys:
+        before.append(seen[key])
+        seen[key] += 1
+    return before
 
 
 def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
@@ -105,10 +116,10 @@ def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
     return {sample.question_id: sample.key for sample in samples if ids[sample.question_id] == 1}
 
 
-def _refuse(question_ids: Sequence[str], message: str) -> None:
+def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
     if question_ids:
         shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
-        raise DataError(f"{message.format(len(question_ids))} ({shown})")
+        raise DataError(f"{source}: {len(question_ids)} answers are to questions that {why} ({shown})")
 
 
 def as_record(card: Scorecard) -> dict[str, object]:
