@@ -1,0 +1,67 @@
+import pytest
+
+from headwise.config import Geometry, Study, fingerprint, load_study
+from headwise.errors import ConfigError
+
+GEOMETRY = Geometry(layers=32, heads=32, visual=576)
+
+
+def test_the_published_grid_has_63_cells_beside_its_controls():
+    study = load_study(None, {"strategy": ",".join(["sum", "sparsity"]), "controls": "none"})
+    assert len(study.cells(GEOMETRY)) == 2 * 3 * 3
+
+
+def test_controls_come_first_and_only_as_often_as_they_differ():
+    study = load_study(None, {"strategy": "sparsity", "controls": "all", "tokens": "192,64", "heads": "8"})
+    cells = [(cell.strategy, cell.tokens, cell.heads) for cell in study.cells(GEOMETRY)]
+    assert cells[0] == ("vanilla", 576, 0)
+    assert cells.count(("all_heads", 192, 32)) == 1
+    assert [cell for cell in cells if cell[0] == "random_tokens"] == [("random_tokens", 192, 0), ("random_tokens", 64, 0)]
+    assert len(cells) == len(set(cells))
+
+
+def test_options_override_the_file_unless_they_say_config(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("strategy: [entropy]\ntokens: 64\nlayer: 3\n")
+    study = load_study(path, {"strategy": "config", "tokens": "128, 64", "layer": None})
+    assert (study.strategy, study.tokens, study.layer) == (["entropy"], [128, 64], 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"strategy": "sparsity,foo"}, "strategy: 'foo' is not one of sum, variance"),
+        ({"benchmark": "vqa"}, "benchmark: 'vqa' is not one of textvqa, mme, gqa, pope"),
+        ({"tokens": "many"}, "tokens: 'many' does not fit"),
+        ({"heads": "0"}, "heads: 0 is not a positive number"),
+        ({"strategy": ""}, "strategy: "),
+        ({"limit": "0"}, "limit: '0' does not fit: input should be greater than or equal to 1"),
+        ({"budget": "mean"}, "budget: 'mean' does not fit: input should be 'average' or 'kept'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_field_value_and_what_is_allowed(settings, words):
+    with pytest.raises(ConfigError) as caught:
+        load_study(None, settings)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_setting_or_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("tokenz: 3\n")
+    with pytest.raises(ConfigError, match=r"tokenz: unknown setting \(in .*study.yaml\); allowed are model"):
+        load_study(path, {})
+    path.write_text("tokens: [1\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_study(path, {})
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_study(tmp_path / "none.yaml", {})
+
+
+def test_every_field_is_documented():
+    assert all(field.description for field in Study.model_fields.values())
+
+
+def test_fingerprint_is_stable_and_sensitive():
+    assert fingerprint(1, "a") == fingerprint(1, "a")
+    assert fingerprint(1, "a") != fingerprint("1", "a")
