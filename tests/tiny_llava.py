@@ -15,7 +15,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-WORDS = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "yes", "no", "red", "blue", "cat", "dog", "USER", ":", "ASSISTANT", "?", ".", "Is", "there", "a", "What"]
+SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+WORDS = SPECIAL + ["yes", "no", "red", "blue", "cat", "dog", "USER", ":", "ASSISTANT", "?", ".", "Is", "there", "a", "What"]
 
 
 def write_tiny_llava(folder: Path, seed: int = 0, layers: int = 4, heads: int = 8, side: int = 4) -> Path:
