@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,20 @@ def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, 
         raise DataError(f"{answers_path}: answers of {benchmark_name} carry no labels; give --data-dir")
     rows = list(read_jsonl(answers_path))
     for number, row in enumerate(rows, 1):
-        if not {"question_id", "text", "label"} <= row.keys():
-            raise DataError(f"{answers_path}, answer {number}: needs question_id, text and label, has {sorted(row)}")
+        if not {"question_id", "prompt", "text", "label"} <= row.keys():
+            raise DataError(f"{answers_path}, answer {number}: needs question_id, prompt, text and label")
+    return score_labelled_rows(rows, str(answers_path))
+
+
+def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple[Scorecard, list[Verdict]]:
+    """As `score_labelled`, for rows already read. What the official MME asks and no row answers is missing."""
+    keys = [(row["question_id"], row["prompt"]) for row in rows]
+    repeated = [key[0] for key, before in zip(keys, _occurrences(keys), strict=True) if before]
+    _refuse(repeated, source, "were answered before")
     verdicts = mme.judge_labelled(rows)
-    return benchmark(benchmark_name).summarise(verdicts), verdicts
+    answered = Counter(verdict.category for verdict in verdicts)
+    missing = sum(max(0, asked - answered[category]) for category, asked in mme.QUESTIONS.items())
+    return replace(benchmark(mme.MME.name).summarise(verdicts), missing=missing), verdicts
 
 
 def by_question(

@@ -25,6 +25,10 @@ PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
 )  # fmt: skip
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+QUESTIONS = dict.fromkeys(("existence", "count", "position", "color"), 60)
+QUESTIONS |= {"posters": 294, "celebrity": 340} | dict.fromkeys(("scene", "landmark", "artwork"), 400)
+QUESTIONS |= {"OCR": 40, "commonsense_reasoning": 140} | dict.fromkeys(COGNITION[1:], 40)
+"""How many questions the official MME asks in each category: 2,374 in all."""
 YES_NO = "Please answer yes or no."
 LABELS = ("yes", "no")
 
