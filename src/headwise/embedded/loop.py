@@ -11,6 +11,8 @@ import torch.distributed as dist
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from headwise.embedded.muon import Muon
+
 Metrics = dict[str, float]
 
 
@@ -49,7 +51,7 @@ def optimizers_for(module: nn.Module, muon_rate: float, adam_rate: float) -> lis
         (matrices if hidden else others).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, adam_rate, (0.9, 0.98), weight_decay=0.0)]
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, muon_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(matrices, muon_rate))
     return optimizers
 
 
