@@ -6,6 +6,9 @@ Everything downstream reads a `Comparison`: its `cells` (one row a cell run) and
 time, its `verdicts(benchmark)` (what every cell got right, question by question).
 """
 
-from headwise.compare.comparison import Comparison, VerdictMatrix, load_study
+from headwise.compare.analysis import Analysis, analyse
+from headwise.compare.comparison import Comparison, load_study
+from headwise.compare.study import compare_study
+from headwise.compare.verdicts import VerdictMatrix
 
-__all__ = ["Comparison", "VerdictMatrix", "load_study"]
+__all__ = ["Analysis", "Comparison", "VerdictMatrix", "analyse", "compare_study", "load_study"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from headwise.names import BENCHMARKS, CONTROLS, STRATEGIES, needs_heads, needs_
 
 RANKING = ["layer", "budget", "score_dtype", "seed"]
 """Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
-IDENTITY = ["model", "benchmark", "strategy", "tokens", "heads", *RANKING]
+IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING]
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
 
@@ -31,8 +32,8 @@ class Comparison:
       (Int64, missing where the strategy has none), `layer`, `budget`, `score_dtype`, …;
     - the logged metrics under their names: `score`, `category/…`, `samples`, `failed`, `unparsed`,
       `seconds`, `mean_visual_tokens`, `kept_tokens`, `degenerate_rankings`, … (float);
-    - `configuration`: the cell's name within its benchmark, `192/16/sparsity` (followed by whatever else
-      differs between the cells compared, such as `float16`); equal over benchmarks.
+    - `label`: the strategy, followed by whatever else differs between the cells compared (`sparsity float16`);
+    - `configuration`: the cell's name within its benchmark, `192/16/` and the label; equal over benchmarks.
 
     `notes` are lines a reader must see: what was set aside and why.
     """
@@ -75,23 +76,26 @@ def load_study(
     Cells that are not comparable are set aside and named in `notes`: those asked fewer questions than the
     others (`limit`) and all but the latest run of a configuration. TrackingError where nothing is found.
     """
-    if not (study or experiment or run_ids):
-        study = tracking.latest_study()
+    if study == tracking.LATEST or not (study or experiment or run_ids):
+        study = tracking.latest_study(experiment)
     found = tracking.find_cells(
         study=study, experiment=experiment, run_ids=run_ids, include_incomplete=include_incomplete
     )
     notes: list[str] = []
-    cells = _without_superseded(_without_shorter(_normalised(found), notes), notes)
-    cells = _sorted(cells).assign(configuration=lambda table: configurations(table))
+    cells = _without_superseded(_without_other_data(_without_shorter(_normalised(found), notes), notes), notes)
+    cells = _named(_sorted(cells))
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
 def _normalised(cells: pd.DataFrame) -> pd.DataFrame:
     """Parameters a strategy does not use are missing, so that they distinguish nothing."""
     cells = cells.copy()
-    for name in (*IDENTITY, "limit"):
+    for name in (*IDENTITY, "limit", "data_digest"):
         if name not in cells:
             cells[name] = pd.NA
+    digests = cells.groupby("model")["model_digest"].transform("nunique")
+    several = cells["model"] + "@" + cells["model_digest"].astype(str).str[:8]
+    cells["model"] = cells["model"].where(digests <= 1, several)
     cells.loc[~cells["strategy"].map(needs_heads), "heads"] = pd.NA
     cells.loc[~cells["strategy"].map(needs_tokens), ["tokens", *RANKING]] = pd.NA
     return cells
@@ -104,6 +108,15 @@ def _without_shorter(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     for benchmark, count in cells.loc[asked < longest, "benchmark"].value_counts().items():
         notes.append(f"{benchmark}: {count} cells were asked fewer questions (limit) and are set aside")
     return cells[asked >= longest]
+
+
+def _without_other_data(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Answers to different questions are no pairs: the data of the latest cell of each benchmark stay."""
+    latest = cells.groupby("benchmark")["data_digest"].transform("last")
+    other = cells["data_digest"].notna() & (cells["data_digest"] != latest)
+    for benchmark, count in cells.loc[other, "benchmark"].value_counts().items():
+        notes.append(f"{benchmark}: {count} cells answered other data (data_digest) and are set aside")
+    return cells[~other]
 
 
 def _without_superseded(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -130,19 +143,17 @@ def _rank(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def configurations(cells: pd.DataFrame) -> list[str]:
-    """Names such as `192/16/sparsity`, with what else differs between the cells (`… float16`)."""
-    plain = [
-        "/".join(str(part) for part in row if not pd.isna(part))
-        for row in cells[["tokens", "heads", "strategy"]].itertuples(index=False)
-    ]
+def _named(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns `label` and `configuration`."""
     varying = [name for name in ("model", *RANKING) if cells[name].nunique() > 1]
-    extras = [
-        " ".join(_extra(name, value) for name, value in zip(varying, row, strict=True) if not pd.isna(value))
-        for row in cells[varying].itertuples(index=False)
-    ]
-    return [f"{name} {extra}".strip() for name, extra in zip(plain, extras, strict=True)]
+    rows = cells.to_dict("records")
+    labels = [" ".join([row["strategy"], *_extras(row, varying)]) for row in rows]
+    budgets = [[str(row[name]) for name in ("tokens", "heads") if not pd.isna(row[name])] for row in rows]
+    names = ["/".join([*budget, label]) for budget, label in zip(budgets, labels, strict=True)]
+    return cells.assign(label=labels, configuration=names)
 
 
-def _extra(name: str, value: object) -> str:
-    return str(value) if name in ("model", "budget", "score_dtype") else f"{name}={value}"
+def _extras(row: Mapping[Hashable, Any], varying: Sequence[str]) -> list[str]:
+    known = {name: row[name] for name in varying if not pd.isna(row[name])}
+    plain = ("model", "budget", "score_dtype")
+    return [str(value) if name in plain else f"{name}={value}" for name, value in known.items()]

@@ -63,7 +63,8 @@ def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> V
     """Read `files` (run_id → verdicts.parquet). DataError where one is unreadable or none shares a question."""
     with ThreadPoolExecutor(4) as pool:
         columns = _share_questions(list(pool.map(_read, files.values())))
-    keys = {id(column.questions): _keys(column.questions) for column in columns}
+    distinct = {id(column.questions): column.questions for column in columns}
+    keys = {table: _keys(questions) for table, questions in distinct.items()}
     shared = reduce(lambda left, right: left[left.isin(right)], keys.values())
     if shared.empty:
         raise DataError(f"{benchmark}: the {len(files)} cells have no question in common, nothing to compare")

@@ -10,17 +10,22 @@ import os
 # Decided before mlflow is imported: nothing is reported to third parties, no line is printed a run.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from headwise.tracking.artifacts import download, local_file  # noqa: E402
 from headwise.tracking.cells import log_cell, update_cell  # noqa: E402
 from headwise.tracking.comparisons import log_compare  # noqa: E402
-from headwise.tracking.connection import ServerUnreachable, connect  # noqa: E402
-from headwise.tracking.queries import find_cells, latest_study, study_of  # noqa: E402
+from headwise.tracking.connection import NothingFound, ServerUnreachable, connect  # noqa: E402
+from headwise.tracking.links import compare_url, run_url, runs_url, ui_hint  # noqa: E402
+from headwise.tracking.queries import LATEST, find_cells, latest_study, study_of  # noqa: E402
 from headwise.tracking.study import Study, open_study  # noqa: E402
 
 __all__ = [
+    "LATEST",
+    "NothingFound",
     "ServerUnreachable",
     "Study",
+    "compare_url",
     "connect",
     "download",
     "find_cells",
@@ -29,6 +34,9 @@ __all__ = [
     "log_cell",
     "log_compare",
     "open_study",
+    "run_url",
+    "runs_url",
     "study_of",
+    "ui_hint",
     "update_cell",
 ]

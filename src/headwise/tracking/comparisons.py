@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,28 @@ def log_compare(
     tables: Mapping[str, pd.DataFrame],
     markdown: str,
     study: str | None = None,
+    in_ui: Sequence[str] = (),
     figures: Mapping[str, Any] | None = None,
     files: Path | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> str:
     """Log a comparison as a run of kind `compare` and return its run id.
 
-    Each table becomes `tables/<name>.csv` and an MLflow table `tables/<name>.json`; `markdown` the run's
-    note and `compare.md`; `figures` (file name → matplotlib Figure) go below `figures/`; everything in the
-    folder `files` is added as it is. The run that `mlflow run -e compare` made is used, where there is one.
+    Each table becomes `tables/<name>.csv`, those in `in_ui` also an MLflow table `tables/<name>.json` (shown by
+    the UI, slow to log); `markdown` the run's note and `compare.md`; `figures` (file name → matplotlib
+    Figure) go below `figures/`; everything in the folder `files` is added as it is. The run that
+    `mlflow run -e compare` made is used, where there is one.
     """
     client, uri = MlflowClient(), connect()
     with reaching(uri):
         run_id = _adopted(client) or _created(client, experiment_id, study)
         for key, value in _tags(study, markdown).items():
             client.set_tag(run_id, key, value)
-        client.log_text(run_id, markdown, "compare.md")
-        for name, table in tables.items():
-            client.log_text(run_id, table.to_csv(index=False), f"tables/{name}.csv")
-            client.log_table(run_id, table, f"tables/{name}.json")
+        with tempfile.TemporaryDirectory() as folder:
+            _write(Path(folder), markdown, tables)
+            client.log_artifacts(run_id, folder)
+        for name in in_ui:
+            client.log_table(run_id, tables[name], f"tables/{name}.json")
         for name, figure in (figures or {}).items():
             client.log_figure(run_id, figure, f"figures/{name}")
         for name, number in (metrics or {}).items():
@@ -52,6 +56,13 @@ def log_compare(
             client.log_artifacts(run_id, str(files))
         client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def _write(folder: Path, markdown: str, tables: Mapping[str, pd.DataFrame]) -> None:
+    (folder / "compare.md").write_text(markdown, encoding="utf-8")
+    (folder / "tables").mkdir()
+    for name, table in tables.items():
+        table.to_csv(folder / "tables" / f"{name}.csv", index=False)
 
 
 def _adopted(client: MlflowClient) -> str | None:

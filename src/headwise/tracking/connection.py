@@ -29,6 +29,10 @@ class ServerUnreachable(TrackingError):
     """The tracking server did not answer in time; what was to be logged can be logged later."""
 
 
+class NothingFound(TrackingError):
+    """The store was asked and has no study or cell of the kind."""
+
+
 def connect() -> str:
     """Make sure the tracking store answers, and return its URI.
 

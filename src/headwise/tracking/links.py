@@ -15,6 +15,11 @@ def ui_base(uri: str) -> str:
     return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
 
 
+def ui_hint(uri: str) -> str:
+    """How to open the links: nothing to do where a server runs, else the command that starts one."""
+    return "" if ui_base(uri) != LOCAL_UI else f"mlflow ui --backend-store-uri {uri}"
+
+
 def runs_url(uri: str, experiment_id: str, *, study: str | None = None, order_by: str = "metrics.`score`") -> str:
     """The runs table: finished cells (of one study, where given), best score first."""
     terms = ["attributes.status = 'FINISHED'", "tags.`headwise.kind` = 'cell'"]
@@ -25,7 +30,7 @@ def runs_url(uri: str, experiment_id: str, *, study: str | None = None, order_by
 
 def compare_url(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """The page that puts these runs side by side."""
-    query = {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment_id])}
+    query = {"runs": json.dumps(list(run_ids), separators=(",", ":")), "experiments": json.dumps([experiment_id])}
     return f"{ui_base(uri)}/#/compare-runs?{urlencode(query, quote_via=quote)}"
 
 

@@ -11,10 +11,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 
 from headwise.errors import TrackingError
-from headwise.tracking.connection import reaching
+from headwise.tracking.connection import NothingFound, reaching
 from headwise.tracking.study import EXPERIMENT
 
 PAGE = 1000
+LATEST = "latest"
+"""Stands for the newest finished study wherever a study's run id is asked for."""
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
 
 
@@ -30,8 +32,10 @@ def find_cells(
     Columns: run_id, run_name, study, experiment_id, artifact_uri, complete (bool); every parameter under
     its name (text; tokens, heads, layer, limit and seed Int64); every metric under its name (float);
     every tag of headwise's under `tags.<name>`. Order: as they were started. The experiment is the study's
-    or as in `experiment_of`. TrackingError where there are none.
+    or as in `experiment_of`; the study `latest` is that of `latest_study`. NothingFound where there are none.
     """
+    if study == LATEST:
+        study = latest_study(experiment)
     with reaching():
         if run_ids:
             return _table([_cell(run_id) for run_id in run_ids])
@@ -40,18 +44,18 @@ def find_cells(
     if not runs:
         searched = f"study {study}" if study else f"experiment {where.name!r}"
         hint = "" if include_incomplete else " that is complete (--include-incomplete takes in the others)"
-        raise TrackingError(f"{searched} has no finished cell{hint}")
+        raise NothingFound(f"{searched} has no finished cell{hint}")
     return _table(runs)
 
 
 def latest_study(experiment: str | None = None) -> str:
-    """Run id of the study of an experiment that finished last; TrackingError where there is none."""
+    """Run id of the finished study of an experiment that started last; NothingFound where there is none."""
     with reaching():
         where = experiment_of(experiment)
         query = "attributes.status = 'FINISHED' and tags.`headwise.kind` = 'study'"
         found = MlflowClient().search_runs([where.experiment_id], query, max_results=1, order_by=["start_time DESC"])
         if not found:
-            raise TrackingError(f"experiment {where.name!r} has no finished study; {_elsewhere()}")
+            raise NothingFound(f"experiment {where.name!r} has no finished study; {_elsewhere()}")
     return found[0].info.run_id
 
 
@@ -69,7 +73,7 @@ def experiment_of(name: str | None = None) -> Experiment:
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     found = client.get_experiment_by_name(name)
     if found is None:
-        raise TrackingError(f"there is no experiment {name!r}; {_elsewhere()}")
+        raise NothingFound(f"there is no experiment {name!r}; {_elsewhere()}")
     return found
 
 

@@ -1,0 +1,148 @@
+"""How long `headwise compare` takes over thousands of cell runs in an sqlite store.
+
+    python bench/compare_scale.py --cells 3000 --questions 200 --json
+
+The store is made up: one cell run is logged through headwise, and its rows in the database are copied
+under new names, with the scores of simulated answers. Nothing here measures a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headwise import tracking
+from headwise.names import BENCHMARKS, STRATEGIES
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYED = ("params", "metrics", "latest_metrics", "tags")
+CATEGORIES = {"pope": ("random", "popular", "adversarial"), "mme": ("existence", "count", "color", "OCR")}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--cells", type=int, default=3000)
+    options.add_argument("--questions", type=int, default=200, help="a benchmark")
+    options.add_argument("--keep", type=Path, help="make the store here and leave it")
+    options.add_argument("--json", action="store_true")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(given.keep or folder)
+        began = time.perf_counter()
+        study = make_store(given.cells, given.questions)
+        print(f"store of {given.cells} cells: {time.perf_counter() - began:.1f} s", file=sys.stderr)
+        seconds, peak = timed_compare(study)
+    figures = {"cells": given.cells, "questions": given.questions, "seconds": seconds, "peak_bytes": peak}
+    print(json.dumps(figures) if given.json else f"compare: {seconds:.1f} s, peak {peak / 2**20:.0f} MiB")
+
+
+def make_store(cells: int, questions: int) -> str:
+    """An mlflow.db and artifacts in the working folder with one study of `cells` cells; its run id."""
+    with tracking.open_study({"strategy": "all"}) as study:
+        cell = {"benchmark": "x", "strategy": "x", "tokens": 1, "heads": 1}
+        template = tracking.log_cell(
+            study,
+            params=cell | {"model": "made-up", "layer": 2, "seed": 0},
+            metrics={"score": 0.0, "samples": questions, "failed": 0, "missing": 0, "kept_tokens": 1, "seconds": 1.0},
+            tags={},
+            folder=Path(tempfile.mkdtemp()),
+            dataset={"name": "made-up", "digest": "0", "source": "bench"},
+            note="made up",
+        )
+    copy_runs(template, grid(cells), questions)
+    return study.run_id
+
+
+def grid(cells: int) -> list[dict[str, object]]:
+    """The first `cells` of a large ablation: benchmarks × strategies × tokens × heads."""
+    tokens, heads = range(200, 60, -10), range(32, 1, -2)
+    names = [{"benchmark": name, "strategy": "vanilla", "tokens": 576, "heads": 32} for name in BENCHMARKS]
+    for count, number, strategy, name in itertools.product(tokens, heads, STRATEGIES, BENCHMARKS):
+        names.append({"benchmark": name, "strategy": strategy, "tokens": count, "heads": number})
+    return names[:cells]
+
+
+def copy_runs(template: str, cells: list[dict[str, object]], questions: int) -> None:
+    """Copy the template's rows once a cell, then remove the template's own kind."""
+    random = np.random.default_rng(0)
+    difficulty = random.random(questions)
+    with sqlite3.connect("mlflow.db") as database:
+        rows = {table: _rows(database, table, template) for table in ("runs", *KEYED)}
+        where = Path(rows["runs"][0]["artifact_uri"])
+        for cell in cells:
+            run_id = uuid.uuid4().hex
+            folder = where.parents[1] / run_id / "artifacts"
+            right = difficulty < 0.5 + random.normal(0, 0.05) + random.normal(0, 0.1, questions)
+            write_verdicts(folder, str(cell["benchmark"]), right)
+            changed = cell | {"score": 100 * right.mean(), "run_uuid": run_id, "artifact_uri": str(folder)}
+            for table, found in rows.items():
+                _insert(database, table, [_changed(table, row, changed) for row in found])
+        database.execute("update runs set status = 'FAILED' where run_uuid = ?", [template])
+
+
+def _rows(database: sqlite3.Connection, table: str, run_id: str) -> list[dict[str, object]]:
+    found = database.execute(f"select * from {table} where run_uuid = ?", [run_id])
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _changed(table: str, row: dict[str, object], new: dict[str, object]) -> dict[str, object]:
+    row = row | {"run_uuid": new["run_uuid"]}
+    if table == "runs":
+        return row | {"artifact_uri": new["artifact_uri"]}
+    known = row["key"] in new
+    return row | {"value": new[str(row["key"])] if table != "params" else str(new[str(row["key"])])} if known else row
+
+
+def _insert(database: sqlite3.Connection, table: str, rows: list[dict[str, object]]) -> None:
+    names = list(rows[0])
+    places = ", ".join("?" * len(names))
+    sql = f"insert into {table} ({', '.join(names)}) values ({places})"
+    database.executemany(sql, [[row[name] for name in names] for row in rows])
+
+
+def write_verdicts(folder: Path, benchmark: str, right: np.ndarray) -> None:
+    """A verdicts.parquet as `score` writes it: two questions an image, truths yes and no in turn."""
+    folder.mkdir(parents=True)
+    number = np.arange(len(right))
+    truth = np.where(number % 2, "no", "yes")
+    categories = np.array(CATEGORIES.get(benchmark, ("",)))
+    text = {
+        "question_id": number.astype(str),
+        "image": (number // 2).astype(str),
+        "category": categories[number // 2 % len(categories)],
+        "status": np.full(len(right), "ok"),
+        "prediction": np.where(right, truth, np.where(number % 2, "yes", "no")),
+        "truth": truth,
+    }
+    columns = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in text.items()}
+    columns["correct"] = pa.array(right.astype(np.float32))
+    pq.write_table(pa.table(columns), folder / "verdicts.parquet", compression="zstd")
+
+
+def timed_compare(study: str) -> tuple[float, int]:
+    """Wall seconds of the command as a user types it, start-up included, and its peak memory in bytes."""
+    import resource
+
+    began = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "headwise", "compare", "--study", study, "--json"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What is known about a comparison's cells: findings, tables in the published layout, tables of statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from headwise.compare.comparison import Comparison
+from headwise.compare.grid import Grid, grid, tops
+from headwise.recommend import recommend
+from headwise.report import tables
+from headwise.report.findings import Findings, find, over_benchmarks
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """A comparison, what the statistics say of each benchmark, and of the mean over benchmarks.
+
+    `overall` is on the scale percent of vanilla, which benchmarks share, over the configurations that every
+    benchmark has; None with a single benchmark or where there are no such configurations.
+    """
+
+    comparison: Comparison
+    findings: Mapping[str, Findings]
+    overall: Findings | None
+
+    @cached_property
+    def grids(self) -> dict[str, Grid]:
+        """Logged scores in the published layout, a benchmark each, and the mean percent of vanilla."""
+        comparison = self.comparison
+        found = {name: grid(name, comparison.of(name)) for name in comparison.benchmarks}
+        if self.overall is not None:
+            labels = comparison.cells.drop_duplicates("configuration").set_index("configuration")["label"]
+            cells = self.overall.cells.assign(label=self.overall.cells["configuration"].map(labels))
+            found[OVERALL] = grid("mean % of vanilla", cells)
+        return {name: each for name, each in found.items() if each is not None}
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table by the name it is logged under."""
+        return {name: table for name, table in self._tables() if not table.empty}
+
+    def _tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        parts = list(self.findings.values())
+        pruned = [part for part in parts if not part.pruned.empty]
+        for name, each in self.grids.items():
+            yield f"best_{name}", each.as_table()
+        for name, part in self.all_findings.items():
+            yield f"scores_{name}", tables.scores(part)
+            yield f"efficiency_{name}", tables.efficiency(part)
+        for name in self.findings:
+            shares = tables.agreement(self.comparison.of(name), self.comparison.verdicts(name))
+            yield f"agreement_{name}", shares.reset_index()
+        if pruned:
+            yield "retained", tables.retained(pruned)
+            yield "recommendation", self.recommendation
+            yield "wins", self.wins
+        if self.overall is not None:
+            yield "strategies", tables.strategies(self.overall)
+
+    @property
+    def all_findings(self) -> dict[str, Findings]:
+        """The benchmarks' findings and, where there is more than one benchmark, the overall ones."""
+        return {**self.findings, **({OVERALL: self.overall} if self.overall is not None else {})}
+
+    @cached_property
+    def wins(self) -> pd.DataFrame:
+        """A row a strategy: rows it tops (as the published study counts), and what of that is significant."""
+        benchmarks = [self.grids[name] for name in self.findings if name in self.grids]
+        if not benchmarks:
+            return pd.DataFrame()
+        topped = tops(benchmarks)[["strategy", "all"]].rename(columns={"all": "topped"})
+        return topped.merge(tables.wins(list(self.findings.values())), on="strategy", how="left")
+
+    @cached_property
+    def recommendation(self) -> pd.DataFrame:
+        """A configuration for each budget by `recommend.RULE`; over all benchmarks where there are several."""
+        part = self.overall if self.overall is not None else next(iter(self.findings.values()))
+        return recommend(part.cells)
+
+
+def analyse(comparison: Comparison, seed: int = 0) -> Analysis:
+    """Read the verdicts of every benchmark and compute what is known. DataError where verdicts do not fit."""
+    names = comparison.benchmarks
+    findings = {name: find(name, comparison.of(name), comparison.verdicts(name), seed) for name in names}
+    overall = over_benchmarks(list(findings.values())) if len(findings) > 1 else None
+    return Analysis(comparison=comparison, findings=findings, overall=overall)

@@ -1,0 +1,54 @@
+"""A comparison as one JSON object, for other programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from headwise.compare.analysis import Analysis
+from headwise.report.findings import Findings
+
+CELL = ("run_id", "configuration", "strategy", "tokens", "heads", "score", "low", "high", "of_vanilla", "in_best_set")
+
+
+def as_json(analysis: Analysis, compare_run: str) -> dict[str, Any]:
+    """Study, notes, and per benchmark the best cell, the best set and every cell's score and 95 % interval.
+
+    `overall` is the same for the mean percent of vanilla over benchmarks, or null. Missing numbers are null.
+    """
+    comparison = analysis.comparison
+    overall = None if analysis.overall is None else _part(analysis.overall)
+    return {
+        "study": comparison.study,
+        "experiment_id": comparison.experiment_id,
+        "compare_run": compare_run,
+        "notes": comparison.notes,
+        "benchmarks": {name: _part(part) for name, part in analysis.findings.items()},
+        "overall": overall,
+        "recommendation": [_plain(row) for row in analysis.recommendation.to_dict("records")],
+    }
+
+
+def _part(part: Findings) -> dict[str, Any]:
+    names = [name for name in CELL if name in part.cells]
+    cells = [_plain(row) for row in part.cells[names].to_dict("records")]
+    best = None if part.pruned.empty else _plain(part.best[names].to_dict())
+    return {
+        "unit": part.unit,
+        "best": best,
+        "best_set": part.best_set()["configuration"].tolist(),
+        "cells": cells,
+    }
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    """Values as JSON knows them: numpy scalars become numbers, what is missing null."""
+    return {str(name): _value(value) for name, value in row.items()}
+
+
+def _value(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value

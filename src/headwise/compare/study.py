@@ -1,0 +1,70 @@
+"""From cell runs to a comparison in MLflow and on the console."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from headwise import tracking
+from headwise.compare.analysis import OVERALL, Analysis, analyse
+from headwise.compare.comparison import Comparison, load_study
+from headwise.compare.text import markdown, print_analysis
+
+SIDE_BY_SIDE = 20
+"""Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
+SHOWN_IN_UI = ("best_", "recommendation", "wins")
+"""Tables logged as MLflow tables; every table is a CSV file."""
+
+
+def compare_study(study: tracking.Study, console: Console) -> None:
+    """Compare the cells of a study that is still open, as `headwise run` ends; tables go to standard output.
+
+    A study without a complete cell is no error here: its cells are logged, and the console says so.
+    """
+    try:
+        comparison = load_study(study=study.run_id)
+    except tracking.NothingFound as nothing:
+        console.print(f"nothing to compare: {nothing}")
+        return
+    with console.status("comparing"):
+        analysis = analyse(comparison)
+    print_analysis(analysis, output())
+    publish(analysis, study.uri, console)
+
+
+def publish(analysis: Analysis, uri: str, console: Console) -> str:
+    """Log the comparison as a run of its own, print where it is, and return its run id."""
+    comparison = analysis.comparison
+    found = links(analysis, uri)
+    run_id = tracking.log_compare(
+        comparison.experiment_id,
+        study=comparison.study,
+        tables=analysis.tables,
+        in_ui=[name for name in analysis.tables if name.startswith(SHOWN_IN_UI)],
+        markdown=markdown(analysis, found),
+    )
+    found["this comparison"] = tracking.run_url(uri, comparison.experiment_id, run_id)
+    for name, url in found.items():
+        console.print(f"{name}: {url}", soft_wrap=True, highlight=False)
+    if hint := tracking.ui_hint(uri):
+        console.print(f"(start the MLflow UI with: {hint})", soft_wrap=True, highlight=False)
+    return run_id
+
+
+def links(analysis: Analysis, uri: str) -> dict[str, str]:
+    """Pages of the MLflow UI: the runs that were compared, and each best set side by side."""
+    comparison: Comparison = analysis.comparison
+    found = {"runs compared": tracking.runs_url(uri, comparison.experiment_id, study=comparison.study)}
+    for name, part in analysis.findings.items():
+        members = part.best_set()["run_id"].tolist()[:SIDE_BY_SIDE]
+        if len(members) > 1:
+            found[f"best set of {name}"] = tracking.compare_url(uri, comparison.experiment_id, members)
+    return found
+
+
+def output() -> Console:
+    """Standard output; wide where it is a file or a pipe, so that tables stay whole there."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+__all__ = ["OVERALL", "compare_study", "links", "output", "publish"]

@@ -1,0 +1,155 @@
+"""A comparison in words and tables: Markdown for MLflow, rich tables for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from headwise.benchmarks import BENCHMARKS
+from headwise.compare.analysis import OVERALL, Analysis
+from headwise.compare.grid import Grid
+from headwise.recommend import RULE
+from headwise.report.findings import Findings
+
+HOLE = "·"
+NAMED = 12
+"""Members of a best set that are named in a sentence; the tables have all of them."""
+
+
+def markdown(analysis: Analysis, links: dict[str, str]) -> str:
+    """The comparison as one Markdown page: it is the run's note and its compare.md."""
+    return "\n\n".join(part for part in _sections(analysis, links) if part) + "\n"
+
+
+def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
+    comparison = analysis.comparison
+    models = ", ".join(dict.fromkeys(comparison.cells["model"]))
+    yield f"# Comparison of {len(comparison.cells)} cells ({models})"
+    yield "\n".join(f"- [{name}]({url})" for name, url in links.items())
+    yield "\n".join(f"- Note: {note}" for note in comparison.notes)
+    if not analysis.recommendation.empty:
+        yield "## Recommendation\n\n" + table_markdown(_shown(analysis.recommendation)) + f"\n\n{RULE}"
+    for name, part in analysis.all_findings.items():
+        yield f"## {heading(name, part)}\n\n{sentence(part, analysis.grids.get(name))}"
+        if name in analysis.grids:
+            yield grid_markdown(analysis.grids[name])
+    if not analysis.wins.empty:
+        yield "## Rows won\n\n" + table_markdown(_shown(analysis.wins)) + "\n\n" + WINS
+
+
+WINS = (
+    "`topped`: rows of the tables above in which the strategy has the highest score (ties shared); "
+    "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best cannot be told "
+    "from others, and where the strategy is significantly worse than another."
+)
+
+
+def heading(name: str, part: Findings) -> str:
+    title = "Mean over benchmarks" if name == OVERALL else BENCHMARKS[name].title
+    return f"{title} ({part.unit})"
+
+
+def sentence(part: Findings, table: Grid | None) -> str:
+    """The best cell with its interval, its ties, and who cannot be told from it."""
+    if part.pruned.empty:
+        return "No pruned cell."
+    best, members = part.best, part.best_set()["configuration"].tolist()
+    score = f"Best: **{best['configuration']}** {best['score']:.2f} [{best['low']:.2f}, {best['high']:.2f}]"
+    tied = [name for name in (table.best_cells() if table else []) if name != best["configuration"]]
+    ties = f", tied with {', '.join(tied)}" if tied else ""
+    holes = f" {table.holes} cells of the table were not run ({HOLE})." if table and table.holes else ""
+    return f"{score}{ties}. {best_set_sentence(members, len(part.pruned))}{holes}"
+
+
+def best_set_sentence(members: list[str], candidates: int) -> str:
+    if len(members) == 1:
+        return f"Significantly better than the {candidates - 1} others."
+    rest = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
+    named = ", ".join(members[:NAMED])
+    return f"Best set, not told from the best at 95 %: {len(members)} of {candidates}: {named}{rest}."
+
+
+def grid_markdown(table: Grid) -> str:
+    """The published layout, the best of each row bold, ties all bold."""
+    frame = grid_texts(table, best="**{}**")
+    return table_markdown(frame)
+
+
+def grid_texts(table: Grid, best: str) -> pd.DataFrame:
+    """Every value as text, `best` being the format of the best ones."""
+    texts = pd.concat([table.values, table.controls], axis=1).map(_number)
+    for column in map(str, table.values):
+        texts[column] = texts[column].where(~table.best[column], texts[column].map(best.format))
+    return texts.reset_index()
+
+
+def table_markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table; names keep their underscores."""
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    rows += [[str(value) for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    numbers = frame.select_dtypes("float").columns
+    return frame.assign(**{str(name): frame[name].map(_number) for name in numbers})
+
+
+def _number(value: float) -> str:
+    return HOLE if pd.isna(value) else f"{value:.2f}"
+
+
+def print_analysis(analysis: Analysis, console: Console) -> None:
+    """The same on the console: a table a benchmark, wide ones in blocks that fit."""
+    for note in analysis.comparison.notes:
+        console.print(f"note: {note}", style="yellow")
+    for name, part in analysis.all_findings.items():
+        if name in analysis.grids:
+            _print_grid(heading(name, part), analysis.grids[name], console)
+        console.print(sentence(part, analysis.grids.get(name)).replace("**", ""), end="\n\n")
+    if not analysis.wins.empty:
+        _print_frame("Rows won", _shown(analysis.wins), console)
+    if not analysis.recommendation.empty:
+        _print_frame("Recommendation", _shown(analysis.recommendation.drop(columns="equals")), console)
+
+
+def _print_grid(title: str, table: Grid, console: Console) -> None:
+    texts = grid_texts(table, best="[bold green]{}[/]")
+    names = [name for name in texts.columns if name not in ("tokens", "heads")]
+    for block in _blocks(names, console.width - 14):
+        _print_frame(title, texts[["tokens", "heads", *block]], console)
+        title = f"{title.removesuffix(' …')} …"
+
+
+def _blocks(names: list[str], width: int) -> Iterator[list[str]]:
+    """Column names in groups that fit the console."""
+    block: list[str] = []
+    for name in names:
+        if block and sum(_width(each) for each in [*block, name]) > width:
+            yield block
+            block = []
+        block.append(name)
+    yield block
+
+
+def _width(name: str) -> int:
+    return max(7, *(len(part) for part in _broken(name).split("\n"))) + 2
+
+
+def _broken(name: str) -> str:
+    """A column's heading, broken where a name may be."""
+    return name.replace("_", "_\n").replace(" ", "\n")
+
+
+def _print_frame(title: str, frame: pd.DataFrame, console: Console) -> None:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1), pad_edge=False)
+    for name in frame.columns:
+        number = frame[name].map(lambda text: str(text)[-1:].isdigit() or str(text).endswith(("/]", HOLE))).all()
+        table.add_column(_broken(str(name)), justify="right" if number else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(str, row))
+    console.print(table)
