@@ -12,6 +12,7 @@ import click
 
 from headwise import __version__
 from headwise.errors import HeadwiseError
+from headwise.redaction import without_secrets
 
 COMMANDS = {
     "run": ("headwise.cli.run:command", "Evaluate, score and compare: the whole study."),
@@ -54,5 +55,5 @@ def main() -> None:
     try:
         headwise(prog_name="headwise")
     except HeadwiseError as error:
-        click.echo(f"headwise: {error}", err=True)
+        click.echo(f"headwise: {without_secrets(str(error))}", err=True)
         sys.exit(2)

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from headwise.errors import TrackingError
+from headwise.redaction import without_secrets
 
 BOUNDED = {
     # Three tries of 8 s and the pauses between them (0, 2 s, jitter): a dead or hanging server is known in 30 s.
@@ -57,13 +58,13 @@ def reaching(uri: str | None = None) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        where = f"tracking server {uri or mlflow.get_tracking_uri()}"
+        where = f"tracking server {without_secrets(uri or mlflow.get_tracking_uri())}"
         if _is_outage(error):
             hint = "start it or set MLFLOW_TRACKING_URI"
-            raise ServerUnreachable(f"{where} does not answer: {_reason(error)}; {hint}") from error
-        raise TrackingError(f"{where}: {_first_sentence(error)}") from error
+            raise ServerUnreachable(f"{where} does not answer: {without_secrets(_reason(error))}; {hint}") from error
+        raise TrackingError(f"{where}: {without_secrets(_first_sentence(error))}") from error
     except ImportError as error:
-        raise TrackingError(f"tracking server {uri}: its driver is not installed ({error})") from error
+        raise TrackingError(f"tracking server {without_secrets(str(uri))}: its driver is not installed ({error})") from error
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from headwise.errors import HeadwiseError
+from headwise.redaction import without_secrets
 from headwise.tracking.connection import ServerUnreachable, reaching
 
 TERMINATED = 128 + signal.SIGTERM
@@ -42,7 +43,7 @@ def _end(run_id: str, uri: str, status: str, reason: str = "") -> None:
     ignored = {signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}
     with _on_signals(ignored), reaching(uri):
         if reason:
-            MlflowClient().set_tag(run_id, "headwise.error", reason)
+            MlflowClient().set_tag(run_id, "headwise.error", without_secrets(reason))
         MlflowClient().set_terminated(run_id, status)
 
 

@@ -6,18 +6,20 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
+from headwise.redaction import without_secrets, without_userinfo
+
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that has no server of its own."""
 
 
 def ui_base(uri: str) -> str:
     """The UI of the tracking server, or of `mlflow ui` for a local store."""
-    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
+    return without_userinfo(uri).rstrip("/") if uri.startswith(("http://", "https://")) else LOCAL_UI
 
 
 def ui_hint(uri: str) -> str:
     """How to open the links: nothing to do where a server runs, else the command that starts one."""
-    return "" if ui_base(uri) != LOCAL_UI else f"mlflow ui --backend-store-uri {uri}"
+    return "" if ui_base(uri) != LOCAL_UI else f"mlflow ui --backend-store-uri {without_secrets(uri)}"
 
 
 def runs_url(uri: str, experiment_id: str, *, study: str | None = None, order_by: str = "metrics.`score`") -> str:

@@ -49,26 +49,27 @@ def open_study(
     experiment: str | None = None,
     tags: Mapping[str, str] | None = None,
     kind: str = "study",
+    resume: str | None = None,
 ) -> Iterator[Study]:
     """Begin the study's run and end it FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
     Under `mlflow run` (MLFLOW_RUN_ID) that run is the study, in the experiment it is in; a parameter it
     already holds with other wording (`all`) gets its meaning beside it as `resolved/<name>`. Otherwise a
-    run is created in `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise". SIGTERM raises
-    SystemExit(143) inside the block. ServerUnreachable and TrackingError as in `connect`.
+    run is created in `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise"; unless `resume` names the run
+    of the same study that was cut short, which then goes on. SIGTERM raises SystemExit(143) inside the block. ServerUnreachable and TrackingError as in `connect`.
     """
     uri = connect()
     with reaching(uri):
-        run, name = _adopt_or_create(experiment)
+        run, name = _adopt_or_create(experiment, resume)
         _set_params(run, params)
         _set_tags(run.info.run_id, {**(tags or {}), "headwise.kind": kind})
     with ended_as_it_went(run.info.run_id, uri):
         yield Study(run_id=run.info.run_id, experiment_id=run.info.experiment_id, experiment=name, uri=uri)
 
 
-def _adopt_or_create(experiment: str | None) -> tuple[Run, str]:
+def _adopt_or_create(experiment: str | None, resume: str | None) -> tuple[Run, str]:
     client = MlflowClient()
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+    if run_id := os.environ.get("MLFLOW_RUN_ID") or resume:
         run = client.get_run(run_id)
         if run.info.status != "RUNNING":
             client.update_run(run_id, status="RUNNING")
