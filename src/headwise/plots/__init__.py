@@ -3,6 +3,7 @@
 from headwise.plots.heads import head_frequency, overlap
 from headwise.plots.overlays import Overlay, Seen, kept_tokens
 from headwise.plots.scores import accuracy_against_cost, best_set, heat_maps, score_by_tokens
+from headwise.plots.style import png
 
 __all__ = [
     "Overlay",
@@ -13,5 +14,6 @@ __all__ = [
     "heat_maps",
     "kept_tokens",
     "overlap",
+    "png",
     "score_by_tokens",
 ]

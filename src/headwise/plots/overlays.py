@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from headwise.plots.style import BLUE, ORANGE, WIDTH, drawn
+from headwise.plots.style import BLUE, ORANGE, WIDTH, drawn, framed, headline
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Seen:
 def kept_tokens(samples: Sequence[Seen], title: str) -> Figure:
     """A row a question: the image, then each configuration's kept patches with the others shaded."""
     columns = 1 + max(len(sample.overlays) for sample in samples)
-    figure = Figure(figsize=(WIDTH, 0.4 + (WIDTH / columns + 0.55) * len(samples)), layout="constrained")
-    axes = figure.subplots(len(samples), columns, squeeze=False)
+    side = (WIDTH - 0.2) / (columns + 0.05 * (columns - 1))
+    figure = framed(0.35 + (side + 0.68) * len(samples), left=0.1, right=0.1, top=1.0, bottom=0.05)
+    grid = {"wspace": 0.05, "hspace": 0.68 / side}
+    axes = figure.subplots(len(samples), columns, squeeze=False, gridspec_kw=grid)
     for row, sample in zip(axes, samples, strict=True):
         for ax in row:
             ax.set_axis_off()
@@ -47,7 +49,7 @@ def kept_tokens(samples: Sequence[Seen], title: str) -> Figure:
         row[0].set_title("\n".join([*lines, f"→ {_short(sample.truth, 16)}"][-3:]), fontsize=9)
         for ax, overlay in zip(row[1:], sample.overlays, strict=False):
             _draw(ax, sample.image, overlay)
-    figure.suptitle(title)
+    headline(figure, title)
     return figure
 
 

@@ -5,14 +5,29 @@ All take the cells of `report.Findings` (score, low, high, strategy, tokens, hea
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from headwise.names import CONTROLS
-from headwise.plots.style import BLUE, FAINT, GREY, ORANGE, WIDTH, drawn, in_order, panels, series_style
+from headwise.plots.style import (
+    BLUE,
+    FAINT,
+    GREY,
+    ORANGE,
+    colour_bar,
+    drawn,
+    framed,
+    headline,
+    in_order,
+    panels,
+    series_style,
+)
 
+COLUMNS = 4
 COST_LABELS = {
     "flops": "FLOPs a question",
     "kv_bytes": "KV cache, bytes",
@@ -30,9 +45,10 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Figure:
     own = cells[~cells["strategy"].isin(CONTROLS)]
     strategies = in_order(own["strategy"])
     tokens, heads = (sorted(own[name].dropna().unique(), reverse=True) for name in ("tokens", "heads"))
-    figure, axes = panels(len(strategies), 4, 0.4 + 0.42 * len(tokens))
+    rows = math.ceil(len(strategies) / COLUMNS)
+    figure = framed(0.95 + rows * (0.5 + 0.3 * len(tokens)), left=0.75, right=0.75, top=0.6, bottom=0.5)
+    axes = panels(figure, len(strategies), COLUMNS, (0.06, 0.5 / (0.1 + 0.3 * len(tokens))))
     low, high = own["score"].min(), own["score"].max()
-    image = None
     for place, (ax, strategy) in enumerate(zip(axes, strategies, strict=True)):
         grid = own[own["strategy"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
         grid = grid.reindex(index=tokens, columns=heads)
@@ -40,14 +56,13 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Figure:
         _write_values(ax, grid, (low + high) / 2)
         ax.set_title(strategy)
         ax.set_xticks(range(len(heads)), [str(h) for h in heads])
-        ax.set_yticks(range(len(tokens)), [str(t) for t in tokens] if place % 4 == 0 else [])
+        ax.set_yticks(range(len(tokens)), [str(t) for t in tokens] if place % COLUMNS == 0 else [""] * len(tokens))
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-    figure.supxlabel("heads chosen")
-    figure.supylabel("token budget")
-    figure.suptitle(f"{title}: score ({unit}) by tokens and heads")
-    if image is not None:
-        figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
+    colour_bar(figure, image)
+    figure.supxlabel("heads chosen", fontsize=9.5, y=0.08 / figure.get_figheight())
+    figure.supylabel("token budget", fontsize=9.5, x=0.01)
+    headline(figure, f"{title}: score ({unit}) by tokens and heads")
     return figure
 
 
@@ -65,7 +80,9 @@ def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Figure:
     strategies = in_order(own["strategy"])
     tokens = sorted(own["tokens"].dropna().unique())
     heads = sorted(own["heads"].dropna().unique(), reverse=True)
-    figure, axes = panels(len(strategies), 4, 1.75, sharex=True, sharey=True)
+    rows = math.ceil(len(strategies) / COLUMNS)
+    figure = framed(1.1 + 1.45 * rows, left=0.5, top=0.6, bottom=0.6)
+    axes = panels(figure, len(strategies), COLUMNS, (0.08, 0.3), sharex=True, sharey=True)
     for ax, strategy in zip(axes, strategies, strict=True):
         _control_lines(ax, cells, tokens)
         for series, number in enumerate(heads):
@@ -73,13 +90,11 @@ def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Figure:
             shift = 0.14 * (series - (len(heads) - 1) / 2)
             _line_with_intervals(ax, line, tokens, shift, series, f"{number} heads")
         ax.set_title(strategy)
-        ax.set_xticks(range(len(tokens)), [str(t) for t in tokens])
         ax.set_xlim(-0.4, len(tokens) - 0.6)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    if axes:
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    figure.suptitle(f"{title}: score ({unit}) against tokens, 95 % intervals")
+    axes[0].set_xticks(range(len(tokens)), [str(t) for t in tokens])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=7, frameon=False, fontsize=9)
+    headline(figure, f"{title}: score ({unit}) against tokens, 95 % intervals")
     return figure
 
 
@@ -97,10 +112,10 @@ def _line_with_intervals(
     ax: Axes, line: pd.DataFrame, tokens: list[int], shift: float, series: int, label: str
 ) -> None:
     line = line.drop_duplicates("tokens").set_index("tokens").reindex(tokens)
-    score = line["score"].to_numpy(float)
-    reach = [score - line["low"].to_numpy(float), line["high"].to_numpy(float) - score]
-    look = series_style(series) | {"markersize": 3.5, "linewidth": 1, "elinewidth": 0.9}
-    ax.errorbar(np.arange(len(tokens)) + shift, score, yerr=reach, label=label, **look)
+    look = series_style(series)
+    places = np.arange(len(tokens)) + shift
+    ax.vlines(places, line["low"].to_numpy(float), line["high"].to_numpy(float), color=look["color"], linewidth=0.9)
+    ax.plot(places, line["score"].to_numpy(float), label=label, markersize=3.5, linewidth=1, **look)
 
 
 @drawn
@@ -109,19 +124,20 @@ def best_set(cells: pd.DataFrame, title: str, unit: str) -> Figure:
     ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
     shown = ranked.head(MOST_ROWS)
     inside = int(ranked["in_best_set"].sum())
-    figure = Figure(figsize=(WIDTH, 1.4 + 0.21 * len(shown)), layout="constrained")
+    figure = framed(1.1 + 0.21 * len(shown), left=0.35 + 0.073 * shown["configuration"].str.len().max())
     ax = figure.subplots()
     _reference_line(ax, cells)
-    for place, (_, row) in enumerate(shown.iterrows()):
-        colour = BLUE if row["in_best_set"] else FAINT
-        ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.6)
-        face = colour if row["in_best_set"] else "white"
-        ax.plot(row["score"], place, "o", color=colour, markerfacecolor=face, markersize=5)
-    ax.set_yticks(range(len(shown)), shown["configuration"])
+    colours = np.where(shown["in_best_set"], BLUE, FAINT)
+    places = np.arange(len(shown))
+    ax.hlines(places, shown["low"], shown["high"], color=colours, linewidth=1.6)
+    faces = np.where(shown["in_best_set"], BLUE, "white")
+    ax.scatter(shown["score"], places, s=26, c=faces, edgecolors=colours.tolist(), zorder=3)
+    ax.set_yticks(places, shown["configuration"])
+    ax.set_ylim(-0.8, len(shown) - 0.2)
     ax.invert_yaxis()
     ax.set_xlabel(f"score ({unit}) with 95 % interval")
     more = f"; the best {len(shown)} are drawn" if len(ranked) > len(shown) else ""
-    figure.suptitle(f"{title}: {inside} of {len(ranked)} configurations cannot be told from the best (filled){more}")
+    headline(figure, f"{title}: {inside} of {len(ranked)} configurations cannot be told from the best (filled){more}")
     return figure
 
 
@@ -137,7 +153,7 @@ def _reference_line(ax: Axes, cells: pd.DataFrame) -> None:
 @drawn
 def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str) -> Figure:
     """Score against one cost; colours are token budgets, the line joins the Pareto front (`front_<cost>`)."""
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = framed(4.4, left=0.75)
     ax = figure.subplots()
     known = table[table[cost].notna()]
     budgets = sorted(known["tokens"].dropna().unique(), reverse=True)
@@ -155,7 +171,7 @@ def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str)
     ax.margins(x=0.12, y=0.1)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.legend(frameon=False, loc="lower right", fontsize=9)
-    ax.set_title(f"{title}: accuracy against {COST_LABELS.get(cost, cost)}")
+    headline(figure, f"{title}: accuracy against {COST_LABELS.get(cost, cost)}")
     return figure
 
 

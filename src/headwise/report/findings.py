@@ -24,7 +24,7 @@ from headwise.stats import (
 from headwise.stats.outcomes import Floats, Kind
 
 ALPHA = 1 - LEVEL
-OVERALL = "all"
+OVERALL = "overall"
 """Name of the findings over all benchmarks; their score is the mean percent of vanilla."""
 
 UNITS = {"mean": "%", "mean_f1": "%", "mme": "points"}

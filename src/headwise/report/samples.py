@@ -160,8 +160,10 @@ def _square(path: Path | None) -> Image.Image | None:
 def for_browser(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence]) -> dict[str, Any]:
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
+    visual = max((found.visual for found in evidence.values()), default=0)
     return {
         "benchmark": sampled.benchmark,
+        "side": round(visual**0.5),
         "cells": cells["configuration"].tolist(),
         "vanilla": (cells["strategy"] == "vanilla").tolist(),
         "total": len(verdicts.image_Q),

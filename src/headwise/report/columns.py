@@ -1,0 +1,101 @@
+"""The columns of the report's tables: what each is called and what it means."""
+
+from __future__ import annotations
+
+from headwise.report.markup import Column, magnitude, mark, number, probability, signed, whole, words
+
+NAME = [
+    Column("configuration", "configuration", "token budget / heads / strategy"),
+    Column("tokens", "tokens", "token budget", whole),
+    Column("heads", "heads", "heads chosen", whole),
+    Column("strategy", "strategy"),
+]
+
+
+def scores(digits: int) -> list[Column]:
+    """Columns of a table of cells."""
+    points = number(digits)
+    return [
+        *NAME,
+        Column("score", "score [95 %]", "with its interval: bootstrap over images", points, ("low", "high")),
+        Column("in_best_set", "best set", "not significantly worse than the best pruned configuration", mark),
+        Column("best_at_budget", "of its budget", "the same among configurations of the same token budget", mark),
+        Column("p_best", "p best", "adjusted p of: some other pruned configuration is better", probability),
+        Column("vs_best", "− best [95 %]", "difference to the best, paired", signed, ("vs_best_low", "vs_best_high")),
+        Column(
+            "vs_vanilla", "− vanilla [95 %]", "difference to the unpruned model, paired", signed,
+            ("vs_vanilla_low", "vs_vanilla_high"),
+        ),
+        Column("p_vanilla", "p vanilla", "sign flips by image, Holm-corrected over the table", probability),
+        Column("of_vanilla", "% of vanilla", "percent of the unpruned model's score", number(1)),
+    ]  # fmt: skip
+
+
+RECOMMENDATION = [
+    Column("budget", "budget"),
+    Column("tokens", "tokens", "token budget", whole),
+    Column("recommended", "recommended"),
+    Column("score", "score [95 %]", "with its interval", number(1), ("low", "high")),
+    Column("verdict", "what is known"),
+    Column("equals", "not told from", "the other configurations in the best set of this budget"),
+]
+RETAINED = [
+    Column("benchmark", "benchmark"),
+    Column("tokens", "tokens", "token budget", whole),
+    Column("best", "best configuration"),
+    Column(
+        "best_of_vanilla", "best, % [95 %]", "picked after the fact, so a little flattering", number(1),
+        ("best_of_vanilla_low", "best_of_vanilla_high"),
+    ),
+    Column(
+        "mean_of_vanilla", "mean of strategies, % [95 %]", "over all head strategies and head counts", number(1),
+        ("mean_of_vanilla_low", "mean_of_vanilla_high"),
+    ),
+    Column("all_heads", "all heads, %", "control: every head (the FastV rule)", number(1)),
+    Column("random_heads", "random heads, %", "control", number(1)),
+    Column("random_tokens", "random tokens, %", "control", number(1)),
+]  # fmt: skip
+STRATEGIES = [
+    Column("strategy", "strategy"),
+    Column("cells", "cells", "configurations averaged", whole),
+    Column("of_vanilla", "% of vanilla [95 %]", "mean over the grid", number(1), ("low", "high")),
+    Column("in_best_set", "best set", "not significantly worse than the best strategy", mark),
+    Column("p_best", "p best", "adjusted p of: some other strategy is better", probability),
+]
+WINS = [
+    Column("strategy", "strategy"),
+    Column("rows", "rows", "benchmark × token budget × heads", whole),
+    Column("topped", "highest", "rows with the highest score, ties shared; significance aside", number(1)),
+    Column("won", "won", "significantly better than every other strategy of the row", whole),
+    Column("shared", "shared", "in the row's best set together with others", whole),
+    Column("lost", "lost", "significantly worse than some other strategy of the row", whole),
+]
+EFFICIENCY = [
+    *NAME,
+    Column("score", "score", "", number(1)),
+    Column("kept_tokens", "kept", "visual tokens above the pruning layer", number(0)),
+    Column("mean_visual_tokens", "mean tokens", "visual tokens a layer, on average", number(1)),
+    Column("flops", "FLOPs", "of a prefill, counted from shapes", magnitude),
+    Column("kv_bytes", "KV bytes", "of the key-value cache, 2-byte numbers", magnitude),
+    Column("prefill_seconds", "prefill s", "measured", number(4)),
+    Column("token_seconds", "s a token", "measured", number(4)),
+    Column("peak_bytes", "peak bytes", "measured", magnitude),
+    *(
+        Column(f"front_{cost}", f"front: {title}", "on the Pareto front of score and this cost", mark)
+        for cost, title in (
+            ("flops", "FLOPs"),
+            ("kv_bytes", "KV"),
+            ("prefill_seconds", "prefill"),
+            ("token_seconds", "token"),
+            ("peak_bytes", "memory"),
+        )
+    ),
+]
+PRECISION = [
+    Column("strategy", "strategy"),
+    Column("heads", "heads", "heads chosen", whole),
+    Column("float16_agreement", "agreement", "share of chosen heads common to both rankings", number(2)),
+    Column("chance", "by chance", "heads chosen / heads", number(2)),
+]
+GRID_BUDGET = [Column("tokens", "tokens", "", whole), Column("heads", "heads", "", whole)]
+TEXT = words

@@ -1,0 +1,88 @@
+"""Which figures a report has, from the findings, the evidence and the samples of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from headwise import plots
+from headwise.names import CONTROLS
+from headwise.report.evidence import Evidence, frequency_maps, overlaps, precision_table
+from headwise.report.findings import OVERALL, Findings, Verdicts
+from headwise.report.samples import Sampled, strategies_to_show
+from headwise.report.tables import efficiency
+
+COSTS_DRAWN = ("flops", "prefill_seconds")
+OVERLAID = 3
+"""Questions in the picture of kept tokens."""
+
+
+def of_scores(found: Findings, title: str) -> dict[str, Figure]:
+    """Best set, score against tokens, heat maps, and accuracy against each cost that was logged."""
+    if found.pruned.empty:
+        return {}
+    figures = {"best_set": plots.best_set(found.cells, title, found.unit)}
+    if not found.cells["strategy"].isin(CONTROLS).all():
+        figures["tokens"] = plots.score_by_tokens(found.cells, title, found.unit)
+        figures["heat_maps"] = plots.heat_maps(found.cells, title, found.unit)
+    table = efficiency(found)
+    for cost in COSTS_DRAWN if found.benchmark == OVERALL else ():
+        if cost in table and table[cost].notna().any():
+            figures[f"against_{cost}"] = plots.accuracy_against_cost(table, cost, title, found.unit)
+    return figures
+
+
+def of_evidence(
+    cells: pd.DataFrame, evidence: Mapping[str, Evidence], title: str
+) -> tuple[dict[str, Figure], dict[str, pd.DataFrame]]:
+    """Head-frequency map and overlaps as figures, the same and the float16 agreement as tables."""
+    maps = frequency_maps(cells, evidence)
+    if not maps:
+        return {}, {}
+    heads, kept = overlaps(cells, evidence, "heads"), overlaps(cells, evidence, "kept")
+    figures = {
+        "head_frequency": plots.head_frequency(maps, title),
+        "overlap": plots.overlap(heads, kept, title),
+    }
+    frequency = pd.concat(maps, names=["heads", "strategy"]).reset_index()
+    tables = {"head_frequency": frequency, "overlap_heads": heads.reset_index(), "overlap_kept": kept.reset_index()}
+    precision = precision_table(cells, evidence)
+    if precision["float16_agreement"].notna().any():
+        tables["float16"] = precision
+    return figures, tables
+
+
+def of_samples(
+    sampled: Sampled, verdicts: Verdicts, evidence: Mapping[str, Evidence], title: str
+) -> dict[str, Figure]:
+    """Kept tokens over the images of the most disputed questions, where images and kept tokens are known."""
+    rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in evidence]
+    numbers = [number for number, image in enumerate(sampled.images) if image is not None][:OVERLAID]
+    seen = [_seen(sampled, verdicts, evidence, number, rows) for number in numbers]
+    if not rows or not seen:
+        return {}
+    return {"kept_tokens": plots.kept_tokens(seen, f"{title}: what is kept where configurations disagree most")}
+
+
+def _seen(
+    sampled: Sampled, verdicts: Verdicts, evidence: Mapping[str, Evidence], number: int, rows: list[int]
+) -> plots.Seen:
+    place = int(sampled.places[number])
+    overlays = []
+    for row in rows:
+        found = evidence[str(sampled.cells["run_id"][row])]
+        side = round(found.visual**0.5)
+        text = sampled.texts[list(sampled.cells.index).index(row)][number]
+        overlays.append(
+            plots.Overlay(
+                name=str(sampled.cells["configuration"][row]),
+                answer="no answer" if text is None else text,
+                correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
+                kept=found.kept(place).reshape(side, side),
+            )
+        )
+    question = sampled.prompts[number].split("\n")[0]
+    return plots.Seen(question, str(verdicts.truth_Q[place]), np.asarray(sampled.images[number]), overlays)

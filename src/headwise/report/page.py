@@ -1,0 +1,237 @@
+"""The report of a comparison: figures, and one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from headwise import plots
+from headwise.recommend import RULE
+from headwise.report import columns, drawings, samples
+from headwise.report.evidence import FILE, Evidence, read_evidence
+from headwise.report.findings import OVERALL, Findings, Verdicts
+from headwise.report.markup import Column, HtmlTable, html_table
+from headwise.report.method import METHOD
+from headwise.report.tables import efficiency
+
+ANSWERS = "answers.jsonl"
+
+
+class Compared(Protocol):
+    """What is read of a `compare.Comparison`."""
+
+    cells: pd.DataFrame
+    notes: list[str]
+
+    def of(self, benchmark: str) -> pd.DataFrame: ...
+    def verdicts(self, benchmark: str) -> Verdicts: ...
+
+
+class Analysed(Protocol):
+    """What is read of a `compare.Analysis`."""
+
+    @property
+    def comparison(self) -> Any: ...
+    @property
+    def findings(self) -> Mapping[str, Findings]: ...
+    @property
+    def overall(self) -> Findings | None: ...
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Where the report finds what is not in the comparison.
+
+    `artifact` gives a run's file (None where it has none of that name), `image` a question's image;
+    `run_links` the address of each run in the MLflow UI, `links` named addresses for the head of the page.
+    """
+
+    artifact: Callable[[str, str], Path | None] = lambda run_id, name: None
+    image: samples.ImagePath = lambda benchmark, question_id, image, prompt: None
+    run_links: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """`html`, the `figures` by file name, and the `tables` of head evidence by name."""
+
+    html: str
+    figures: dict[str, Figure]
+    tables: dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One benchmark (or all of them) on the page."""
+
+    name: str
+    title: str
+    unit: str
+    sentence: str
+    figures: list[dict[str, str]]
+    tables: list[HtmlTable]
+    more: list[dict[str, str]]
+    evidence: list[HtmlTable]
+
+
+def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = None) -> Report:
+    """The report of an analysed comparison. `titles` are the benchmarks' names as people write them."""
+    named = dict(titles or {}) | {OVERALL: "All benchmarks"}
+    figures: dict[str, Figure] = {}
+    extra: dict[str, pd.DataFrame] = {}
+    parts, browser = [], []
+    for name, found in _findings(analysis).items():
+        title = named.get(name, name)
+        drawn = drawings.of_scores(found, title)
+        more: dict[str, Figure] = {}
+        if name != OVERALL:
+            evidence = _evidence(found.cells, files)
+            more, tables = drawings.of_evidence(found.cells, evidence, title)
+            extra |= {f"{key}_{name}": table for key, table in tables.items()}
+            sampled = _sample(name, found, analysis, files)
+            if sampled:
+                verdicts = analysis.comparison.verdicts(name)
+                browser.append({"title": title} | samples.for_browser(sampled, verdicts, evidence))
+                more |= drawings.of_samples(sampled, verdicts, evidence, title)
+        figures |= {f"{key}_{name}.png": figure for key, figure in (drawn | more).items()}
+        parts.append(_part(name, title, found, drawn, more, extra, files))
+    return Report(html=_render(analysis, parts, browser, files), figures=figures, tables=extra)
+
+
+def _findings(analysis: Analysed) -> dict[str, Findings]:
+    overall = {OVERALL: analysis.overall} if analysis.overall is not None else {}
+    return {**overall, **dict(analysis.findings)}
+
+
+def _evidence(cells: pd.DataFrame, files: Files) -> dict[str, Evidence]:
+    paths = {run: files.artifact(run, FILE) for run in cells["run_id"]}
+    return {run: read_evidence(path) for run, path in paths.items() if path is not None}
+
+
+def _sample(name: str, found: Findings, analysis: Analysed, files: Files) -> samples.Sampled | None:
+    answers = {run: files.artifact(run, ANSWERS) for run in found.cells["run_id"]}
+    at_hand = {run: path for run, path in answers.items() if path is not None}
+    if len(at_hand) < len(answers):
+        return None
+    return samples.sample(name, found.cells, analysis.comparison.verdicts(name), at_hand.__getitem__, files.image)
+
+
+def _part(
+    name: str,
+    title: str,
+    found: Findings,
+    drawn: Mapping[str, Figure],
+    more: Mapping[str, Figure],
+    extra: Mapping[str, pd.DataFrame],
+    files: Files,
+) -> _Part:
+    digits = 1 if found.unit != "points" else 0
+    scores = html_table(
+        f"scores_{name}", "Every configuration", _ranked(found.cells), columns.scores(digits), files.run_links
+    )
+    efficiency = [] if name != OVERALL else [_efficiency(found)]
+    precision = extra.get(f"float16_{name}")
+    tables = [] if precision is None else [
+        html_table(f"float16_{name}", "Ranking in float16 against float64", precision, columns.PRECISION)
+    ]  # fmt: skip
+    return _Part(
+        name,
+        title,
+        found.unit,
+        sentence(found),
+        [_embedded(figure, f"{title}: {key}") for key, figure in drawn.items()],
+        [scores, *efficiency],
+        [_embedded(figure, f"{title}: {key}") for key, figure in more.items()],
+        tables,
+    )
+
+
+def _ranked(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells.sort_values("score", ascending=False, kind="stable")
+
+
+def _efficiency(found: Findings) -> HtmlTable:
+    return html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY)
+
+
+def sentence(found: Findings) -> str:
+    """The best configuration, and how many cannot be told from it."""
+    if found.pruned.empty:
+        return "No pruned configuration was run."
+    best, inside, digits = found.best, len(found.best_set()), 0 if found.unit == "points" else 1
+    score = f"{best['score']:.{digits}f} {found.unit} [{best['low']:.{digits}f}, {best['high']:.{digits}f}]"
+    known = (
+        "it is significantly better than every other"
+        if inside == 1
+        else f"{inside} of {len(found.pruned)} configurations cannot be told from it"
+    )
+    return f"Highest: {best['configuration']} with {score}; {known}."
+
+
+def _render(analysis: Analysed, parts: Sequence[_Part], browser: list[dict[str, Any]], files: Files) -> str:
+    cells = analysis.comparison.cells
+    models = ", ".join(map(str, dict.fromkeys(cells["model"])))
+    return _template().render(
+        title=f"headwise: {models}",
+        subtitle=f"{len(cells)} runs over {', '.join(dict.fromkeys(cells['benchmark']))}",
+        contents=_contents(parts, analysis),
+        notes=analysis.comparison.notes,
+        links=files.links,
+        parts=parts,
+        recommendation=_table(analysis, "recommendation", "Recommendation by token budget", columns.RECOMMENDATION),
+        rule=RULE,
+        general=list(_general(analysis)),
+        samples=browser,
+        sampling=SAMPLING,
+        method=METHOD,
+    )
+
+
+SAMPLING = (
+    f"Embedded are at most {samples.DISAGREEING + samples.OTHERS} questions a benchmark: the {samples.DISAGREEING} on "
+    f"which pruned configurations disagree most (one an image), and {samples.OTHERS} spread evenly over the rest; and "
+    f"at most {samples.CELLS} configurations, the best ones. Disagreement is the chance that two pruned "
+    "configurations, drawn at random, answer differently. Click a row to see what it kept: dropped tokens are dark."
+)
+
+
+def _contents(parts: Sequence[_Part], analysis: Analysed) -> list[tuple[str, str]]:
+    strategies = [("strategies", "Strategies")] if any(_general(analysis)) else []
+    middle = [(part.name, part.title) for part in parts]
+    return [("summary", "Summary"), *strategies, *middle, ("samples", "Samples"), ("method", "How to read this")]
+
+
+def _general(analysis: Analysed) -> Iterator[HtmlTable]:
+    for name, caption, shown in (
+        ("strategies", "Strategies over the whole grid", columns.STRATEGIES),
+        ("wins", "Rows won: benchmark × tokens × heads", columns.WINS),
+        ("retained", "Accuracy retained at each token budget", columns.RETAINED),
+    ):
+        table = _table(analysis, name, caption, shown)
+        if table.rows:
+            yield table
+
+
+def _table(analysis: Analysed, name: str, caption: str, shown: list[Column]) -> HtmlTable:
+    return html_table(name, caption, analysis.tables.get(name, pd.DataFrame()), shown)
+
+
+def _embedded(figure: Figure, text: str) -> dict[str, str]:
+    """A figure as a data URL."""
+    return {"source": "data:image/png;base64," + base64.b64encode(plots.png(figure)).decode(), "text": text}
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("headwise")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("report.html")

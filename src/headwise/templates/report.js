@@ -1,0 +1,133 @@
+"use strict";
+// Everything a model or dataset said is put in place as text, never as markup.
+
+function element(name, text, look) {
+  const made = document.createElement(name);
+  if (text !== undefined && text !== null) made.textContent = text;
+  if (look) made.className = look;
+  return made;
+}
+
+// ---- tables: click a heading to sort, type to filter
+
+function sortBy(heading) {
+  const table = heading.closest("table"), body = table.tBodies[0];
+  const place = [...heading.parentElement.children].indexOf(heading);
+  const up = heading.getAttribute("aria-sort") === "descending";
+  for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = (row) => row.cells[place].dataset.value;
+  const numeric = [...body.rows].every((row) => key(row) === "" || !Number.isNaN(Number(key(row))));
+  const compare = numeric
+    ? (a, b) => (key(a) === "" ? -Infinity : Number(key(a))) - (key(b) === "" ? -Infinity : Number(key(b))) || 0
+    : (a, b) => key(a).localeCompare(key(b));
+  const sorted = [...body.rows].sort((a, b) => (up ? compare(a, b) : compare(b, a)));
+  body.append(...sorted);
+}
+
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => sortBy(button.parentElement));
+}
+for (const input of document.querySelectorAll("input[data-filters]")) {
+  const rows = document.getElementById(input.dataset.filters).tBodies[0].rows;
+  input.addEventListener("input", () => {
+    const wanted = input.value.toLowerCase().split(/\s+/);
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.classList.toggle("hidden", !wanted.every((word) => text.includes(word)));
+    }
+  });
+}
+
+// ---- samples
+
+const data = JSON.parse(document.getElementById("samples-data").textContent);
+const state = { part: 0, sample: 0, cell: 0 };
+const at = (id) => document.getElementById(id);
+
+function isRight(sample, cell) {
+  return sample.correct[cell] !== null && sample.correct[cell] >= 0.5;
+}
+
+function fits(part, sample) {
+  const vanilla = part.vanilla.indexOf(true);
+  const right = vanilla >= 0 && isRight(sample, vanilla);
+  const pruned = sample.correct.filter((_, cell) => !part.vanilla[cell]);
+  const wrong = pruned.some((correct) => correct !== null && correct < 0.5);
+  const rescued = pruned.some((correct) => correct !== null && correct >= 0.5);
+  const rule = at("samples-rule").value;
+  if (rule === "broken" && !(right && wrong)) return false;
+  if (rule === "rescued" && !(vanilla >= 0 && !right && rescued)) return false;
+  if (sample.disagreement * 100 < Number(at("samples-least").value)) return false;
+  return sample.question.toLowerCase().includes(at("samples-words").value.toLowerCase());
+}
+
+function drawList() {
+  const part = data[state.part], list = at("samples-list");
+  const found = part.samples.map((_, n) => n).filter((n) => fits(part, part.samples[n]));
+  list.replaceChildren();
+  for (const n of found) {
+    const sample = part.samples[n], button = element("button", sample.question.split("\n")[0]);
+    button.setAttribute("aria-pressed", String(n === state.sample));
+    const bar = element("div", null, "bar");
+    bar.style.width = `${Math.round(100 * sample.disagreement)}%`;
+    button.append(bar);
+    button.title = `disagreement ${Math.round(100 * sample.disagreement)} %`;
+    button.addEventListener("click", () => { state.sample = n; drawList(); });
+    list.append(button);
+  }
+  at("samples-least-text").textContent = `${at("samples-least").value} %`;
+  at("samples-count").textContent =
+    `${found.length} of ${part.samples.length} embedded questions (of ${part.total} in the benchmark)`;
+  if (found.length && !found.includes(state.sample)) { state.sample = found[0]; drawList(); return; }
+  at("samples-detail").classList.toggle("hidden", !found.length);
+  if (found.length) drawSample();
+}
+
+function drawSample() {
+  const part = data[state.part], sample = part.samples[state.sample];
+  at("samples-question").textContent = sample.question;
+  at("samples-truth").textContent = sample.truth;
+  at("samples-id").textContent = [sample.id, sample.category].filter(Boolean).join(" · ");
+  const image = at("samples-image");
+  image.classList.toggle("hidden", sample.image === null);
+  if (sample.image !== null) image.src = sample.image;
+  at("samples-noimage").classList.toggle("hidden", sample.image !== null);
+  const body = at("samples-answers");
+  body.replaceChildren();
+  part.cells.forEach((name, cell) => {
+    const row = element("tr", null, cell === state.cell ? "chosen" : "");
+    const correct = sample.correct[cell];
+    const verdict = correct === null ? "–" : correct >= 1 ? "✓" : correct <= 0 ? "✗" : correct.toFixed(2);
+    row.append(element("td", name));
+    row.append(element("td", sample.answers[cell] === null ? "(no answer)" : sample.answers[cell], "text"));
+    row.append(element("td", verdict, correct === null ? "" : correct >= 0.5 ? "right" : "wrong"));
+    row.addEventListener("click", () => { state.cell = cell; drawSample(); });
+    body.append(row);
+  });
+  drawKept(sample.kept[state.cell], part.side, part.cells[state.cell]);
+}
+
+function drawKept(packed, side, name) {
+  const canvas = at("samples-kept"), pen = canvas.getContext("2d");
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const step = canvas.width / side;
+  let kept = 0;
+  pen.fillStyle = "rgba(10, 12, 16, 0.8)";
+  for (let n = 0; n < side * side; n += 1) {
+    if (bytes[n >> 3] & (128 >> (n & 7))) kept += 1;
+    else pen.fillRect((n % side) * step, Math.floor(n / side) * step, step, step);
+  }
+  at("samples-kept-text").textContent = `${name}: ${kept} of ${side * side} tokens kept`;
+}
+
+if (data.length) {
+  const select = at("samples-benchmark");
+  data.forEach((part, n) => { const option = element("option", part.title); option.value = n; select.append(option); });
+  select.addEventListener("change", () => { Object.assign(state, { part: Number(select.value), sample: 0, cell: 0 }); drawList(); });
+  for (const id of ["samples-rule", "samples-least", "samples-words"]) at(id).addEventListener("input", drawList);
+  at("samples-whole").addEventListener("change", (event) => at("samples-kept").classList.toggle("hidden", event.target.checked));
+  drawList();
+}
