@@ -8,15 +8,13 @@ import click
 
 from headwise.errors import ConfigError
 
-BASELINES = ("none", "published")
-
 
 @click.command("compare")
 @click.option("--study", help="Compare the cells of this study (run id, or `latest`).  [default: latest]")
 @click.option("--experiment", help="Compare every finished cell of this experiment (with --study: look there).")
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")
 @click.option("--include-incomplete", is_flag=True, help="Take in cells with failed or missing answers.")
-@click.option("--against", default="none", help="Show differences to: none, published.", show_default=True)
+@click.option("--against", default="none", help="Show differences to: none, published, or a folder of that form.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     study: str | None,
@@ -29,14 +27,13 @@ def command(
     """Best-configuration tables, the best sets and what is significant, from finished cell runs."""
     if run_ids and (study or experiment):
         raise ConfigError("compare: give either --run or --study and --experiment")
-    if against not in BASELINES:
-        raise ConfigError(f"against: {against!r} is not one of {', '.join(BASELINES)}")
     from rich.console import Console
 
     from headwise import tracking
     from headwise.compare import load_study
     from headwise.compare.analysis import analyse
     from headwise.compare.as_json import as_json as as_object
+    from headwise.compare.baseline import Baseline
     from headwise.compare.study import output, publish
     from headwise.compare.text import print_analysis
 
@@ -46,8 +43,14 @@ def command(
             study=study, experiment=experiment, run_ids=run_ids, include_incomplete=include_incomplete
         )
         analysis = analyse(comparison)
+    baseline = None if against == "none" else Baseline.read(against, comparison.cells)
+    if baseline:
+        analysis.tables.update(baseline.tables())
     if not as_json:
         print_analysis(analysis, output())
+        if baseline:
+            baseline.print(output())
     run_id = publish(analysis, uri, progress)
     if as_json:
-        click.echo(json.dumps(as_object(analysis, run_id)))
+        found = as_object(analysis, run_id)
+        click.echo(json.dumps(found | ({"against": baseline.as_json()} if baseline else {})))

@@ -1,4 +1,4 @@
-"""`headwise data check`: is a folder of benchmarks all there?"""
+"""`headwise data`: is a folder of benchmarks all there, and what do published figures say?"""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import click
 from headwise import names
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from headwise.data import Check
 
 
 @click.group("data")
 def command() -> None:
-    """Check a folder of benchmarks."""
+    """Check a folder of benchmarks; show published figures."""
 
 
 @command.command("check")
@@ -45,6 +47,28 @@ def check(context: click.Context, data_dir: str, benchmark: str, as_json: bool) 
         context.exit(2)
 
 
+@command.command("published")
+@click.argument("source", metavar="[FOLDER]", default="published")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def published(source: str, as_json: bool) -> None:
+    """Print the published study's best cells and tables, holes shown as holes.
+
+    FOLDER holds head_strategy_scores.csv and methods.csv; headwise brings them along.
+    """
+    from headwise.compare.baseline import NO_CELLS, Baseline
+
+    baseline = Baseline.read(source, NO_CELLS)
+    click.echo(json.dumps(baseline.as_json())) if as_json else baseline.print(_output())
+
+
+def _output() -> Console:
+    """Standard output; wide where it is a file or a pipe, so that tables stay whole there."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
 def _progress(name: str) -> Callable[[list[Path]], Iterable[Path]]:
     def track_images(paths: list[Path]) -> Iterable[Path]:
         from rich.console import Console
@@ -65,10 +89,9 @@ def _record(data_dir: str, checks: list[Check], good: bool) -> dict[str, object]
 
 
 def _print(data_dir: str, checks: list[Check]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = _output()
     table = Table("benchmark", "questions", "labels", "images", "", title=f"benchmarks in {data_dir}")
     for each in checks:
         counts = [_count(each, part) for part in ("questions", "labels", "images")]
