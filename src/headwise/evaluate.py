@@ -1,100 +1,54 @@
-"""Samples × cells → answers: what is not in the spool yet is answered, then every cell gets its folder.
+"""Samples × cells → answers: what is not in the spool yet is answered and spooled.
 
-Questions are taken in windows of whole images, so that the shared prefix of an image stays together;
-each finished window is spooled before the next begins.
+Questions are taken in windows of whole images, so that the shared prefix of an image stays together. How
+windows are cut depends on the questions alone, and a window is answered whole: a restarted study and one
+that several processes share run the same computations, and so give the same answers to the last bit.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import cache
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
 from torch import Tensor
 
-from headwise.benchmarks import benchmark
-from headwise.benchmarks.benchmark import Benchmark
-from headwise.config import Cell, Study, fingerprint
+from headwise.config import Cell
 from headwise.engine import Branch, Engine, Levers, Question
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
-from headwise.model import PROMPT_VERSION, Checkpoint, Vlm, pick_device, read_image
+from headwise.model import Vlm, read_image
 from headwise.records import Sample
 from headwise.spool import Spool
+from headwise.tasks import Task
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
 AHEAD = 4
-SOURCES = ("engine", "heads", "model.py", "evaluate.py")
 
-Progress = Callable[[int, int], None]
-"""Called with questions done and questions in all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One benchmark under a study's cells: its questions, and the fingerprints its answers are kept under."""
-
-    name: str
-    data_dir: Path
-    samples: list[Sample]
-    cells: list[Cell]
-    group: str
-    data_digest: str
-
-    @property
-    def benchmark(self) -> Benchmark:
-        return benchmark(self.name)
-
-    def key(self, cell: Cell) -> str:
-        return fingerprint(asdict(cell))
+Progress = Callable[[int], None]
+"""Called with the number of questions that were just done."""
 
 
-def plan(study: Study, checkpoint: Checkpoint, cells: Sequence[Cell], data_dir: Path) -> list[Task]:
-    """The study's benchmarks with their questions. DataError where a file is missing."""
-    tasks = []
-    for name in study.benchmark:
-        samples = benchmark(name).samples(data_dir, study.limit)
-        digest = data_digest(name, data_dir, samples)
-        machine = pick_device(study.device).type, study.dtype
-        group = fingerprint(
-            checkpoint.digest, PROMPT_VERSION, machine, study.max_new_tokens, name, digest, code_digest()
-        )
-        tasks.append(
-            Task(name=name, data_dir=data_dir, samples=samples, cells=list(cells), group=group, data_digest=digest)
-        )
-    return tasks
+@dataclass(frozen=True)
+class Window:
+    """Questions answered together: their places in the task, and which answers lack: bool [places, cells]."""
+
+    places: list[int]
+    lacking: np.ndarray
 
 
-def data_digest(name: str, data_dir: Path, samples: Sequence[Sample]) -> str:
-    """Digest of the questions and of their images' sizes on disk (-1 for one that is missing)."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        path = benchmark(name).image_path(data_dir, sample)
-        size = path.stat().st_size if path.is_file() else -1
-        digest.update(f"{sample.question_id}\0{sample.prompt}\0{sample.image}\0{size}\n".encode())
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class _Loading:
+    """A window whose images are being read."""
 
-
-@cache
-def code_digest() -> str:
-    """Digest of the code that makes an answer, and of the libraries under it."""
-    digest = hashlib.sha256(f"{torch.__version__} {transformers.__version__}".encode())
-    root = Path(__file__).parent
-    for source in SOURCES:
-        path = root / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    window: Window
+    images: list[str]
+    pixels: list[Future[Tensor | DataError]]
 
 
 class Answerer:
@@ -114,31 +68,23 @@ class Answerer:
             )
         return self._engines[key]
 
-    def answer(self, task: Task, spool: Spool, progress: Progress = lambda done, total: None) -> dict[int, str]:
-        """Answer and spool what is missing; the questions that failed, with the reason."""
-        failures: dict[int, str] = {}
-        done, total = 0, len(task.samples)
-        missing = missing_cells(task, spool)
+    def answer(
+        self, task: Task, windows: Sequence[Window], spool: Spool, progress: Progress = lambda done: None
+    ) -> None:
+        """Answer and spool what the windows lack. A question whose image cannot be read stays without an answer."""
         with ThreadPoolExecutor(max_workers=2) as pool:
-            done = total - len(missing)
-            progress(done, total)
-            for window in self._windows(task, missing, pool):
-                self._answer_window(task, window, spool, failures)
-                done += len(window.places)
-                progress(done, total)
+            for loading in self._loading(task, windows, pool):
+                self._answer_window(task, loading, spool)
+                progress(int(loading.window.lacking.any(axis=1).sum()))
         spool.close()
-        return failures
 
-    def _windows(self, task: Task, missing: dict[int, tuple[int, ...]], pool: ThreadPoolExecutor) -> Iterator[Window]:
+    def _loading(self, task: Task, windows: Sequence[Window], pool: ThreadPoolExecutor) -> Iterator[_Loading]:
         """Windows with their images being decoded AHEAD of time."""
-        size = WINDOW_QUESTIONS["cuda" if self.vlm.device.type == "cuda" else "cpu"]
-        waiting: list[Window] = []
-        for places, cells in _window_places(task, missing, size):
-            images = list(dict.fromkeys(task.samples[place].image for place in places))
-            first = {task.samples[place].image: task.samples[place] for place in reversed(places)}
-            paths = [task.benchmark.image_path(task.data_dir, first[image]) for image in images]
-            pixels = [pool.submit(self._pixels, path) for path in paths]
-            waiting.append(Window(places, [task.cells[cell] for cell in cells], images, pixels))
+        waiting: list[_Loading] = []
+        for window in windows:
+            samples = {task.samples[place].image: task.samples[place] for place in window.places}
+            paths = [task.benchmark.image_path(task.data_dir, sample) for sample in samples.values()]
+            waiting.append(_Loading(window, list(samples), [pool.submit(self._pixels, path) for path in paths]))
             if len(waiting) > AHEAD:
                 yield waiting.pop(0)
         yield from waiting
@@ -149,29 +95,29 @@ class Answerer:
         except DataError as error:
             return error
 
-    def _answer_window(self, task: Task, window: Window, spool: Spool, failures: dict[int, str]) -> None:
+    def _answer_window(self, task: Task, loading: _Loading, spool: Spool) -> None:
         started = time.perf_counter()
-        pixels = {image: future.result() for image, future in zip(window.images, window.pixels, strict=True)}
-        good = [image for image, pixel in pixels.items() if isinstance(pixel, Tensor)]
-        places = []
-        for place in window.places:
-            pixel = pixels[task.samples[place].image]
-            if isinstance(pixel, DataError):
-                failures[place] = str(pixel)
-            else:
-                places.append(place)
-        if not places:
+        window = loading.window
+        read = dict(zip(loading.images, (future.result() for future in loading.pixels), strict=True))
+        pixels = {image: pixel for image, pixel in read.items() if isinstance(pixel, Tensor)}
+        rows = [row for row, place in enumerate(window.places) if task.samples[place].image in pixels]
+        lacking = window.lacking[rows]
+        if not lacking.any():
             return
-        visual_IVD = self.vlm.encode_images([pixels[image] for image in good])  # type: ignore[misc]
-        questions = [self._question(task.samples[place], good) for place in places]
-        rows = self.engine(window.cells).answer(visual_IVD, questions)
-        seconds = (time.perf_counter() - started) / (len(places) * len(window.cells))
-        for place, branches in zip(places, rows, strict=True):
-            answers = {
-                task.key(cell): self._record(branch, seconds)
-                for cell, branch in zip(window.cells, branches, strict=True)
-            }
-            spool.append({"i": place, "q": task.samples[place].question_id, "a": answers})
+        columns = np.flatnonzero(lacking.any(axis=0)).tolist()
+        cells = [task.cells[column] for column in columns]
+        samples = [task.samples[window.places[row]] for row in rows]
+        visual_IVD = self.vlm.encode_images(list(pixels.values()))
+        questions = [self._question(sample, list(pixels)) for sample in samples]
+        branches = self.engine(cells).answer(visual_IVD, questions)
+        seconds = (time.perf_counter() - started) / (len(rows) * len(cells))
+        lines = []
+        for row, found in zip(rows, branches, strict=True):
+            wanted = [number for number, column in enumerate(columns) if window.lacking[row, column]]
+            if wanted:
+                answers = {task.key(cells[number]): self._record(found[number], seconds) for number in wanted}
+                lines.append({"q": task.questions[window.places[row]], "a": answers})
+        spool.append(*lines)
 
     def _question(self, sample: Sample, images: Sequence[str]) -> Question:
         return Question(images.index(sample.image), self.vlm.question(sample.prompt), sample.sample_id)
@@ -191,43 +137,36 @@ class Answerer:
         }
 
 
-@dataclass(frozen=True)
-class Window:
-    """Questions answered together: their places in the task, the cells they lack, and their images being read."""
-
-    places: list[int]
-    cells: list[Cell]
-    images: list[str]
-    pixels: list[Future[Tensor | DataError]]
+def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:
+    """The task's windows that lack an answer, in order; `done` is bool [questions, cells]."""
+    windows = [Window(places, ~done[places]) for places in _cut(task, WINDOW_QUESTIONS.get(device, 64))]
+    return [window for window in windows if window.lacking.any()]
 
 
-def missing_cells(task: Task, spool: Spool) -> dict[int, tuple[int, ...]]:
-    """Places that lack answers, with the cells they lack (indices into the task's cells)."""
-    column = {task.key(cell): place for place, cell in enumerate(task.cells)}
-    done = np.zeros((len(task.samples), len(task.cells)), dtype=bool)
-    for _, _, row in spool.lines():
-        for key in row["a"]:
-            if key in column and row["i"] < len(done):
-                done[row["i"], column[key]] = True
-    open_places = np.flatnonzero(~done.all(axis=1))
-    return {int(place): tuple(np.flatnonzero(~done[place]).tolist()) for place in open_places}
+def _cut(task: Task, size: int) -> Iterator[list[int]]:
+    """All questions in windows of about `size`, those on one image together, images as they first appear."""
+    by_image: dict[str, list[int]] = {}
+    for place, sample in enumerate(task.samples):
+        by_image.setdefault(sample.image, []).append(place)
+    window: list[int] = []
+    for places in by_image.values():
+        if window and len(window) + len(places) > size:
+            yield window
+            window = []
+        window = window + places
+    if window:
+        yield window
 
 
-def _window_places(
-    task: Task, missing: dict[int, tuple[int, ...]], size: int
-) -> Iterator[tuple[list[int], tuple[int, ...]]]:
-    """Windows of about `size` questions: all open questions of an image together, all lacking the same cells."""
-    by_image: dict[tuple[tuple[int, ...], str], list[int]] = {}
-    for place, cells in missing.items():
-        by_image.setdefault((cells, task.samples[place].image), []).append(place)
-    for cells, members in groupby(by_image.items(), key=lambda item: item[0][0]):
-        window: list[int] = []
-        for _, places in members:
-            if window and len(window) + len(places) > size:
-                yield window, cells
-                window = []
-            window += places
-        yield window, cells
+def unreadable(task: Task, done: np.ndarray) -> dict[int, str]:
+    """The questions without all their answers whose image cannot be read, with the reason."""
+    failures = {}
+    for place in np.flatnonzero(~done.all(axis=1)).tolist():
+        try:
+            read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
+        except DataError as error:
+            failures[place] = str(error)
+    return failures
 
 
 def bits(members: Sequence[int], size: int) -> str:

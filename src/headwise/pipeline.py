@@ -1,37 +1,40 @@
-"""A study from configuration to finished cell runs: evaluate, score, log.
+"""A study from configuration to finished cell runs: answer, score, log.
 
 What a user can get wrong is found before a run is opened or a weight is loaded. Answers are on disk
-before they are logged, so that logging can be repeated (`headwise sync`).
+before they are logged; what could not be logged is logged later (`headwise sync`), and nothing twice.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from headwise import tracking
-from headwise.budget import mean_tokens
-from headwise.config import Cell, Study, check_cell
+from headwise.config import Cell, Study, fingerprint
 from headwise.data import data_folder
-from headwise.efficiency import costs
-from headwise.evaluate import Answerer, Task, missing_cells, plan
+from headwise.errors import DataError, TrackingError
+from headwise.evaluate import Answerer, open_windows, unreadable
 from headwise.home import spool_folder, work_folder
-from headwise.model import PROMPT_VERSION, Checkpoint, Vlm, find_checkpoint
-from headwise.provenance import provenance
-from headwise.records import Scorecard, read_answers
+from headwise.model import Checkpoint, find_checkpoint
+from headwise.placement import Placement
+from headwise.records import read_answers
 from headwise.results import ANSWERS, CellFolder, write_cells
 from headwise.score import score_records, write_verdicts
+from headwise.shards import Crew
 from headwise.spool import Spool
+from headwise.tasks import Task, plan
+from headwise.tracking.resume import Logged, logged_cells
+from headwise.writing import log_cell_folder, write_provenance
 
 
 @dataclass
@@ -42,153 +45,149 @@ class Job:
     checkpoint: Checkpoint
     cells: list[Cell]
     tasks: list[Task]
+    placement: Placement = field(default_factory=Placement)
 
     @classmethod
-    def of(cls, study: Study) -> Job:
-        checkpoint = find_checkpoint(study.model)
+    def of(cls, study: Study, placement: Placement | None = None) -> Job:
+        placement = placement or Placement()
+        checkpoint = find_checkpoint(study.model, placement.allow_pickle)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
-        return cls(study, checkpoint, cells, plan(study, checkpoint, cells, data_dir))
+        tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study))
+        return cls(study, checkpoint, cells, tasks, placement)
 
     @cached_property
     def answerer(self) -> Answerer:
         """The loaded model, on first use: a study whose answers are all on disk never loads it."""
-        vlm = Vlm(self.checkpoint, self.study.dtype, self.study.device)
-        return Answerer(vlm, self.study.max_new_tokens)
+        return Answerer(self.placement.load(self.checkpoint, self.study), self.study.max_new_tokens)
+
+    @cached_property
+    def key(self) -> str:
+        """Fingerprint of the study: its settings, and all that its answers are kept under."""
+        return fingerprint(self.study, [[task.group, task.questions] for task in self.tasks])
 
     def params(self) -> dict[str, Any]:
         """What the study's run records: the configuration as it was resolved."""
         return self.study.model_dump(exclude_none=True)
 
 
-def evaluate_study(job: Job, study: tracking.Study, console: Console) -> list[str]:
-    """Answer, score and log every cell of the study; the run ids of the cells.
+def evaluate_study(job: Job, study: tracking.Study, console: Console, crew: Crew | None = None) -> list[str]:
+    """Answer, score and log every cell of the study; the run ids of the cells, those logged before included.
 
-    Cells with failed questions are logged as incomplete and named on the console.
+    Cells with failed questions are logged as incomplete and named on the console. Where the tracking server
+    fails, answering goes on without it; its TrackingError is raised when everything is answered.
     """
-    run_ids = []
-    with _bar(console) as bar:
+    run_ids: list[str] = []
+    outage: TrackingError | None = None
+    logged: Logged | None = None
+    with progress_bar(console) as bar:
         for task in job.tasks:
             started = time.time()
-            failures = _answer(job, task, bar)
-            folders, scores = [], []
-            with tempfile.TemporaryDirectory(dir=work_folder()) as out:
-                spool = Spool(spool_folder(task.group))
-                folders = write_cells(task, spool, failures, Path(out), job.checkpoint.geometry)
-                row = bar.add_task(f"{task.name}: log", total=len(folders))
-                for folder in folders:
-                    card = _score(job, task, folder)
-                    run_ids.append(_log(job, study, task, folder, card, (started, time.time())))
-                    scores.append(card)
-                    bar.advance(row)
-                bar.remove_task(row)
-            _report_failures(console, task, failures, spool.damaged)
+            answer_task(job, task, crew or Crew(), bar)
+            try:
+                if outage is None:
+                    logged = logged_cells(study) if logged is None else logged
+                    run_ids += log_task(job, study, task, bar, logged, started)
+            except TrackingError as error:
+                outage = error
+                bar.console.print(f"{error}; answering goes on without it", soft_wrap=True)
+    if outage is not None:
+        raise type(outage)(f"{outage}; every answer is kept: upload with `headwise sync`") from outage
     return run_ids
 
 
-def _answer(job: Job, task: Task, bar: Progress) -> dict[int, str]:
-    """Answer what is missing; failed questions with their reason. Loads the model only where it is needed."""
+def answer_study(job: Job, console: Console, crew: Crew) -> None:
+    """Answer every question without any tracking server: what the other processes do, and `--offline`."""
+    with progress_bar(console, shown=crew.main) as bar:
+        for task in job.tasks:
+            answer_task(job, task, crew, bar)
+
+
+def answer_task(job: Job, task: Task, crew: Crew, bar: Progress) -> None:
+    """Answer what no process has answered yet. Loads the model only where there is something to do."""
     spool = Spool(spool_folder(task.group))
-    if not missing_cells(task, spool):
-        return {}
+    crew.collect(f"{task.name}/before", spool)
+    done = crew.told(task.name, task.answered(spool) if crew.main else np.empty(0))
+    if spool.damaged and not done.all():
+        bar.console.print(f"{task.name}: {spool.damaged} damaged lines in the spool; their questions are answered anew")
+    windows = open_windows(task, done, job.placement.kind(job.study))
+    if not windows:
+        return
     row = bar.add_task(f"{task.name}: {len(task.cells)} cells", total=len(task.samples))
-    return job.answerer.answer(task, spool, lambda done, total: bar.update(row, completed=done, total=total))
+    before = int(done.all(axis=1).sum())
+
+    def advance(more: int = 0) -> None:
+        bar.update(row, completed=before + crew.count(task.name, more))
+
+    advance()
+    if mine := crew.share(windows):
+        job.answerer.answer(task, mine, spool, advance)
+    crew.collect(f"{task.name}/after", spool, advance)
 
 
-def _score(job: Job, task: Task, folder: CellFolder) -> Scorecard:
-    """Score the cell's answers and write verdicts and configuration beside them."""
-    records = read_answers(folder.folder / ANSWERS)
-    card, verdicts = score_records(task.name, task.data_dir, records, job.study.limit, source=str(ANSWERS))
-    write_verdicts(folder.folder, verdicts)
-    config = job.study.model_dump() | {"cell": _params(job, task, folder.cell)}
-    (folder.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    (folder.folder / "versions.json").write_text(json.dumps(provenance(), indent=2), encoding="utf-8")
-    return card
+def log_task(
+    job: Job, study: tracking.Study, task: Task, bar: Progress, logged: Logged, started: float
+) -> list[str]:
+    """Score and log the task's cells from the spool; those in `logged` are left as they are."""
+    known = {cell: logged.get((task.group, task.key(cell))) for cell in task.cells}
+    if all(known.values()):
+        return [run_id for run_id in known.values() if run_id]
+    with scratch(job.key) as out:
+        failures = _failures(task, bar.console)
+        folders = write_cells(task, Spool(spool_folder(task.group)), failures, out, job.checkpoint.geometry)
+        row = bar.add_task(f"{task.name}: log", total=len(folders))
+        run_ids = []
+        for folder in folders:
+            run_ids.append(known[folder.cell] or _log(job, study, task, folder, started))
+            bar.advance(row)
+        bar.remove_task(row)
+    return run_ids
 
 
-def _log(
-    job: Job, study: tracking.Study, task: Task, folder: CellFolder, card: Scorecard, between: tuple[float, float]
-) -> str:
-    return tracking.log_cell(
-        study,
-        params=_params(job, task, folder.cell),
-        metrics=card.as_metrics() | _engine_metrics(job, task, folder),
-        tags={"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)},
-        folder=folder.folder,
-        dataset=_dataset(task),
-        note=summary(task.name, folder.cell, card),
-        seconds_range=between,
-    )
-
-
-def _params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
-    """Everything that changes the cell's answers."""
-    study = job.study
-    return {
-        "model": study.model,
-        "model_digest": job.checkpoint.digest,
-        "benchmark": task.name,
-        "strategy": cell.strategy,
-        "tokens": cell.tokens,
-        "heads": cell.heads or None,
-        "layer": cell.layer,
-        "budget": cell.budget,
-        "score_dtype": cell.score_dtype,
-        "seed": cell.seed,
-        "limit": study.limit,
-        "dtype": study.dtype,
-        "device": study.device,
-        "max_new_tokens": study.max_new_tokens,
-        "prompt": PROMPT_VERSION,
-        "data_dir": study.data_dir,
-        "data_digest": task.data_digest,
-    }
-
-
-def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
-    geometry = job.checkpoint.geometry
-    kept = check_cell(folder.cell, geometry)
-    mean = mean_tokens(kept, layers=geometry.layers, visual=geometry.visual, layer=folder.cell.layer)
-    metrics = {
-        "kept_tokens": kept,
-        "mean_visual_tokens": mean,
-        "degenerate_rankings": folder.degenerate,
-        "seconds": folder.seconds,
-        **costs(job.checkpoint, folder.cell.layer, kept),
-    }
-    if folder.seconds > 0:
-        metrics["samples_per_second"] = len(task.samples) / folder.seconds
-    if folder.agreement is not None:
-        metrics["float16_agreement"] = folder.agreement
-    return metrics
-
-
-def _dataset(task: Task) -> dict[str, Any]:
-    profile = {"questions": len(task.samples), "images": len({sample.image for sample in task.samples})}
-    return {
-        "name": task.name,
-        "digest": task.data_digest,
-        "source": str(task.data_dir),
-        "profile": json.dumps(profile),
-    }
-
-
-def summary(benchmark: str, cell: Cell, card: Scorecard) -> str:
-    """One line that says what the cell is and what it scored."""
-    score = "no score" if card.score is None else f"{card.score:.2f}"
-    counts = {"failed": card.failed, "missing": card.missing, "unparsed": card.unparsed}
-    lost = ", ".join(f"{value} {name}" for name, value in counts.items() if value)
-    return f"{benchmark} {cell.name}: {score} over {card.samples} questions" + (f" ({lost})" if lost else "")
-
-
-def _report_failures(console: Console, task: Task, failures: Mapping[int, str], damaged: int) -> None:
+def _failures(task: Task, console: Console) -> dict[int, str]:
+    """The task's questions whose image cannot be read, and why."""
+    failures = unreadable(task, task.answered(Spool(spool_folder(task.group))))
     if failures:
         first = next(iter(failures.values()))
         console.print(f"{task.name}: {len(failures)} questions failed, its cells are incomplete; first: {first}")
-    if damaged:
-        console.print(f"{task.name}: {damaged} damaged lines in the spool were answered again")
+    return failures
 
 
-def _bar(console: Console) -> Progress:
+def _log(job: Job, study: tracking.Study, task: Task, folder: CellFolder, started: float) -> str:
+    """Score the cell's answers, write verdicts and configuration beside them, and log it all as a run."""
+    records = read_answers(folder.folder / ANSWERS)
+    card, verdicts = score_records(task.name, task.data_dir, records, job.study.limit, source=str(ANSWERS))
+    write_verdicts(folder.folder, verdicts)
+    write_provenance(job, task, folder)
+    return log_cell_folder(job, study, task, folder, card, (started, time.time()))
+
+
+def lacking(job: Job) -> int:
+    """Questions that have neither all their answers nor a reason why they cannot be answered."""
+    total = 0
+    for task in job.tasks:
+        done = task.answered(Spool(spool_folder(task.group)))
+        total += int((~done.all(axis=1)).sum()) - len(unreadable(task, done))
+    return total
+
+
+@contextmanager
+def scratch(key: str) -> Iterator[Path]:
+    """A study's own folder for files on their way to the tracking server, empty before and gone after."""
+    folder = work_folder() / key
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise DataError(
+            f"cannot write below {folder} ({error.strerror or error}); every answer is kept: "
+            "run the same command again when this is mended"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def progress_bar(console: Console, shown: bool = True) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not shown)

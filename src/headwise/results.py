@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from headwise.config import Cell, Geometry
-from headwise.evaluate import Task, unpacked
+from headwise.evaluate import unpacked
 from headwise.records import Sample
 from headwise.spool import Spool, read_line
+from headwise.tasks import Task
 
 ANSWERS = "answers.jsonl"
 EVIDENCE = "evidence.npz"
@@ -113,8 +114,8 @@ def _answers(task: Task, spool: Spool) -> Iterator[tuple[int, dict[str, Any]]]:
     """Places in question order with what the spool holds for them, by cell key."""
     where: list[list[tuple[Path, int]]] = [[] for _ in task.samples]
     for path, offset, row in spool.lines():
-        if row["i"] < len(where):
-            where[row["i"]].append((path, offset))
+        for place in task.places.get(row["q"], ()):
+            where[place].append((path, offset))
     for place, lines in enumerate(where):
         yield place, _merged([read_line(path, offset)["a"] for path, offset in lines])
 

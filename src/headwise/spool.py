@@ -1,9 +1,9 @@
 """Answers on disk before anything else: append-only, a checksum a line, so that a killed run loses nothing.
 
-One folder holds the answers to one benchmark by one model (the group); every process appends to a file
-of its own and readers merge them. A line carries one question and its answers under any number of cells,
-each keyed by the fingerprint of all that changes an answer. A line whose checksum fails (the tail of a
-killed process) is skipped and counted.
+One folder holds the answers to one benchmark by one model (the group). Every process appends to a file
+of its own and readers merge them, so that processes never write over each other. A line carries one
+question and its answers under any number of cells. A line whose checksum fails (the tail of a killed
+process, a flipped bit) is skipped and counted: its question is answered again.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ import json
 import os
 import socket
 import time
+import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from headwise.errors import DataError
 
 SYNC_SECONDS = 5.0
+SUFFIX = ".spool"
 
 
 class Spool:
@@ -28,43 +32,40 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.damaged = 0
-        self._out: Any = None
+        self._out: FileIO | None = None
         self._synced = 0.0
-        try:
+        with _room(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"spool: cannot create {folder} ({error.strerror})") from error
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add one line; it reaches the disk at once and is synced every few seconds and on close."""
-        if self._out is None:
-            name = f"{int(time.time() * 1000)}-{socket.gethostname()}-{os.getpid()}.spool"
-            self._out = open(self.folder / name, "ab", buffering=0)  # noqa: SIM115
-        try:
-            self._out.write(_line(row))
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add lines, all of them or none; they reach the system at once, the disk every few seconds and on close.
+
+        DataError where the disk is full; what was appended before stays.
+        """
+        content = b"".join(_line(row) for row in rows)
+        with _room(self.folder):
+            if self._out is None:
+                self._out = self._opened()
+            _write_whole(self._out, content)
             if time.monotonic() - self._synced > SYNC_SECONDS:
-                self.sync()
-        except OSError as error:
-            raise DataError(
-                f"spool: cannot write to {self.folder} ({error.strerror}); what was answered so far is kept, "
-                "run the same command again when there is room"
-            ) from error
+                self._sync()
 
-    def sync(self) -> None:
-        if self._out is not None:
-            os.fsync(self._out.fileno())
-            self._synced = time.monotonic()
+    def adopt(self, name: str, content: bytes) -> None:
+        """Append whole lines of another host's file to the file of that name here."""
+        with _room(self.folder), FileIO(self.folder / name, "ab") as out:
+            _write_whole(out, content)
+            os.fsync(out.fileno())
 
     def close(self) -> None:
         if self._out is not None:
-            self.sync()
-            self._out.close()
+            with _room(self.folder), self._out:
+                self._sync()
             self._out = None
 
     def lines(self) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-        """Every whole line with the file and offset it stands at, oldest file first."""
+        """Every whole line with the file and offset it stands at, oldest file first; `damaged` counts the others."""
         self.damaged = 0
-        for path in sorted(self.folder.glob("*.spool")):
+        for path in self.files():
             offset = 0
             with open(path, "rb") as content:
                 for raw in content:
@@ -75,6 +76,21 @@ class Spool:
                         yield path, offset, row
                     offset += len(raw)
 
+    def files(self) -> list[Path]:
+        """The files of all processes, oldest first."""
+        return sorted(self.folder.glob(f"*{SUFFIX}"))
+
+    def _opened(self) -> FileIO:
+        name = f"{time.time_ns() // 1_000_000}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}{SUFFIX}"
+        out = FileIO(self.folder / name, "ab")
+        sync_folder(self.folder)
+        return out
+
+    def _sync(self) -> None:
+        if self._out is not None:
+            os.fsync(self._out.fileno())
+            self._synced = time.monotonic()
+
 
 def read_line(path: Path, offset: int) -> dict[str, Any]:
     """The line at an offset that `lines` gave. DataError where it is no longer whole."""
@@ -84,6 +100,38 @@ def read_line(path: Path, offset: int) -> dict[str, Any]:
     if row is None:
         raise DataError(f"spool: {path} changed while it was read")
     return row
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync does for the content of a file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_whole(out: FileIO, content: bytes) -> None:
+    """Write all of it; what a full disk cut short is taken back, so that no line stands there torn."""
+    start, rest = out.seek(0, os.SEEK_END), memoryview(content)
+    try:
+        while rest:
+            rest = rest[out.write(rest) or 0 :]
+    except OSError:
+        out.truncate(start)
+        raise
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Turn a failure of the disk inside the block into one line that says what is kept and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"spool: cannot write to {folder} ({error.strerror}); what was answered so far is kept: "
+            "run the same command again when this is mended"
+        ) from error
 
 
 def _line(row: dict[str, Any]) -> bytes:

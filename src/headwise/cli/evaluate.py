@@ -11,11 +11,18 @@ from headwise.cli.options import study_options
 
 @click.command(name="evaluate")
 @study_options
-def command(config_path: str | None, **settings: Any) -> None:
+def command(
+    config_path: str | None,
+    offline: bool,
+    devices: str | None,
+    device_map: str | None,
+    allow_pickle: bool,
+    **settings: Any,
+) -> None:
     """Answer every question under every cell of a grid, score it, and log each cell as a run.
 
     Lists are separated by commas; `all` stands for all of them, `config` for what the file says.
     """
     from headwise.cli.studies import run_study
 
-    run_study(config_path, settings, comparing=False)
+    run_study(config_path, settings, False, offline, devices, device_map, allow_pickle)

@@ -11,11 +11,18 @@ from headwise.cli.options import study_options
 
 @click.command(name="run")
 @study_options
-def command(config_path: str | None, **settings: Any) -> None:
+def command(
+    config_path: str | None,
+    offline: bool,
+    devices: str | None,
+    device_map: str | None,
+    allow_pickle: bool,
+    **settings: Any,
+) -> None:
     """Run a whole study: answer, score and log every cell, then compare them.
 
     Lists are separated by commas; `all` stands for all of them, `config` for what the file says.
     """
     from headwise.cli.studies import run_study
 
-    run_study(config_path, settings, comparing=True)
+    run_study(config_path, settings, True, offline, devices, device_map, allow_pickle)

@@ -2,37 +2,100 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from headwise.config import Study
+    from headwise.pending import Note
+    from headwise.pipeline import Job
+    from headwise.shards import Crew
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 
 
-def run_study(config_path: str | None, settings: Mapping[str, Any], comparing: bool) -> None:
-    """Check everything, then run the study in one tracking run; compare its cells where asked to."""
-    from headwise import tracking
-    from headwise.config import AS_CONFIGURED, load_study
-    from headwise.pipeline import Job, evaluate_study
+def run_study(
+    config_path: str | None,
+    settings: Mapping[str, Any],
+    comparing: bool,
+    offline: bool = False,
+    devices: str | None = None,
+    device_map: str | None = None,
+    allow_pickle: bool = False,
+) -> None:
+    """Check everything, then run the study in one tracking run; compare its cells where asked to.
 
-    console = Console(stderr=True)
+    In one of several processes: do this process's share. With several `devices`: start a process a device.
+    """
+    from headwise.config import AS_CONFIGURED, load_study
+    from headwise.placement import Placement, processes_for, start_processes
+
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
     study = load_study(chosen or _default(), settings)
-    tracking.connect()
-    job = Job.of(study)
+    placement = Placement.of(devices, device_map, allow_pickle)
+    if (count := processes_for(placement)) > 1:
+        start_processes(count, sys.argv[1:])
+    from headwise.shards import crew
+
+    with crew() as processes:
+        if processes.main and not offline:
+            _connect()
+        _work(study, placement, processes, comparing, offline)
+
+
+def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
+    from headwise.pending import claimed
+    from headwise.pipeline import Job, answer_study
+
+    job = Job.of(study, placement)
+    crew.same("study", job.key)
+    console = Console(stderr=True, quiet=not crew.main)
+    if not crew.main:
+        if crew.told("go", False):
+            answer_study(job, console, crew)
+        return
     console.print(
         f"{len(job.cells)} cells on {', '.join(study.benchmark)}: "
         f"{sum(len(task.samples) for task in job.tasks):,} questions each, model {study.model}"
     )
-    with tracking.open_study(job.params(), tags={"headwise.model_digest": job.checkpoint.digest}) as run:
-        evaluate_study(job, run, console)
-        if comparing:
-            from headwise.compare import compare_study
+    with claimed(_note(job, comparing), lambda text: console.print(text, soft_wrap=True)) as note:
+        done = note.state == "finished" and not os.environ.get("MLFLOW_RUN_ID")
+        crew.told("go", not done)
+        if done:
+            console.print(f"the other process finished this study: run {note.run_id}")
+        elif offline:
+            note.save(state="open")
+            answer_study(job, console, crew)
+            console.print("answers are kept; `headwise sync` scores and logs them")
+        else:
+            from headwise.sync import log_study
 
-            compare_study(run, console)
-    console.print(f"cells in the MLflow UI: {run.ui_url()}", soft_wrap=True)
+            log_study(job, note, console, crew)
+
+
+def _connect() -> None:
+    """Reach the tracking server before anything is computed; where it is down, say how to go on without it."""
+    from headwise import tracking
+
+    try:
+        tracking.connect()
+    except tracking.ServerUnreachable as error:
+        raise tracking.ServerUnreachable(f"{error}; or add --offline to answer now and log later") from error
+
+
+def _note(job: Job, comparing: bool) -> Note:
+    from headwise.config import fingerprint
+    from headwise.pending import Note, tracking_place
+
+    place, experiment = tracking_place(), os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    key = fingerprint(job.key, comparing, place, experiment)
+    settings = job.study.model_dump()
+    return Note(key=key, study=settings, comparing=comparing, tracking=place, experiment=experiment)
 
 
 def _default() -> Path | None:

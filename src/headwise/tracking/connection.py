@@ -64,7 +64,8 @@ def reaching(uri: str | None = None) -> Iterator[None]:
             raise ServerUnreachable(f"{where} does not answer: {without_secrets(_reason(error))}; {hint}") from error
         raise TrackingError(f"{where}: {without_secrets(_first_sentence(error))}") from error
     except ImportError as error:
-        raise TrackingError(f"tracking server {without_secrets(str(uri))}: its driver is not installed ({error})") from error
+        where = f"tracking server {without_secrets(str(uri))}"
+        raise TrackingError(f"{where}: its driver is not installed ({error})") from error
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -56,7 +56,8 @@ def open_study(
     Under `mlflow run` (MLFLOW_RUN_ID) that run is the study, in the experiment it is in; a parameter it
     already holds with other wording (`all`) gets its meaning beside it as `resolved/<name>`. Otherwise a
     run is created in `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise"; unless `resume` names the run
-    of the same study that was cut short, which then goes on. SIGTERM raises SystemExit(143) inside the block. ServerUnreachable and TrackingError as in `connect`.
+    of the same study that was cut short, which then goes on. SIGTERM raises SystemExit(143) inside the
+    block. ServerUnreachable and TrackingError as in `connect`.
     """
     uri = connect()
     with reaching(uri):

@@ -1,0 +1,31 @@
+"""`headwise sync`: log what a tracking server did not take."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command("sync")
+@click.option("--forget", is_flag=True, help="Drop studies that can no longer be uploaded (their answers stay).")
+def command(forget: bool) -> None:
+    """Score and log the studies of this folder that are answered but not logged.
+
+    Cells that were logged already are left as they are, so that it can be repeated. Exit code 1 where a
+    study is left over.
+    """
+    from rich.console import Console
+
+    from headwise import tracking
+    from headwise.pending import open_notes
+    from headwise.sync import sync_note
+
+    console = Console(stderr=True)
+    notes = open_notes()
+    if not notes:
+        console.print("nothing to upload: every study begun in this folder is logged")
+        return
+    tracking.connect()
+    left = sum(not sync_note(note, console, forget) for note in notes)
+    sys.exit(1 if left else 0)

@@ -1,0 +1,104 @@
+"""What a cell's run says about itself: parameters, metrics, files, dataset and a line of summary."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from headwise import tracking
+from headwise.budget import mean_tokens
+from headwise.config import Cell, check_cell
+from headwise.efficiency import costs
+from headwise.model import PROMPT_VERSION
+from headwise.provenance import provenance
+from headwise.records import Scorecard
+from headwise.results import CellFolder
+from headwise.tasks import Task
+
+if TYPE_CHECKING:
+    from headwise.pipeline import Job
+
+
+def write_provenance(job: Job, task: Task, folder: CellFolder) -> None:
+    """Write the resolved configuration (`config.yaml`) and versions (`versions.json`) beside the answers."""
+    config = job.study.model_dump() | {"cell": cell_params(job, task, folder.cell)}
+    (folder.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    (folder.folder / "versions.json").write_text(json.dumps(provenance(), indent=2), encoding="utf-8")
+
+
+def log_cell_folder(
+    job: Job, study: tracking.Study, task: Task, folder: CellFolder, card: Scorecard, between: tuple[float, float]
+) -> str:
+    """Log a scored cell as a run of its own; its run id."""
+    return tracking.log_cell(
+        study,
+        params=cell_params(job, task, folder.cell),
+        metrics=card.as_metrics() | _engine_metrics(job, task, folder),
+        tags={"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)},
+        folder=folder.folder,
+        dataset=_dataset(task),
+        note=summary(task.name, folder.cell, card),
+        seconds_range=between,
+    )
+
+
+def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
+    """Everything that changes the cell's answers."""
+    study = job.study
+    return {
+        "model": study.model,
+        "model_digest": job.checkpoint.digest,
+        "benchmark": task.name,
+        "strategy": cell.strategy,
+        "tokens": cell.tokens,
+        "heads": cell.heads or None,
+        "layer": cell.layer,
+        "budget": cell.budget,
+        "score_dtype": cell.score_dtype,
+        "seed": cell.seed,
+        "limit": study.limit,
+        "dtype": study.dtype,
+        "device": study.device,
+        "max_new_tokens": study.max_new_tokens,
+        "prompt": PROMPT_VERSION,
+        "data_dir": study.data_dir,
+        "data_digest": task.data_digest,
+    }
+
+
+def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
+    geometry = job.checkpoint.geometry
+    kept = check_cell(folder.cell, geometry)
+    mean = mean_tokens(kept, layers=geometry.layers, visual=geometry.visual, layer=folder.cell.layer)
+    metrics = {
+        "kept_tokens": kept,
+        "mean_visual_tokens": mean,
+        "degenerate_rankings": folder.degenerate,
+        "seconds": folder.seconds,
+        **costs(job.checkpoint, folder.cell.layer, kept),
+    }
+    if folder.seconds > 0:
+        metrics["samples_per_second"] = len(task.samples) / folder.seconds
+    if folder.agreement is not None:
+        metrics["float16_agreement"] = folder.agreement
+    return metrics
+
+
+def _dataset(task: Task) -> dict[str, Any]:
+    profile = {"questions": len(task.samples), "images": len({sample.image for sample in task.samples})}
+    return {
+        "name": task.name,
+        "digest": task.data_digest,
+        "source": str(task.data_dir),
+        "profile": json.dumps(profile),
+    }
+
+
+def summary(benchmark: str, cell: Cell, card: Scorecard) -> str:
+    """One line that says what the cell is and what it scored."""
+    score = "no score" if card.score is None else f"{card.score:.2f}"
+    counts = {"failed": card.failed, "missing": card.missing, "unparsed": card.unparsed}
+    lost = ", ".join(f"{value} {name}" for name, value in counts.items() if value)
+    return f"{benchmark} {cell.name}: {score} over {card.samples} questions" + (f" ({lost})" if lost else "")
