@@ -6,8 +6,6 @@ conversation, and images padded to a square with the processor's mean colour bef
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+from transformers.utils import logging as hf_logging
 
-from headwise.config import Geometry
+from headwise.config import Geometry, fingerprint
+from headwise.digests import file_digests
 from headwise.embedded import MODEL_DIR
 from headwise.errors import DataError, ModelError
 
@@ -34,7 +34,7 @@ PROMPT_VERSION = "vicuna-v1/square-pad/1"
 """Changes whenever prompt or image preparation change, so that old answers are not taken for new ones."""
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-SAMPLED = 1 << 20
+READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,23 +83,42 @@ def find_checkpoint(name: str, allow_pickle: bool = False) -> Checkpoint:
 
 
 class Vlm:
-    """A loaded checkpoint. `dtype` auto is float32 on a CPU and the checkpoint's own elsewhere."""
+    """A loaded checkpoint. `dtype` auto is float32 on a CPU and the checkpoint's own elsewhere.
+
+    `device_map` (auto, balanced, …) spreads a model over `devices`, or all GPUs, by accelerate; its inputs
+    and what the engine keeps stay on `device`.
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint, dtype: str = "auto", device: str = "auto", allow_pickle: bool = False
+        self,
+        checkpoint: Checkpoint,
+        dtype: str = "auto",
+        device: str = "auto",
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
         self.checkpoint = checkpoint
         self.device = pick_device(device)
         if dtype == "auto" and self.device.type == "cpu":
             dtype = "float32"
-        weights = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": None if allow_pickle else True}
+        weights: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": None if allow_pickle else True}
+        if device_map is not None:
+            weights |= {"device_map": device_map, "max_memory": _free_memory(devices)}
+        hf_logging.disable_progress_bar()
         try:
             self.model: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint.folder, **weights)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
-            self.processor: Any = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil")
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
+            self.processor: Any = AutoImageProcessor.from_pretrained(
+                checkpoint.folder, backend="pil", trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"model: cannot load {checkpoint.name}: {_first_line(error)}") from error
-        self.model.to(self.device).eval()
+        finally:
+            hf_logging.enable_progress_bar()
+        if device_map is None:
+            self.model.to(self.device)
+        self.model.eval().requires_grad_(False)
         self.dtype: torch.dtype = self.model.dtype
         self.visual = checkpoint.geometry.visual
 
@@ -160,6 +179,14 @@ def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     return square
 
 
+def _free_memory(devices: Sequence[str]) -> dict[int | str, int] | None:
+    """Free bytes of the named GPUs, which keeps accelerate off the others; None for no such limit."""
+    if not devices:
+        return None
+    indices = [torch.device(name).index for name in devices]
+    return {index: torch.cuda.mem_get_info(index)[0] for index in indices}
+
+
 def pick_device(name: str) -> torch.device:
     """The device of that name; `auto` is the first GPU where there is one. ModelError where it is absent."""
     if name == "auto":
@@ -186,7 +213,7 @@ def _read_config(name: str, folder: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model: {name} has no readable config.json ({_first_line(error)})") from error
     if config.model_type != "llava":
@@ -195,21 +222,9 @@ def _read_config(name: str, folder: Path) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over the small files and, of each weight file, its size, header and last megabyte.
-
-    A whole 13 GB checkpoint is not read for this; weights that differ only in the middle of a file and
-    keep its header would not be told apart, which a different training never produces.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in (".json", ".safetensors", ".model", ".jinja") or not path.is_file():
-            continue
-        size = path.stat().st_size
-        with open(path, "rb") as content:
-            start = content.read(SAMPLED)
-            content.seek(max(0, size - SAMPLED))
-            digest.update(json.dumps([path.name, size]).encode() + start + content.read(SAMPLED))
-    return digest.hexdigest()[:16]
+    """Digest of the whole content of everything that is read from a checkpoint's folder."""
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in READ and path.is_file()]
+    return fingerprint(list(zip((path.name for path in paths), file_digests(paths), strict=True)))
 
 
 def _first_line(error: BaseException) -> str:
