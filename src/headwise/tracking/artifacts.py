@@ -12,7 +12,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from headwise.errors import TrackingError
-from headwise.tracking.connection import reaching
+from headwise.tracking.connection import ServerUnreachable, reaching
 
 
 def download(run_id: str, name: str, artifact_uri: str | None = None) -> Path:
@@ -46,7 +46,9 @@ def _fetched(run_id: str, name: str) -> Path:
     try:
         with reaching():
             return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(folder)))
-    except OSError as error:
+    except ServerUnreachable:
+        raise
+    except (OSError, TrackingError) as error:
         raise TrackingError(f"run {run_id} has no artifact {name} ({error})") from error
 
 

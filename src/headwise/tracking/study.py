@@ -12,6 +12,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
 from headwise.errors import TrackingError
@@ -96,7 +97,7 @@ def experiment_id(name: str) -> str:
     if found is None:
         try:
             return client.create_experiment(name)
-        except Exception:
+        except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
