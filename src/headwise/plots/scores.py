@@ -10,7 +10,9 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from headwise.names import CONTROLS
 from headwise.plots.style import (
@@ -23,11 +25,13 @@ from headwise.plots.style import (
     framed,
     headline,
     in_order,
-    panels,
     series_style,
 )
 
-COLUMNS = 4
+BLOCKS = 4
+"""Strategies side by side in the heat maps."""
+GROUPS = 6
+"""Strategies side by side in the figure of score against tokens."""
 COST_LABELS = {
     "flops": "FLOPs a question",
     "kv_bytes": "KV cache, bytes",
@@ -35,87 +39,104 @@ COST_LABELS = {
     "token_seconds": "decoding, seconds a token",
     "peak_bytes": "peak memory, bytes",
 }
-CONTROL_LINES = {"all_heads": "-", "random_heads": "--", "random_tokens": ":"}
+CONTROL_LINES = {"vanilla": "-.", "all_heads": "-", "random_heads": "--", "random_tokens": ":"}
 MOST_ROWS = 30
 
 
 @drawn
 def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Figure:
-    """Tokens × heads, one panel a strategy, all on one colour scale; each score is written in its field."""
+    """Tokens × heads, a block a strategy, all on one colour scale; each score is written in its field."""
     own = cells[~cells["strategy"].isin(CONTROLS)]
     strategies = in_order(own["strategy"])
     tokens, heads = (sorted(own[name].dropna().unique(), reverse=True) for name in ("tokens", "heads"))
-    rows = math.ceil(len(strategies) / COLUMNS)
-    figure = framed(0.95 + rows * (0.5 + 0.3 * len(tokens)), left=0.75, right=0.75, top=0.6, bottom=0.5)
-    axes = panels(figure, len(strategies), COLUMNS, (0.06, 0.5 / (0.1 + 0.3 * len(tokens))))
-    low, high = own["score"].min(), own["score"].max()
-    for place, (ax, strategy) in enumerate(zip(axes, strategies, strict=True)):
-        grid = own[own["strategy"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
-        grid = grid.reindex(index=tokens, columns=heads)
-        image = ax.imshow(grid.to_numpy(float), cmap="cividis", vmin=low, vmax=high, aspect="auto")
-        _write_values(ax, grid, (low + high) / 2)
-        ax.set_title(strategy)
-        ax.set_xticks(range(len(heads)), [str(h) for h in heads])
-        ax.set_yticks(range(len(tokens)), [str(t) for t in tokens] if place % COLUMNS == 0 else [""] * len(tokens))
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
+    corners = [divmod(place, BLOCKS) for place in range(len(strategies))]
+    high, wide = len(tokens) + 0.85, len(heads) + 0.25
+    rows = corners[-1][0] + 1
+    figure = framed(1.0 + 0.29 * high * rows, left=0.75, right=0.75, top=0.5, bottom=0.5)
+    ax = figure.subplots()
+    low_score, high_score = float(own["score"].min()), float(own["score"].max())
+    scale = Normalize(low_score, high_score)
+    for (row, column), strategy in zip(corners, strategies, strict=True):
+        block = own[own["strategy"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
+        values = block.reindex(index=tokens, columns=heads).to_numpy(float)
+        left, top = column * wide, row * high
+        place = (left, left + len(heads), top + len(tokens), top)
+        image = ax.imshow(values, cmap="cividis", norm=scale, extent=place, aspect="auto")
+        _write_values(ax, values, left, top, (low_score + high_score) / 2)
+        ax.text(left, top - 0.12, strategy, va="bottom", fontsize=10)
+    middles = [column * wide + n + 0.5 for column in range(min(BLOCKS, len(strategies))) for n in range(len(heads))]
+    ax.set_xticks(middles, [str(h) for h in heads] * (len(middles) // len(heads)))
+    ax.set_yticks([row * high + n + 0.5 for row in range(rows) for n in range(len(tokens))], [*map(str, tokens)] * rows)
+    ax.set(xlim=(0, middles[-1] + 0.5), ylim=(rows * high - 0.85, -0.85), xlabel="heads chosen", ylabel="token budget")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     colour_bar(figure, image)
-    figure.supxlabel("heads chosen", fontsize=9.5, y=0.08 / figure.get_figheight())
-    figure.supylabel("token budget", fontsize=9.5, x=0.01)
     headline(figure, f"{title}: score ({unit}) by tokens and heads")
     return figure
 
 
-def _write_values(ax: Axes, grid: pd.DataFrame, middle: float) -> None:
+def _write_values(ax: Axes, values: np.ndarray, left: float, top: float, middle: float) -> None:
     digits = 0 if middle > 200 else 1
-    for (row, column), value in np.ndenumerate(grid.to_numpy(float)):
+    for (row, column), value in np.ndenumerate(values):
         text = "–" if np.isnan(value) else f"{value:.{digits}f}"
-        ax.text(column, row, text, ha="center", va="center", color="black" if value > middle else "white", fontsize=9)
+        colour = GREY if np.isnan(value) else "black" if value > middle else "white"
+        ax.text(left + column + 0.5, top + row + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
 
 
 @drawn
 def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Figure:
-    """Score against tokens with 95 % intervals, one panel a strategy, a line a number of heads; controls in grey."""
+    """Score against tokens with 95 % intervals: a group a strategy, a line a number of heads, controls in grey."""
     own = cells[~cells["strategy"].isin(CONTROLS)]
     strategies = in_order(own["strategy"])
     tokens = sorted(own["tokens"].dropna().unique())
     heads = sorted(own["heads"].dropna().unique(), reverse=True)
-    rows = math.ceil(len(strategies) / COLUMNS)
-    figure = framed(1.1 + 1.45 * rows, left=0.5, top=0.6, bottom=0.6)
-    axes = panels(figure, len(strategies), COLUMNS, (0.08, 0.3), sharex=True, sharey=True)
-    for ax, strategy in zip(axes, strategies, strict=True):
-        _control_lines(ax, cells, tokens)
+    rows = math.ceil(len(strategies) / GROUPS)
+    figure = framed(1.1 + 1.9 * rows, left=0.55, top=0.65, bottom=0.65)
+    axes = figure.subplots(rows, 1, squeeze=False, sharey=True, gridspec_kw={"hspace": 0.28})[:, 0]
+    for place, strategy in enumerate(strategies):
+        ax, start = axes[place // GROUPS], (place % GROUPS) * len(tokens)
+        for control in CONTROL_LINES:
+            _control_line(ax, cells[cells["strategy"] == control], tokens, start)
         for series, number in enumerate(heads):
             line = own[(own["strategy"] == strategy) & (own["heads"] == number)]
-            shift = 0.14 * (series - (len(heads) - 1) / 2)
-            _line_with_intervals(ax, line, tokens, shift, series, f"{number} heads")
-        ax.set_title(strategy)
-        ax.set_xlim(-0.4, len(tokens) - 0.6)
+            shift = start + 0.16 * (series - (len(heads) - 1) / 2)
+            _line_with_intervals(ax, line, tokens, shift, series)
+        ax.text(start - 0.4, 1.02, strategy, transform=ax.get_xaxis_transform(), fontsize=9)
+    for row, ax in enumerate(axes):
+        groups = min(GROUPS, len(strategies) - row * GROUPS)
+        ax.set_xticks(range(groups * len(tokens)), [*map(str, tokens)] * groups)
+        ax.set_xlim(-0.5, min(GROUPS, len(strategies)) * len(tokens) - 0.5)
+        ax.vlines(np.arange(1, groups) * len(tokens) - 0.5, *ax.get_ylim(), color="#e6e6e6", linewidth=0.8)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    axes[0].set_xticks(range(len(tokens)), [str(t) for t in tokens])
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=7, frameon=False, fontsize=9)
+    _legend(figure, cells, heads)
     headline(figure, f"{title}: score ({unit}) against tokens, 95 % intervals")
     return figure
 
 
-def _control_lines(ax: Axes, cells: pd.DataFrame, tokens: list[int]) -> None:
-    for _, row in cells[cells["strategy"] == "vanilla"].head(1).iterrows():
-        ax.axhline(row["score"], color=GREY, linewidth=1.2, linestyle="-.", label="vanilla")
-    for control, dashes in CONTROL_LINES.items():
-        rows = cells[cells["strategy"] == control]
-        if len(rows):
-            means = rows.groupby("tokens")["score"].mean().reindex(tokens)
-            ax.plot(range(len(tokens)), means, color=GREY, linewidth=1.2, linestyle=dashes, label=control)
+def _legend(figure: Figure, cells: pd.DataFrame, heads: list[int]) -> None:
+    controls = [name for name in CONTROL_LINES if (cells["strategy"] == name).any()]
+    looks = [{"color": GREY, "linestyle": CONTROL_LINES[name], "label": name} for name in controls]
+    looks += [series_style(n) | {"markersize": 4, "label": f"{number} heads"} for n, number in enumerate(heads)]
+    lines = [Line2D([], [], linewidth=1.2, **look) for look in looks]
+    figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, fontsize=9)
 
 
-def _line_with_intervals(
-    ax: Axes, line: pd.DataFrame, tokens: list[int], shift: float, series: int, label: str
-) -> None:
+def _control_line(ax: Axes, rows: pd.DataFrame, tokens: list[int], start: int) -> None:
+    """A control over one group; vanilla has no token budget and is level."""
+    if rows.empty:
+        return
+    control = rows["strategy"].iloc[0]
+    level = rows["tokens"].isna().all()
+    means = [rows["score"].mean()] * len(tokens) if level else rows.groupby("tokens")["score"].mean().reindex(tokens)
+    ax.plot(start + np.arange(len(tokens)), means, color=GREY, linewidth=1.2, linestyle=CONTROL_LINES[control])
+
+
+def _line_with_intervals(ax: Axes, line: pd.DataFrame, tokens: list[int], shift: float, series: int) -> None:
     line = line.drop_duplicates("tokens").set_index("tokens").reindex(tokens)
     look = series_style(series)
     places = np.arange(len(tokens)) + shift
     ax.vlines(places, line["low"].to_numpy(float), line["high"].to_numpy(float), color=look["color"], linewidth=0.9)
-    ax.plot(places, line["score"].to_numpy(float), label=label, markersize=3.5, linewidth=1, **look)
+    ax.plot(places, line["score"].to_numpy(float), markersize=3.5, linewidth=1, **look)
 
 
 @drawn

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -57,16 +55,6 @@ def framed(height: float, *, left: float, right: float = 0.15, top: float = 0.45
     figure = Figure(figsize=(WIDTH, height))
     figure.subplots_adjust(left / WIDTH, bottom / height, 1 - right / WIDTH, 1 - top / height)
     return figure
-
-
-def panels(figure: Figure, count: int, columns: int, gaps: tuple[float, float], **options: Any) -> list[Axes]:
-    """`count` equal panels; the places left over in the last row stay empty. `gaps`: between columns and rows."""
-    rows = math.ceil(count / columns)
-    grid = {"wspace": gaps[0], "hspace": gaps[1]}
-    axes = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=grid, **options).flat)
-    for unused in axes[count:]:
-        unused.remove()
-    return axes[:count]
 
 
 def headline(figure: Figure, text: str) -> None:
