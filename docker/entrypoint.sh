@@ -1,0 +1,24 @@
+#!/bin/bash
+# Options are the main job's; anything else is a command that runs in its place.
+set -euo pipefail
+store=/headwise/mlruns
+
+if [[ $MLFLOW_TRACKING_URI == "sqlite:///$store/mlflow.db" ]]; then
+  if ! [[ -w $store ]]; then
+    echo "headwise: uid $(id -u) cannot write to $store: add --user \"\$(id -u):\$(id -g)\" to docker run" >&2
+    exit 2
+  fi
+  if ! grep -q " $store " /proc/self/mountinfo; then
+    echo "headwise: results end with this container: add -v \"\$PWD/mlruns:$store\" or -e MLFLOW_TRACKING_URI=…" >&2
+  fi
+fi
+
+# Tags of every run that MLflow creates in here; docker sets NVIDIA_VISIBLE_DEVICES for --gpus.
+MLFLOW_RUN_CONTEXT=$(printf '{"mlflow.source.git.commit": "%s", "headwise.commit": "%s", "headwise.image": "%s", "headwise.gpus": "%s"}' \
+  "$HEADWISE_COMMIT" "$HEADWISE_COMMIT" "$HEADWISE_IMAGE" "${NVIDIA_VISIBLE_DEVICES:-none}")
+export MLFLOW_RUN_CONTEXT
+
+case ${1:--} in
+  -*) cd /headwise && exec mlflow run . --env-manager local "$@" ;;
+  *) exec "$@" ;;
+esac

@@ -1,0 +1,11 @@
+#!/bin/bash
+# The tracking server of compose.yaml. libpq takes the password from PGPASSWORD, so that no command line shows it.
+set -euo pipefail
+port=${1:?the port}
+PGPASSWORD=$(cat /run/secrets/database_password)
+export PGPASSWORD
+echo "MLflow UI: http://127.0.0.1:$port"
+exec mlflow server --host 0.0.0.0 --port "$port" --workers 2 \
+  --allowed-hosts "127.0.0.1:$port,localhost:$port" \
+  --backend-store-uri postgresql://mlflow@database/mlflow \
+  --artifacts-destination /headwise/mlruns/artifacts
