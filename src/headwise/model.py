@@ -102,7 +102,8 @@ class Vlm:
         self.device = pick_device(device)
         if dtype == "auto" and self.device.type == "cpu":
             dtype = "float32"
-        weights: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": None if allow_pickle else True}
+        safe = None if allow_pickle else True
+        weights: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": safe}
         if device_map is not None:
             weights |= {"device_map": device_map, "max_memory": _free_memory(devices)}
         hf_logging.disable_progress_bar()
