@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,10 +136,10 @@ def _json_object(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write dataclasses or dicts one JSON object a line, keys in field order."""
+    """Write flat dataclasses or dicts one JSON object a line, keys in field order."""
     with open(path, "w", encoding="utf-8") as out:
         for row in rows:
-            plain = row if isinstance(row, dict) else asdict(row)
+            plain = row if isinstance(row, dict) else vars(row)
             out.write(json.dumps(plain, ensure_ascii=False) + "\n")
 
 
