@@ -92,9 +92,8 @@ def _read(path: Path) -> _Column:
     try:
         table = pq.read_table(path, columns=names, use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read the verdicts {path}: {str(error).splitlines()[0]}") from error
-    if missing := set(names) - set(table.column_names):
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; score the run again")
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot read the verdicts {path}: {reason}; score the run again") from error
     correct = table["correct"].to_numpy().astype(np.float32)
     return _Column(table.select(QUESTION), correct, _encoded(table["prediction"]))
 
