@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from rich.console import Console
 
 from headwise import tracking
 from headwise.compare.analysis import OVERALL, Analysis, analyse
 from headwise.compare.comparison import Comparison, load_study
 from headwise.compare.text import markdown, print_analysis
+from headwise.report.publish import write_report
 
 SIDE_BY_SIDE = 20
 """Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
@@ -35,19 +39,27 @@ def publish(analysis: Analysis, uri: str, console: Console) -> str:
     """Log the comparison as a run of its own, print where it is, and return its run id."""
     comparison = analysis.comparison
     found = links(analysis, uri)
-    run_id = tracking.log_compare(
-        comparison.experiment_id,
-        study=comparison.study,
-        tables=analysis.tables,
-        in_ui=[name for name in analysis.tables if name.startswith(SHOWN_IN_UI)],
-        markdown=markdown(analysis, found),
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        with console.status("drawing the report"):
+            evidence = write_report(analysis, Path(folder), run_links=_run_links(comparison, uri), links=found)
+        run_id = tracking.log_compare(
+            comparison.experiment_id,
+            study=comparison.study,
+            tables=analysis.tables | evidence,
+            in_ui=[name for name in analysis.tables if name.startswith(SHOWN_IN_UI)],
+            markdown=markdown(analysis, found),
+            files=Path(folder),
+        )
     found["this comparison"] = tracking.run_url(uri, comparison.experiment_id, run_id)
     for name, url in found.items():
         console.print(f"{name}: {url}", soft_wrap=True, highlight=False)
     if hint := tracking.ui_hint(uri):
         console.print(f"(start the MLflow UI with: {hint})", soft_wrap=True, highlight=False)
     return run_id
+
+
+def _run_links(comparison: Comparison, uri: str) -> dict[str, str]:
+    return {run: tracking.run_url(uri, comparison.experiment_id, run) for run in comparison.cells["run_id"]}
 
 
 def links(analysis: Analysis, uri: str) -> dict[str, str]:

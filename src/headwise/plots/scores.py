@@ -6,6 +6,7 @@ All take the cells of `report.Findings` (score, low, high, strategy, tokens, hea
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,9 @@ def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Figure:
 
 def _legend(figure: Figure, cells: pd.DataFrame, heads: list[int]) -> None:
     controls = [name for name in CONTROL_LINES if (cells["strategy"] == name).any()]
-    looks = [{"color": GREY, "linestyle": CONTROL_LINES[name], "label": name} for name in controls]
+    looks: list[dict[str, Any]] = [
+        {"color": GREY, "linestyle": CONTROL_LINES[name], "label": name} for name in controls
+    ]
     looks += [series_style(n) | {"markersize": 4, "label": f"{number} heads"} for n, number in enumerate(heads)]
     lines = [Line2D([], [], linewidth=1.2, **look) for look in looks]
     figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, fontsize=9)

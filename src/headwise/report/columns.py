@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headwise.report.markup import Column, magnitude, mark, number, probability, signed, whole, words
+from headwise.report.markup import Column, few, magnitude, mark, number, probability, signed, whole
 
 NAME = [
     Column("configuration", "configuration", "token budget / heads / strategy"),
@@ -37,7 +37,7 @@ RECOMMENDATION = [
     Column("recommended", "recommended"),
     Column("score", "score [95 %]", "with its interval", number(1), ("low", "high")),
     Column("verdict", "what is known"),
-    Column("equals", "not told from", "the other configurations in the best set of this budget"),
+    Column("equals", "not told from", "the other configurations in the best set of this budget", few),
 ]
 RETAINED = [
     Column("benchmark", "benchmark"),
@@ -97,5 +97,3 @@ PRECISION = [
     Column("float16_agreement", "agreement", "share of chosen heads common to both rankings", number(2)),
     Column("chance", "by chance", "heads chosen / heads", number(2)),
 ]
-GRID_BUDGET = [Column("tokens", "tokens", "", whole), Column("heads", "heads", "", whole)]
-TEXT = words

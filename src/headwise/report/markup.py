@@ -11,6 +11,7 @@ import pandas as pd
 
 HOLE = "–"
 MINUS = "−"
+NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def magnitude(value: Any) -> str:
     return f"{value / 1000**steps:.3g} {'nµm kMGTP'[steps + 3].strip()}".strip()
 
 
-def words(value: Any) -> str:
-    return HOLE if _missing(value) else str(value)
+def few(value: Any) -> str:
+    """The first names of a list written with commas, and how many more there are."""
+    names = str(value).split(", ")
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def html_table(
@@ -89,6 +92,22 @@ def html_table(
     present = [column for column in columns if column.name in frame and frame[column.name].notna().any()]
     rows = [[_field(row, column, links or {}) for column in present] for row in frame.to_dict("records")]
     return HtmlTable(name, caption, present, rows)
+
+
+def grid_table(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
+    """A `compare.Grid` (values, controls and best, indexed by tokens and heads), best of each row marked."""
+    show, shared = number(digits), grid.best.sum(axis=1) > 1
+    titles = ["tokens", "heads", *map(str, grid.values.columns), *map(str, grid.controls.columns)]
+    rows = []
+    for place, values in grid.values.iterrows():
+        row = [Field(str(part), float(part)) for part in place]
+        for strategy, value in values.items():
+            best = bool(grid.best.loc[place, strategy])
+            text = show(value) + (" =" if best and shared[place] else "")
+            row.append(Field(text, _sortable(value), "best" if best else "number"))
+        row += [Field(show(value), _sortable(value), "number") for value in grid.controls.loc[place]]
+        rows.append(row)
+    return HtmlTable(name, caption, [Column(title, title) for title in titles], rows)
 
 
 def _field(row: dict[Any, Any], column: Column, links: Mapping[str, str]) -> Field:

@@ -17,7 +17,7 @@ from headwise.recommend import RULE
 from headwise.report import columns, drawings, samples
 from headwise.report.evidence import FILE, Evidence, read_evidence
 from headwise.report.findings import OVERALL, Findings, Verdicts
-from headwise.report.markup import Column, HtmlTable, html_table
+from headwise.report.markup import Column, HtmlTable, grid_table, html_table
 from headwise.report.method import METHOD
 from headwise.report.tables import efficiency
 
@@ -45,6 +45,8 @@ class Analysed(Protocol):
     def overall(self) -> Findings | None: ...
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]: ...
+    @property
+    def grids(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +65,14 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`html`, the `figures` by file name, and the `tables` of head evidence by name."""
+    """`html`, the `figures` (PNG) by file name, and the `tables` of head evidence by name."""
 
     html: str
-    figures: dict[str, Figure]
+    figures: dict[str, bytes]
     tables: dict[str, pd.DataFrame]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Part:
     """One benchmark (or all of them) on the page."""
 
@@ -87,24 +89,25 @@ class _Part:
 def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = None) -> Report:
     """The report of an analysed comparison. `titles` are the benchmarks' names as people write them."""
     named = dict(titles or {}) | {OVERALL: "All benchmarks"}
-    figures: dict[str, Figure] = {}
+    figures: dict[str, bytes] = {}
     extra: dict[str, pd.DataFrame] = {}
     parts, browser = [], []
     for name, found in _findings(analysis).items():
         title = named.get(name, name)
-        drawn = drawings.of_scores(found, title)
-        more: dict[str, Figure] = {}
+        drawn = _pngs(drawings.of_scores(found, title))
+        more: dict[str, bytes] = {}
         if name != OVERALL:
             evidence = _evidence(found.cells, files)
-            more, tables = drawings.of_evidence(found.cells, evidence, title)
+            maps, tables = drawings.of_evidence(found.cells, evidence, title)
+            more |= _pngs(maps)
             extra |= {f"{key}_{name}": table for key, table in tables.items()}
             sampled = _sample(name, found, analysis, files)
             if sampled:
                 verdicts = analysis.comparison.verdicts(name)
                 browser.append({"title": title} | samples.for_browser(sampled, verdicts, evidence))
-                more |= drawings.of_samples(sampled, verdicts, evidence, title)
-        figures |= {f"{key}_{name}.png": figure for key, figure in (drawn | more).items()}
-        parts.append(_part(name, title, found, drawn, more, extra, files))
+                more |= _pngs(drawings.of_samples(sampled, verdicts, evidence, title))
+        figures |= {f"{key}_{name}.png": picture for key, picture in (drawn | more).items()}
+        parts.append(_part(name, title, analysis, found, drawn, more, extra, files))
     return Report(html=_render(analysis, parts, browser, files), figures=figures, tables=extra)
 
 
@@ -114,54 +117,60 @@ def _findings(analysis: Analysed) -> dict[str, Findings]:
 
 
 def _evidence(cells: pd.DataFrame, files: Files) -> dict[str, Evidence]:
-    paths = {run: files.artifact(run, FILE) for run in cells["run_id"]}
+    paths = {run: files.artifact(run, FILE) for run in samples.shown(cells)["run_id"]}
     return {run: read_evidence(path) for run, path in paths.items() if path is not None}
 
 
 def _sample(name: str, found: Findings, analysis: Analysed, files: Files) -> samples.Sampled | None:
-    answers = {run: files.artifact(run, ANSWERS) for run in found.cells["run_id"]}
+    answers = {run: files.artifact(run, ANSWERS) for run in samples.shown(found.cells)["run_id"]}
     at_hand = {run: path for run, path in answers.items() if path is not None}
     if len(at_hand) < len(answers):
         return None
     return samples.sample(name, found.cells, analysis.comparison.verdicts(name), at_hand.__getitem__, files.image)
 
 
+def _pngs(figures: Mapping[str, Figure]) -> dict[str, bytes]:
+    return {name: plots.png(figure) for name, figure in figures.items()}
+
+
 def _part(
     name: str,
     title: str,
+    analysis: Analysed,
     found: Findings,
-    drawn: Mapping[str, Figure],
-    more: Mapping[str, Figure],
+    drawn: Mapping[str, bytes],
+    more: Mapping[str, bytes],
     extra: Mapping[str, pd.DataFrame],
     files: Files,
 ) -> _Part:
-    digits = 1 if found.unit != "points" else 0
-    scores = html_table(
-        f"scores_{name}", "Every configuration", _ranked(found.cells), columns.scores(digits), files.run_links
-    )
-    efficiency = [] if name != OVERALL else [_efficiency(found)]
-    precision = extra.get(f"float16_{name}")
-    tables = [] if precision is None else [
-        html_table(f"float16_{name}", "Ranking in float16 against float64", precision, columns.PRECISION)
-    ]  # fmt: skip
+    digits = 0 if found.unit == "points" else 1
+    shown = columns.scores(digits)
+    tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
+    if name in analysis.grids:
+        tables.insert(0, grid_table(f"grid_{name}", BEST_OF_ROW, analysis.grids[name], digits + 1))
+    if name == OVERALL:
+        tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
+    evidence = []
+    if f"float16_{name}" in extra:
+        caption = "Ranking in float16 against float64"
+        evidence.append(html_table(f"float16_{name}", caption, extra[f"float16_{name}"], columns.PRECISION))
     return _Part(
-        name,
-        title,
-        found.unit,
-        sentence(found),
-        [_embedded(figure, f"{title}: {key}") for key, figure in drawn.items()],
-        [scores, *efficiency],
-        [_embedded(figure, f"{title}: {key}") for key, figure in more.items()],
-        tables,
+        name=name,
+        title=title,
+        unit=found.unit,
+        sentence=sentence(found),
+        figures=[_embedded(picture, f"{title}: {key}") for key, picture in drawn.items()],
+        tables=tables,
+        more=[_embedded(picture, f"{title}: {key}") for key, picture in more.items()],
+        evidence=evidence,
     )
+
+
+BEST_OF_ROW = "Tokens × heads by strategy; the best of each row is bold, ties carry an equals sign"
 
 
 def _ranked(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_values("score", ascending=False, kind="stable")
-
-
-def _efficiency(found: Findings) -> HtmlTable:
-    return html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY)
 
 
 def sentence(found: Findings) -> str:
@@ -226,9 +235,9 @@ def _table(analysis: Analysed, name: str, caption: str, shown: list[Column]) -> 
     return html_table(name, caption, analysis.tables.get(name, pd.DataFrame()), shown)
 
 
-def _embedded(figure: Figure, text: str) -> dict[str, str]:
-    """A figure as a data URL."""
-    return {"source": "data:image/png;base64," + base64.b64encode(plots.png(figure)).decode(), "text": text}
+def _embedded(picture: bytes, text: str) -> dict[str, str]:
+    """A PNG as a data URL."""
+    return {"source": "data:image/png;base64," + base64.b64encode(picture).decode(), "text": text}
 
 
 def _template() -> jinja2.Template:

@@ -19,7 +19,7 @@ from headwise.report.findings import Verdicts
 
 DISAGREEING, OTHERS = 16, 8
 """Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""
-CELLS = 120
+CELLS = 150
 """Configurations a question in the report, the best ones; the files of the runs hold them all."""
 SIDE = 288
 PADDING = (122, 116, 104)
@@ -80,15 +80,15 @@ def sample(
     pruned = np.flatnonzero(cells["strategy"] != "vanilla")
     disputed_Q = disagreement(verdicts, pruned if len(pruned) else np.arange(len(cells)))
     places = choose(disputed_Q, verdicts.image_Q)
-    shown = _shown(cells)
+    inside = shown(cells)
     questions = verdicts.questions.iloc[places]
-    prompts, texts = read_texts([answers(run) for run in shown["run_id"]], questions)
+    prompts, texts = read_texts([answers(run) for run in inside["run_id"]], questions)
     keys = zip(questions["question_id"], questions["image"], prompts, strict=True)
     images = [_square(image_path(benchmark, str(name), str(image), prompt)) for name, image, prompt in keys]
     return Sampled(
         benchmark=benchmark,
         places=places,
-        cells=shown,
+        cells=inside,
         prompts=prompts,
         texts=texts,
         images=images,
@@ -136,8 +136,8 @@ def _by_key(file: Path) -> dict[tuple[str, str | None], Row]:
     return found
 
 
-def _shown(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the browser: vanilla and the best ones, in table order."""
+def shown(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells whose answers and evidence a report reads: vanilla and the best ones, in table order."""
     ranked = cells.assign(last=cells["strategy"] != "vanilla").sort_values(["last", "score"], ascending=[True, False])
     return cells.loc[sorted(ranked.index[:CELLS])]
 
