@@ -1,0 +1,293 @@
+"""Breaks a small study in every way named in docs/survival.md and prints the table that stands there.
+
+    python bench/faults.py [--kills 20] [--only NAME] [--seed 0]
+
+Every fault is followed by the same command again (or `headwise sync`); then every file of every cell is
+compared with an undisturbed run's, byte for byte. Exit code 1 where anything was lost or doubled. Needs
+what the tests need; mounts a small tmpfs where it may, and limits file sizes where it may not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from survival import Outcome, Place, Running, make_places  # noqa: E402
+
+BOUND = 30.0
+
+
+@dataclass
+class Row:
+    """A line of the table. `wait` is how long the study waited for what was broken, in seconds."""
+
+    broken: str
+    when: str
+    lost: list[str]
+    wait: float | None
+    said: str
+
+    @property
+    def good(self) -> bool:
+        return not self.lost and (self.wait is None or self.wait < BOUND)
+
+
+class Faults:
+    """Each method whose name is public breaks one thing and returns its rows."""
+
+    def __init__(self, base: Path, kills: int, seed: int) -> None:
+        self.base, self.kills, self.random = base, kills, random.Random(seed)
+        self.place = make_places(base)
+        whole = self.place("reference")
+        run = whole.run()
+        assert run.code == 0, run.text
+        self.seconds, self.reference, self.lines = run.seconds, whole.outcome(), whole.spooled()
+
+    def killed(self) -> list[Row]:
+        lost, moments, answered = [], [], []
+        for number in range(self.kills):
+            place = self.place(f"killed-{number}")
+            moment = self.random.uniform(0.05, self.seconds)
+            run = place.start()
+            time.sleep(moment)
+            if run.alive():
+                run.kill()
+                moments.append(moment)
+            answered.append(place.spooled())
+            lost += self._again(place) + self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
+        when = (
+            f"{len(moments)} random moments, {min(moments):.1f} to {max(moments):.1f} s into a study of "
+            f"{self.seconds:.1f} s, {min(answered)} to {max(answered)} of {self.lines} questions answered"
+        )
+        return [Row("the process (SIGKILL)", when, lost, None, "nothing; the same command goes on")]
+
+    def killed_often(self) -> list[Row]:
+        place, times = self.place("killed-often"), 0
+        for _ in range(5):
+            run = self._answering(place, place.spooled() + 1)
+            if not run.alive():
+                break
+            run.kill()
+            times += 1
+        return [Row("the process (SIGKILL)", f"{times} times in one study", self._again(place), None, "nothing")]
+
+    def stopped(self) -> list[Row]:
+        rows = []
+        for name, number in (("SIGTERM", signal.SIGTERM), ("Ctrl-C (SIGINT)", signal.SIGINT)):
+            place = self.place(f"stopped-{number}")
+            run = self._answering(place)
+            run.kill(number)
+            lost = self._runs(place, {"study KILLED": 1}) + self._again(place)
+            lost += self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
+            rows.append(Row(name, "while answering", lost, None, "run is KILLED, then goes on and is FINISHED"))
+        return rows
+
+    def full_disk(self) -> list[Row]:
+        place = self.place("full-disk")
+        with _small_disk(place) as (kind, grow):
+            run = place.run()
+            lost = [] if run.code == 2 else [f"exit code {run.code}"]
+            said = run.last_line
+            grow()
+            lost += self._again(place)
+        return [Row(kind, "while answering", lost, None, said)]
+
+    def damaged_spool(self) -> list[Row]:
+        rows = []
+        for name in ("cut off", "one bit flipped"):
+            place = self.place(f"spool-{name.split()[0]}")
+            run = self._answering(place, 20)
+            run.kill()
+            path = max(place.spool_files(), key=lambda file: file.stat().st_size)
+            content, where = bytearray(path.read_bytes()), self.random.randrange(path.stat().st_size)
+            if name == "cut off":
+                content = content[:where]
+            else:
+                content[where] ^= 1 << self.random.randrange(8)
+            path.write_bytes(content)
+            again = place.run()
+            said = next((line for line in again.text.splitlines() if "damaged" in line), "")
+            rows.append(
+                Row(f"spool {name}", f"byte {where:,} of {path.name[-12:]}", self._again(place, again), None, said)
+            )
+        return rows
+
+    def no_server(self) -> list[Row]:
+        place = self.place("no-server")
+        port = _free_port()
+        place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+        run = place.run()
+        lost = [] if run.code == 2 and not place.spooled() else ["not refused at the start"]
+        rows = [Row("tracking server down", "at the start", lost, run.seconds, run.last_line)]
+        offline = place.run("--offline")
+        lost, said = [] if offline.code == 0 else [f"exit code {offline.code}"], offline.last_line
+        with _server(place, port):
+            lost += self._synced(place)
+        rows.append(Row("tracking server down", "from start to end, `--offline`", lost, None, said))
+        return rows
+
+    def hanging_at_start(self) -> list[Row]:
+        place = self.place("hanging-start")
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as deaf:
+            place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+            run = place.run()
+        lost = [] if run.code == 2 and not place.spooled() else ["not refused at the start"]
+        return [Row("tracking server accepts and never answers", "at the start", lost, run.seconds, run.last_line)]
+
+    def server_dies(self) -> list[Row]:
+        return [self._server_fault("dies (SIGKILL)", signal.SIGKILL)]
+
+    def server_hangs(self) -> list[Row]:
+        return [self._server_fault("hangs (SIGSTOP)", signal.SIGSTOP)]
+
+    def same_study_twice(self) -> list[Row]:
+        place = self.place("same-study")
+        first, second = place.start(), place.start()
+        lost = [f"exit code {run.code}" for run in (first.wait(), second.wait()) if run.code]
+        lost += place.outcome().lost(self.reference)
+        lost += self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
+        return [Row("nothing: two processes on one study", "at once", lost, None, "the second waits for the first")]
+
+    def two_studies(self) -> list[Row]:
+        place = self.place("two-studies")
+        first, second = place.start(), place.start("--seed 1")
+        lost = [f"exit code {run.code}" for run in (first.wait(), second.wait()) if run.code]
+        lost += self._runs(place, {"cell FINISHED": 12, "study FINISHED": 2})
+        return [Row("nothing: two studies on one SQLite store", "at once", lost, None, "both finish")]
+
+    def _server_fault(self, name: str, number: signal.Signals) -> Row:
+        place = self.place(f"server-{number.name}")
+        port = _free_port()
+        place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+        with _server(place, port) as server:
+            run = self._answering(place)
+            os.killpg(server.pid, number)
+            run.until(lambda: place.spooled() >= self.lines or not run.alive())
+            broken = time.monotonic()
+            run.wait()
+            wait, said = time.monotonic() - broken, run.last_line
+            whole = run.code == 2 and place.spooled() == self.lines
+            lost = [] if whole else [f"exit code {run.code}, {place.spooled()} answered"]
+            os.killpg(server.pid, signal.SIGCONT)
+            if number == signal.SIGSTOP:
+                lost += self._synced(place)
+        if number == signal.SIGKILL:
+            with _server(place, port):
+                lost += self._synced(place)
+        return Row(f"tracking server {name}", "while answering", lost, wait, said)
+
+    def _answering(self, place: Place, lines: int = 1) -> Running:
+        run = place.start()
+        run.until(lambda: place.spooled() >= lines or not run.alive())
+        return run
+
+    def _again(self, place: Place, run: Running | None = None) -> list[str]:
+        """The same command again, to its end: what its outcome lacks."""
+        run = run or place.run()
+        return ([] if run.code == 0 else [f"exit code {run.code}"]) + place.outcome().lost(self.reference)
+
+    def _synced(self, place: Place) -> list[str]:
+        """`headwise sync`, twice: what the outcome lacks."""
+        lost = []
+        for _ in range(2):
+            run = place.run(command="sync")
+            lost += [] if run.code == 0 else [f"sync: {run.last_line}"]
+        lost += self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
+        return lost + place.outcome().lost(self.reference)
+
+    @staticmethod
+    def _runs(place: Place, expected: dict[str, int]) -> list[str]:
+        found: Outcome = place.outcome()
+        return [] if found.runs == expected else [f"runs: {found.runs}"]
+
+
+@contextmanager
+def _server(place: Place, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real tracking server on a loopback port, with the store of this place."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", f"sqlite:///{place.folder}/mlflow.db"]
+    stores += ["--artifacts-destination", str(place.folder / "artifacts")]
+    with open(place.folder / "server.txt", "ab") as log:
+        server = subprocess.Popen([*command, *stores], stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(1200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield server
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@contextmanager
+def _small_disk(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A disk of 20 KiB under the spool (root), or a limit on file sizes; what it is, and how to make room."""
+    home = place.folder / "disk"
+    home.mkdir()
+    place.environment["HEADWISE_HOME"] = str(home)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(home)], capture_output=True)
+    if mounted.returncode == 0:
+        try:
+            yield (
+                "the disk is full (tmpfs)",
+                lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(home)], check=True) and None,
+            )
+        finally:
+            subprocess.run(["umount", "-l", str(home)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+    yield "no file may grow (RLIMIT_FSIZE)", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _table(rows: list[Row]) -> str:
+    lines = ["| what was broken | when | what was lost | wait | what it said |", "|---|---|---|---|---|"]
+    for row in rows:
+        wait = "-" if row.wait is None else f"{row.wait:.1f} s"
+        lost = "; ".join(row.lost) or "nothing"
+        lines.append(f"| {row.broken} | {row.when} | {lost} | {wait} | {row.said.replace('|', '/')} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    names = [name for name in vars(Faults) if not name.startswith("_")]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--only", action="append", choices=names)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as base:
+        faults = Faults(Path(base), options.kills, options.seed)
+        rows = []
+        for name in options.only or names:
+            found = getattr(faults, name)()
+            rows += found
+            print(_table(found).splitlines()[2:], file=sys.stderr, flush=True)
+        print(_table(rows).replace(base, "…"))
+    sys.exit(0 if all(row.good for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
