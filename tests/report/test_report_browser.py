@@ -1,0 +1,174 @@
+"""The report in a real browser: it opens from disk and in a sandbox, sorts, filters, and runs nobody else's script."""
+
+from __future__ import annotations
+
+import html
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from headwise.recommend import recommend
+from headwise.report import tables
+from headwise.report.findings import find, over_benchmarks
+from headwise.report.page import Files, build
+
+webdriver = pytest.importorskip("selenium.webdriver")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--window-size=1200,1600"),
+)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def page(study, tmp_path_factory) -> Path:
+    findings = {name: find(name, study.of(name), study.verdicts(name)) for name in study.benchmarks}
+    overall = over_benchmarks(list(findings.values()))
+    made = {"recommendation": recommend(overall.cells), "strategies": tables.strategies(overall)}
+    analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=made, grids={})
+    links = {"runs": "http://127.0.0.1:5000/#/runs?a=1&b=\"2\""}
+    report = build(analysis, Files(artifact=study.artifact, image=study.image, links=links), {"gqa": "GQA"})
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(report.html, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.get(page.as_uri())
+    return browser
+
+
+def column(browser, table: str, place: int) -> list[str]:
+    rows = "[...document.querySelectorAll(`#${arguments[0]} tbody tr`)]"
+    return browser.execute_script(f"return {rows}.map(r => r.cells[arguments[1]].dataset.value)", table, place)
+
+
+def heading(browser, table: str, title: str):
+    buttons = browser.find_elements(By.CSS_SELECTOR, f"#{table} th button")
+    return next((place, b) for place, b in enumerate(buttons) if b.text.startswith(title))
+
+
+def fill(browser, name: str, value: object) -> None:
+    """Set a field as a user would: its value, then the event."""
+    script = (
+        "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+        "for (const kind of ['input', 'change']) e.dispatchEvent(new Event(kind));"
+    )
+    browser.execute_script(script, name, value)
+
+
+def listed(browser) -> list[str]:
+    return [button.text for button in browser.find_elements(By.CSS_SELECTOR, "#samples-list button")]
+
+
+def test_it_opens_without_an_error_and_loads_nothing_else(opened):
+    assert opened.title == "headwise: m"
+    assert opened.get_log("browser") == []
+    loaded = opened.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in loaded if not name.startswith("data:")] == []
+
+
+def test_what_models_and_datasets_say_stays_text(opened):
+    assert opened.title == "headwise: m"
+    assert "<script>document.title=" in opened.find_element(By.ID, "samples-answers").text
+    assert "What is <b>" in opened.find_element(By.ID, "samples-question").text
+    assert opened.find_element(By.CSS_SELECTOR, ".notes").text == "a note about <b>cells</b>"
+
+
+def test_a_click_on_a_heading_sorts_and_a_second_one_turns_it_around(opened):
+    place, button = heading(opened, "scores_gqa", "score")
+    button.click()
+    falling = [float(value) for value in column(opened, "scores_gqa", place)]
+    assert falling == sorted(falling, reverse=True)
+    button.click()
+    rising = [float(value) for value in column(opened, "scores_gqa", place)]
+    assert rising == sorted(rising)
+    place, button = heading(opened, "scores_gqa", "strategy")
+    button.click()
+    assert column(opened, "scores_gqa", place)[0] == "vanilla"
+
+
+def test_missing_values_sort_below_numbers(opened):
+    place, button = heading(opened, "scores_gqa", "tokens")
+    button.click()
+    assert column(opened, "scores_gqa", place)[-1] == ""
+
+
+def test_samples_are_filtered_by_disagreement_and_words(opened):
+    everything = listed(opened)
+    assert len(everything) == 24
+    assert "24 of 24 embedded questions (of 60" in opened.find_element(By.ID, "samples-count").text
+    fill(opened, "samples-least", 45)
+    some = listed(opened)
+    assert 0 < len(some) < 24
+    fill(opened, "samples-least", 0)
+    word = everything[3].split()[-1].removeprefix("<b>").removesuffix("</b>?")
+    fill(opened, "samples-words", f"{word}<")
+    assert listed(opened) == [everything[3]]
+    fill(opened, "samples-words", "no such word")
+    assert listed(opened) == []
+    assert not opened.find_element(By.ID, "samples-detail").is_displayed()
+
+
+def test_the_rule_shows_questions_that_pruning_broke(opened, study):
+    fill(opened, "samples-rule", "broken")
+    correct = study.verdicts("gqa").correct_CQ
+    broken = {f"q{place}" for place in range(60) if correct[0, place] == 1 and correct[1:, place].min() == 0}
+    names = {text.split("<b>")[1].split("</b>")[0] for text in listed(opened)}
+    assert names
+    assert names <= broken
+
+
+def test_a_click_on_a_configuration_shows_what_it_kept(opened, study):
+    opened.find_elements(By.CSS_SELECTOR, "#samples-answers tr")[2].click()
+    text = opened.find_element(By.ID, "samples-kept-text").text
+    name, count = text.split(": ")
+    assert name == study.of("gqa")["configuration"][2]
+    clear = opened.execute_script(
+        "const c = document.getElementById('samples-kept'), p = c.getContext('2d'), s = c.width / 24; let n = 0;"
+        "for (let i = 0; i < 576; i++)"
+        " n += p.getImageData((i % 24 + 0.5) * s, (Math.floor(i / 24) + 0.5) * s, 1, 1).data[3] === 0;"
+        "return n;"
+    )
+    assert count == f"{clear} of 576 tokens kept"
+
+
+def test_the_other_benchmark_can_be_chosen(opened):
+    fill(opened, "samples-benchmark", "1")
+    assert "document.title='vanilla'" in opened.find_element(By.ID, "samples-answers").text
+    assert len(listed(opened)) == 24
+
+
+def test_it_works_inside_a_sandboxed_frame(browser, page, tmp_path):
+    """The MLflow UI shows an HTML artifact in a frame that may run scripts and nothing else."""
+    inner = html.escape(page.read_text(encoding="utf-8"), quote=True)
+    outer = tmp_path / "outer.html"
+    frame = f'<iframe sandbox="allow-scripts" style="width:1100px;height:1500px" srcdoc="{inner}"></iframe>'
+    outer.write_text(f'<!DOCTYPE html><meta charset="utf-8"><link rel="icon" href="data:,">{frame}', encoding="utf-8")
+    browser.get(outer.as_uri())
+    browser.switch_to.frame(0)
+    assert len(listed(browser)) == 24
+    place, button = heading(browser, "scores_gqa", "score")
+    button.click()
+    values = [float(value) for value in column(browser, "scores_gqa", place)]
+    assert values == sorted(values, reverse=True)
+    browser.switch_to.default_content()
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
