@@ -103,11 +103,10 @@ def make_batch(
     picked = np.zeros((len(scenes), width, len(FIELDS)), np.int64)
     for b, (c, w) in enumerate(cells):
         positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
-    ids, targets, spots, look, last = _texts(rng, asked, [dict(zip(c, range(len(c)), strict=True)) for c, _ in cells], width)
+    ids, targets, spots, look, ground = _texts(rng, asked, [dict(zip(c, range(len(c)), strict=True)) for c, _ in cells], width)
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    tensors = map(torch.from_numpy, (picked, positions, weight, ids, targets, spots, look, last))
-    first, *rest = tensors
-    return Batch(first, None, *rest), asked
+    arrays = (picked, positions, weight, ids, targets, spots, look, ground)
+    return Batch(*map(torch.from_numpy, arrays)), asked
 
 
 def _texts(
@@ -127,9 +126,10 @@ def _texts(
         ids[b, m, : len(tokens) - 1] = tokens[:-1]
         targets[b, m, len(prompt) - 1 : len(tokens) - 1] = answer
         for position, cells in looks(question, prompt):
-            spots.append((b, m, position, position == len(prompt) - 1))
-            wishes.append(cells)
-    look = np.zeros((GROUPS, len(spots), PREFIX + width), bool)
+            spots.append((b, m, position))
+            named = (*question.first, *(question.second or ())) if position == len(prompt) - 1 else None
+            wishes.append([*cells, named])
+    look = np.zeros((GROUPS + 1, len(spots), PREFIX + width), bool)
     for p, ((b, *_), groups) in enumerate(zip(spots, wishes, strict=True)):
         for g, cells in enumerate(groups):
             for cell in cells or ():
@@ -137,8 +137,7 @@ def _texts(
                     look[g, p, 0] = True
                 elif cell in where[b]:
                     look[g, p, PREFIX + where[b][cell]] = True
-    table = np.array(spots, np.int64)
-    return ids, targets, table[:, :3], look, table[:, 3].astype(bool)
+    return ids, targets, np.array(spots, np.int64), look[:GROUPS], look[GROUPS]
 
 
 def fresh_scenes(rng: Random, count: int) -> list[Scene]:

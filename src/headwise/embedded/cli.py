@@ -25,10 +25,10 @@ def draw(out: Path, seed: int | None) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the finished checkpoint.")
 @click.option("--work", required=True, type=click.Path(path_type=Path), help="Folder for logs and resumable state.")
 @click.option("--scale", default=1.0, show_default=True, help="Multiply every stage's steps.")
-@click.option("--threads", default=1, show_default=True, help="Threads of each process.")
-def train(out: Path, work: Path, scale: float, threads: int) -> None:
+@click.option("--processes", default=2, show_default=True, help="Single-thread processes that share each step.")
+def train(out: Path, work: Path, scale: float, processes: int) -> None:
     """Train the small LLaVA from nothing; run again after a kill to go on."""
     from headwise.embedded.train import train_all
 
-    train_all(out, work, scale=scale, threads=threads)
+    train_all(out, work, scale=scale, processes=processes)
     click.echo(f"checkpoint in {out}")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
@@ -40,15 +41,14 @@ def decoder_config(vocabulary: int, pad: int = 0, bos: int = 1, eos: int = 2) ->
 class Batch:
     """`weight_BN`: log of how many image cells a context token stands for (-inf: padding)."""
 
-    labels_BNF: Tensor | None  # symbolic cells, or
-    features_BND: Tensor | None  # tower features of the same cells
+    labels_BNF: Tensor
     positions_BN: Tensor  # positions of the visual tokens
     weight_BN: Tensor
     ids_BMT: Tensor
     targets_BMT: Tensor  # next token, -100 where not asked
     spots_P3: Tensor  # (scene, question, position) whose attention is guided
     look_GPN: Tensor  # cells to look at, one set for each group of heads (False in a whole row: no wish)
-    last_P: Tensor  # True where the spot is the last prompt token
+    ground_PN: Tensor  # every cell of what the question names, at its last prompt token
 
 
 def drive(
@@ -60,21 +60,33 @@ def drive(
     text_position = position_BN.max() + 1 + torch.arange(T)
     rotary = model.model.rotary_emb
     context_rope = rotary(hidden_BND, position_BN)
-    text_rope = rotary(text_BMTD, text_position.repeat(M)[None].expand(B, -1))
-    text = text_BMTD.reshape(B, M * T, -1)
-    seen = torch.full((hidden_BND.shape[1],) * 2, float("-inf")).triu(1) + weight_BN[:, None, None]
+    text = text_BMTD.reshape(B * M, T, -1)
+    text_rope = rotary(text, text_position[None].expand(B * M, -1))
+    seen = _causal(hidden_BND.shape[1]) + weight_BN[:, None, None]
+    before = weight_BN[:, None].expand(B, T, -1)
+    text_seen = torch.cat([before, _causal(T).expand(B, T, T)], -1).repeat_interleave(M, 0)[:, None]
+    row_P = spots_P3[:, 0] * M + spots_P3[:, 1]
     watched = {}
     for number, layer in enumerate(model.model.layers, 1):
-        context_qkv = _qkv(layer, hidden_BND, context_rope)
-        out, attention = _text_attention(layer, text, text_rope, context_qkv, weight_BN, (B, M, T))
+        query, key, value = _qkv(layer, hidden_BND, context_rope)
+        text_query, text_key, text_value = _qkv(layer, text, text_rope)
+        keys = torch.cat([key.repeat_interleave(M, 0), text_key], 2)
+        values = torch.cat([value.repeat_interleave(M, 0), text_value], 2)
+        out = scaled_dot_product_attention(text_query, keys, values, attn_mask=text_seen)
         if number in watch:
-            watched[number] = attention[spots_P3[:, 0], :, spots_P3[:, 1] * T + spots_P3[:, 2]]
+            spot = text_query[row_P, :, spots_P3[:, 2], None] * text_query.shape[-1] ** -0.5
+            scores = (spot @ keys[row_P].mT)[:, :, 0] + text_seen[row_P, :, spots_P3[:, 2]]
+            watched[number] = scores.softmax(-1)[..., : key.shape[2]]
         text = _finish(layer, text, out)
         if number < len(model.model.layers):
-            own = nn.functional.scaled_dot_product_attention(*context_qkv, attn_mask=seen)
+            own = scaled_dot_product_attention(query, key, value, attn_mask=seen)
             hidden_BND = _finish(layer, hidden_BND, own)
     logits: Tensor = model.lm_head(model.model.norm(text))
     return logits.view(B, M, T, -1), watched
+
+
+def _causal(size: int) -> Tensor:
+    return torch.full((size, size), float("-inf")).triu(1)
 
 
 def _qkv(layer: Any, hidden: Tensor, rope: Pair) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,24 +100,6 @@ def _qkv(layer: Any, hidden: Tensor, rope: Pair) -> tuple[Tensor, Tensor, Tensor
     )
     query, key = apply_rotary_pos_emb(query, key, *rope)
     return query, key, value
-
-
-def _text_attention(
-    layer: Any, text: Tensor, rope: Pair, context: tuple[Tensor, Tensor, Tensor], weight_BN: Tensor, sizes: Any
-) -> Pair:
-    """Text over (image, own words): output (B, H, M*T, d) and its attention on the context (B, H, M*T, N)."""
-    B, M, T = sizes
-    query, key, value = _qkv(layer, text, rope)
-    scale = query.shape[-1] ** -0.5
-    far = (query * scale) @ context[1].transpose(-1, -2) + weight_BN[:, None, None]
-    split = (*query.shape[:2], M, T, -1)
-    near = (query * scale).view(split) @ key.view(split).transpose(-1, -2)
-    near = near + torch.full((T, T), float("-inf")).triu(1)
-    both = torch.cat([far, near.view(*far.shape[:3], T)], -1).softmax(-1)
-    N = far.shape[-1]
-    attention = both[..., :N]
-    own = both[..., N:].view(split) @ value.view(split)
-    return attention @ context[2] + own.reshape(query.shape), attention
 
 
 def _finish(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:

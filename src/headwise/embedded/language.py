@@ -23,11 +23,14 @@ from headwise.embedded.tokens import build_tokenizer
 READ_LAYER = 4  # where heads are taught to look at what a question names
 HEADS_A_GROUP = 8
 NOISE = 0.2
+LOOK_WEIGHT = 0.3
 SHARES = dict.fromkeys(KINDS, 1.0) | {
     "read": 2.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
     "exists_color": 1.5, "color_verify": 1.5, "word_verify": 1.5, "sum_query": 2.5, "sum_verify": 2.5,
     "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5,
 }  # fmt: skip
+FIRST_STEPS = 200  # finding a thing and saying what it is comes first; judging it builds on that
+FIRST = SHARES | dict.fromkeys(("same_color", "relation", "count_verify", "sum_verify", "logic", "word_verify"), 0.2)
 
 
 class Speaker(nn.Module):
@@ -42,6 +45,7 @@ class Speaker(nn.Module):
         self.cells = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in FIELDS.items()})
         self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
         self._name_cells()
+        self._start_matching()
 
     def _name_cells(self) -> None:
         """Start each label at its word's vector, places on smooth curves, and 'none' at zero."""
@@ -59,6 +63,26 @@ class Speaker(nn.Module):
             embed = self.decoder.model.embed_tokens.weight
             for letter in v.LETTERS:  # a letter inside a word starts as the letter
                 embed[token_ids(f"b{letter}")[1]] = embed[token_ids(letter)[0]]
+
+    def _start_matching(self) -> None:
+        """Keys start as queries and outputs as values turned back: like finds like, and brings it along.
+
+        Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The answer layer starts
+        at the words' own vectors for the same reason.
+        """
+        with torch.no_grad():
+            for layer in self.decoder.model.layers:
+                attention = layer.self_attn
+                nn.init.normal_(attention.q_proj.weight, std=0.12)
+                attention.k_proj.weight.copy_(attention.q_proj.weight)
+                nn.init.normal_(attention.v_proj.weight, std=0.06)
+                attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+            embed = self.decoder.model.embed_tokens.weight
+            self.decoder.lm_head.weight.copy_(0.2 * embed)
+            mark = 0.5 * torch.randn(embed.shape[1])  # what names something shares it with the answer's start
+            for word in (*v.SHAPES, *v.COLOR_NAMES, *v.SIZES, *v.PLACE_NAMES, *v.NUMBERS, *v.DIGITS):
+                embed[token_ids(word)[0]] += mark
+            embed[token_ids("ASSISTANT:")[0]] += 1.5 * mark
 
     def cell_vectors(self, labels_BNF: Tensor) -> Tensor:
         vectors = torch.stack([table(labels_BNF[..., i]) for i, table in enumerate(self.cells.values())])
@@ -87,7 +111,7 @@ def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 2), targets.flatten(), ignore_index=-100)
 
 
-def look_loss(attention_PHN: Tensor, look_GPN: Tensor, spots_P: Tensor | None = None) -> Tensor:
+def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
     """-log of the attention that falls on the wished cells, per group of heads.
 
     The last group spreads evenly over its cells and the start of the prompt: how much is left for the
@@ -95,7 +119,7 @@ def look_loss(attention_PHN: Tensor, look_GPN: Tensor, spots_P: Tensor | None = 
     """
     total = attention_PHN.new_zeros(())
     for g in range(GROUPS):
-        wished = look_GPN[g].any(-1) if spots_P is None else look_GPN[g].any(-1) & spots_P
+        wished = look_GPN[g].any(-1)
         if not wished.any():
             continue
         heads = attention_PHN[wished, g * HEADS_A_GROUP : (g + 1) * HEADS_A_GROUP]
@@ -119,32 +143,31 @@ def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> di
     return found
 
 
-def start_decoder(layer: int = READ_LAYER) -> Speaker:
+def start_decoder() -> Speaker:
     torch.manual_seed(2)
     return Speaker()
 
 
-def train_language(folder: Path, steps: int = 2400, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
+def train_language(folder: Path, steps: int = 1500, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
     speaker = start_decoder()
 
     def symbolic(rng: Random, data: Batch) -> Tensor:
-        assert data.labels_BNF is not None
         vectors = speaker.cell_vectors(data.labels_BNF)
         noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
         return vectors + NOISE * noise
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"language/{seed}/{step}/{rank()}")
-        data, _ = make_batch(rng, fresh_scenes(rng, batch), questions, SHARES)
+        data, _ = make_batch(rng, fresh_scenes(rng, batch), questions, FIRST if step < FIRST_STEPS else SHARES)
         logits, watched = speaker(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
-        return answer + 0.1 * look, {"answer": answer.item(), "look": look.item()}
+        return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
 
     def evaluate() -> Metrics:
         rng = Random("language/held out")
         found: dict[str, list[float]] = {}
         with torch.no_grad():
-            for _ in range(3):
+            for _ in range(2):
                 data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
                 logits, _ = speaker(data, symbolic(rng, data), set())
                 kinds = [[q.kind for q in row] for row in asked]
@@ -154,5 +177,5 @@ def train_language(folder: Path, steps: int = 2400, batch: int = 4, questions: i
         return means | {"mean": sum(means.values()) / len(means)}
 
     optimizers = optimizers_for(speaker, muon_rate=1e-2, adam_rate=3e-3)
-    run_stage(Stage("language", folder, speaker, optimizers, step_fn, steps, evaluate))
+    run_stage(Stage("language", folder, speaker, optimizers, step_fn, steps, evaluate, every=50))
     return speaker

@@ -140,3 +140,24 @@ def _record(stage: Stage, step: int, metrics: Metrics) -> None:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.fields[note]}"), disable=rank() > 0)
+
+
+def in_parallel(processes: int, folder: Path, function: Callable[..., object], *arguments: object) -> None:
+    """Run `function(*arguments)` in single-thread processes that average their gradients at every step.
+
+    Two threads of one process wait for each other in every operation, these once a step: on cores shared
+    with other work that is the faster way.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    meeting = folder / "rendezvous"
+    meeting.unlink(missing_ok=True)
+    torch.multiprocessing.spawn(_member, (processes, str(meeting), function, arguments), processes, daemon=True)
+
+
+def _member(number: int, processes: int, meeting: str, function: Callable[..., object], arguments: object) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=number, world_size=processes)
+    try:
+        function(*arguments)  # type: ignore[misc]
+    finally:
+        dist.destroy_process_group()

@@ -90,8 +90,7 @@ def exists_color(scene: Scene, rng: Random) -> Question | None:
     color = thing.color if rng.random() < 0.5 else other(rng, COLOR_NAMES, thing.color)
     same_shape = of_shape(scene, thing.shape)
     found = [one for one in same_shape if one.color == color]
-    where = rng.choice(("in this image", "in the picture"))
-    text = f"Is there {article(color)} {thing.shape} {where}?"
+    text = f"Is there {article(color)} {thing.shape}?"
     return Question("exists_color", text, yes_no(bool(found)), cells_of(found), cells_of(same_shape))
 
 
@@ -135,7 +134,7 @@ def size_choose(scene: Scene, rng: Random) -> Question | None:
     return Question("size_choose", f"Is the {thing.shape} {one} or {two}?", answer, cells_of([thing]))
 
 
-_SIDES = {"left": "on the left side", "right": "on the right side", "top": "at the top", "bottom": "at the bottom"}
+_SIDES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
 
 
 def side_of(thing: Thing, across: bool) -> str | None:
@@ -162,7 +161,7 @@ def side_choose(scene: Scene, rng: Random) -> Question | None:
         return None
     thing, side, opposite = found
     one, two = shuffled(rng, side, opposite)
-    text = f"Is the {thing.shape} {_SIDES[one]} or {_SIDES[two]} of the image?"
+    text = f"Is the {thing.shape} {_SIDES[one]} or {_SIDES[two]}?"
     return Question("side_choose", text, side, cells_of([thing]))
 
 
@@ -187,7 +186,7 @@ def logic(scene: Scene, rng: Random) -> Question | None:
     rng.shuffle(pair)
     there = [bool(of_shape(scene, shape)) for shape in pair]
     start, middle = ("Are there both", "and") if both else ("Is there either", "or")
-    text = f"{start} {article(pair[0])} {middle} {article(pair[1])} in the picture?"
+    text = f"{start} {article(pair[0])} {middle} {article(pair[1])}?"
     first, second = (cells_of(of_shape(scene, shape)) for shape in pair)
     return Question("logic", text, yes_no(all(there) if both else any(there)), first, second)
 
@@ -212,9 +211,9 @@ def relation(scene: Scene, rng: Random) -> Question | None:
     gap = b.center[across] - a.center[across]
     if abs(gap) < 4:
         return None
-    words = ("to the left", "to the right of") if across else ("above", "below")
-    answer = words[0 if gap > 0 else 1].replace("to the ", "").replace(" of", "")
-    text = f"Is the {a.shape} {words[0]} or {words[1]} the {b.shape}?"
+    answer = (("above", "below"), ("left", "right"))[across][0 if gap > 0 else 1]
+    words = "left or right of" if across else "above or below"
+    text = f"Is the {a.shape} {words} the {b.shape}?"
     return Question("relation", text, answer, cells_of([a]), cells_of([b]))
 
 
@@ -289,7 +288,7 @@ def count_verify(scene: Scene, rng: Random) -> Question | None:
 
 def counting(scene: Scene, shape: str, asked: int) -> Question:
     things = of_shape(scene, shape)
-    text = f"Is the number of {shape} shapes in this image {NUMBERS[asked - 1]}?"
+    text = f"Is the number of {shape} shapes {NUMBERS[asked - 1]}?"
     answer = yes_no(asked == len(things))
     return Question("count_verify", text, answer, cells_of(things), counted=corners(things))
 
@@ -309,7 +308,7 @@ def _sum_question(sign: Sign, kind: str, text: str, answer: str) -> Question:
 def sum_query(scene: Scene, rng: Random) -> Question | None:
     if (sign := pick_sign(scene, rng, True)) is None:
         return None
-    return _sum_question(sign, "sum_query", "What is the answer to the sum in the image?", str(total(sign)))
+    return _sum_question(sign, "sum_query", "What is the answer to the sum?", str(total(sign)))
 
 
 def sum_verify(scene: Scene, rng: Random) -> Question | None:
@@ -320,7 +319,7 @@ def sum_verify(scene: Scene, rng: Random) -> Question | None:
 
 
 def summing(sign: Sign, asked: int) -> Question:
-    text = f"Is the answer to the sum in the image {asked}?"
+    text = f"Is the answer to the sum {asked}?"
     return _sum_question(sign, "sum_verify", text, yes_no(asked == total(sign)))
 
 

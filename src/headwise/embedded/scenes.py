@@ -16,6 +16,7 @@ from headwise.embedded.vocabulary import (
     SHAPES,
     SIGN_LENGTH,
     TEST_WORDS,
+    WHOLE_WORDS,
 )
 
 CLUTTER_PATTERNS = 12
@@ -129,9 +130,10 @@ def random_scene(rng: Random, recipe: Recipe = TRAINING, words: Sequence[str] | 
 
 
 def training_word(rng: Random) -> str:
+    """Letters at random; no test word, and no word of the questions, which would be one token."""
     while True:
         word = "".join(rng.choice(LETTERS) for _ in range(rng.choice((3, 3, SIGN_LENGTH))))
-        if word not in TEST_WORDS:
+        if word not in TEST_WORDS and word not in WHOLE_WORDS:
             return word
 
 

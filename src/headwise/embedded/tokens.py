@@ -10,11 +10,6 @@ from transformers import PreTrainedTokenizerFast
 
 from headwise.embedded import vocabulary as v
 
-WORDS = (
-    "Is Are What Which Does there a an in the this image picture color shape shapes is or and both either "
-    "on side at top bottom of left right to above below same place show sign say written word number answer "
-    "sum yes no"
-).split()
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PHRASES = (v.SYSTEM, v.INSTRUCTION, v.YES_NO, v.OCR_LINE, "USER:", "ASSISTANT:")
 
@@ -22,7 +17,7 @@ PHRASES = (v.SYSTEM, v.INSTRUCTION, v.YES_NO, v.OCR_LINE, "USER:", "ASSISTANT:")
 def word_list() -> list[str]:
     """The vocabulary in token order: special tokens, words, single characters, characters inside a word."""
     characters = string.ascii_letters + string.digits + string.punctuation
-    words = [*WORDS, *v.SHAPES, *v.COLOR_NAMES, *v.SIZES, *v.PLACE_NAMES, *v.NUMBERS]
+    words = list(v.WHOLE_WORDS)
     single = [c for c in characters if c not in words]
     return list(dict.fromkeys([*SPECIAL, *words, *single, *(f"##{c}" for c in characters)]))
 

@@ -49,3 +49,11 @@ SYSTEM = (
 INSTRUCTION = "Answer the question using a single word or phrase."
 YES_NO = "Please answer yes or no."
 OCR_LINE = "Reference OCR token:"
+
+# what the tokenizer knows as one token; the order is the order of its vocabulary
+_GRAMMAR = (
+    "Is Are What Which Does there a an in the this image picture color shape shapes is or and both either "
+    "on side at top bottom of left right to above below same place show sign say written word number answer "
+    "sum yes no"
+).split()
+WHOLE_WORDS = (*_GRAMMAR, *SHAPES, *COLOR_NAMES, *SIZES, *PLACE_NAMES, *NUMBERS)

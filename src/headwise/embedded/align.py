@@ -1,0 +1,55 @@
+"""Stage 3: the projector learns to say what the tower sees in the decoder's own vectors, by regression.
+
+The tower keeps learning beside it, at a lower rate: what it confuses, the decoder could only guess.
+"""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from headwise.embedded.batches import fresh_scenes
+from headwise.embedded.export import llava_config
+from headwise.embedded.language import Speaker
+from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from headwise.embedded.symbols import cell_labels, is_foreground
+from headwise.embedded.tower import BACKGROUND_WEIGHT, Namer, to_pixels
+
+
+class Aligner(nn.Module):
+    def __init__(self, namer: Namer, speaker: Speaker) -> None:
+        super().__init__()
+        self.namer = namer
+        self.projector = LlavaMultiModalProjector(llava_config(namer, speaker.decoder))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 192, 192) → (B, 576, D)"""
+        visual: Tensor = self.projector(self.namer.features(pixels))
+        return visual
+
+
+def train_align(
+    folder: Path, namer: Namer, speaker: Speaker, steps: int = 300, batch: int = 12, seed: int = 3
+) -> Aligner:
+    torch.manual_seed(seed)
+    aligner = Aligner(namer, speaker)
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        scenes = fresh_scenes(Random(f"align/{seed}/{step}/{rank()}"), batch)
+        labels = np.stack([cell_labels(scene) for scene in scenes])
+        with torch.no_grad():
+            target = speaker.cell_vectors(torch.from_numpy(labels))
+        weight = torch.where(torch.from_numpy(is_foreground(labels)), 1.0, BACKGROUND_WEIGHT)
+        error = (aligner(to_pixels(scenes)) - target).square().mean(-1) / target.var()
+        loss = (error * weight).sum() / weight.sum()
+        front = error[weight == 1.0].mean().item()
+        return loss, {"unexplained": loss.item(), "foreground": front}
+
+    optimizers = optimizers_for(aligner, muon_rate=3e-3, adam_rate=2e-3)
+    run_stage(Stage("align", folder, aligner, optimizers, step_fn, steps, every=25))
+    return aligner
+
+

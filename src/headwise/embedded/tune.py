@@ -1,0 +1,121 @@
+"""Stage 4: questions about images. The tower is frozen, so its features are computed once and kept on disk.
+
+The last prompt token's attention at the pruning layer is guided too (`GROUND`): some heads of layer 2 learn
+to point at what the question names, as LLaVA's do after 665,000 conversations. Nothing is pruned in training.
+"""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headwise.embedded.align import Aligner
+from headwise.embedded.batches import PREFIX, make_batch
+from headwise.embedded.decoder import Batch
+from headwise.embedded.language import (
+    READ_LAYER,
+    SHARES,
+    Speaker,
+    accuracy_by_kind,
+    answer_loss,
+    look_loss,
+)
+from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from headwise.embedded.scenes import Scene, random_scene
+from headwise.embedded.questions import KINDS
+from headwise.embedded.tower import to_pixels
+
+PRUNING_LAYER = 2
+POINTING_HEADS = tuple(range(0, 32, 3))
+GROUND = 0.1  # weight of that guidance
+HELD_OUT = 64  # the first scenes are for evaluation
+
+
+class Student(nn.Module):
+    """What stage 4 trains: projector and decoder."""
+
+    def __init__(self, aligner: Aligner, speaker: Speaker) -> None:
+        super().__init__()
+        self.projector, self.speaker = aligner.projector, speaker
+
+    def forward(self, batch: Batch, features_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        result: tuple[Tensor, dict[int, Tensor]] = self.speaker(batch, self.projector(features_BND), watch)
+        return result
+
+
+def scene_number(i: int) -> Scene:
+    return random_scene(Random(f"tune/{i}"))
+
+
+@torch.inference_mode()
+def cached_features(folder: Path, aligner: Aligner, count: int) -> np.ndarray:
+    """(count, 576, width) float16 tower features, on disk; a cache of the right size is taken as it is."""
+    path = folder / f"features-{count}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        width = aligner.namer.tower.config.hidden_size
+        part = path.with_suffix(".part")
+        store = np.lib.format.open_memmap(part, "w+", np.float16, (count, 576, width))
+        for start in range(0, count, 16):
+            scenes = [scene_number(i) for i in range(start, min(count, start + 16))]
+            store[start : start + len(scenes)] = aligner.namer.features(to_pixels(scenes)).numpy()
+        store.flush()
+        part.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def pointing_loss(attention_PHN: Tensor, ground_PN: Tensor) -> Tensor:
+    """-log of a pointing head's attention on all that the question names, at the last prompt token."""
+    asked = ground_PN.any(-1)
+    heads = attention_PHN[asked][:, list(POINTING_HEADS)]
+    return -(heads * ground_PN[asked][:, None]).sum(-1).clamp_min(1e-6).log().mean()
+
+
+def image_batch(
+    rng: Random, features: np.ndarray, numbers: list[int], questions: int, weights: dict[str, float], background: int
+) -> tuple[Batch, Tensor, list[list[str]]]:
+    data, asked = make_batch(rng, [scene_number(i) for i in numbers], questions, weights, background)
+    cells = (data.positions_BN - PREFIX).clamp_min(0).numpy()
+    rows = np.stack([features[i][row] for i, row in zip(numbers, cells, strict=True)])
+    return data, torch.from_numpy(rows).float(), [[q.kind for q in row] for row in asked]
+
+
+def train_tune(
+    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 600, seed: int = 4
+) -> Student:
+    torch.manual_seed(seed)
+    student = Student(aligner, speaker)
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        rng = Random(f"tune/{seed}/{step}/{rank()}")
+        numbers = [rng.randrange(HELD_OUT, len(features)) for _ in range(4)]
+        data, rows, _ = image_batch(rng, features, numbers, 12, SHARES, 24)
+        logits, watched = student(data, rows, {PRUNING_LAYER, READ_LAYER})
+        answer = answer_loss(logits, data.targets_BMT)
+        point = pointing_loss(watched[PRUNING_LAYER], data.ground_PN)
+        look = look_loss(watched[READ_LAYER], data.look_GPN)
+        return answer + 0.1 * look + GROUND * point, {"answer": answer.item(), "point": point.item()}
+
+    def evaluate() -> Metrics:
+        return held_out(student, features)
+
+    optimizers = optimizers_for(student, muon_rate=3e-3, adam_rate=1e-3)
+    run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, evaluate))
+    return student
+
+
+def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
+    """Accuracy by kind on scenes that no step trains on."""
+    found: dict[str, list[float]] = {}
+    rng = Random("tune/held out")
+    with torch.no_grad():
+        for start in range(0, scenes, 8):
+            numbers = list(range(start, start + 8))
+            data, rows, kinds = image_batch(rng, features, numbers, 20, dict.fromkeys(KINDS, 1.0), 24)
+            logits, _ = student(data, rows, set())
+            for kind, values in accuracy_by_kind(logits, data, kinds).items():
+                found.setdefault(kind, []).extend(values)
+    means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}
+    return means | {"mean": sum(means.values()) / len(means)}

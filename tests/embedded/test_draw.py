@@ -1,0 +1,124 @@
+"""The committed benchmarks are what `draw` draws, in the official layout, and hold no shortcut."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headwise.benchmarks import BENCHMARKS
+from headwise.embedded import DATA_DIR
+from headwise.embedded import draw as drawing
+from headwise.embedded.vocabulary import SHAPES
+
+MINIMUM = {"textvqa": 200, "mme": 240, "gqa": 400, "pope": 360}
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def lines(path: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA_DIR / path).read_text().splitlines()]
+
+
+def test_drawing_again_gives_the_committed_files(drawn):
+    out, _ = drawn
+    assert files(out) == files(DATA_DIR)
+    for name in files(out):
+        if name.suffix == ".png":
+            assert np.array_equal(Image.open(out / name), Image.open(DATA_DIR / name)), name
+        else:
+            assert (out / name).read_bytes() == (DATA_DIR / name).read_bytes(), name
+
+
+def test_another_seed_draws_other_scenes(drawn, tmp_path):
+    again = drawing.draw_pope(tmp_path, drawing.SEED + 1)
+    assert not {scene.digest() for scene in again} & {scene.digest() for scene in drawn[1]["pope"]}
+
+
+@pytest.mark.parametrize("name", MINIMUM)
+def test_official_loaders_find_every_question_image_and_label(name):
+    benchmark = BENCHMARKS[name]
+    samples = benchmark.samples(DATA_DIR)
+    assert MINIMUM[name] <= len(samples) <= MINIMUM[name] * 1.2
+    assert all(benchmark.image_path(DATA_DIR, sample).is_file() for sample in samples)
+    assert len(benchmark.judge(DATA_DIR, samples, {})) == len(samples)
+
+
+def test_data_stay_small():
+    assert sum((DATA_DIR / name).stat().st_size for name in files(DATA_DIR)) < 10e6
+
+
+def template(text: str) -> str:
+    return " ".join("<shape>" if word.strip("?") in SHAPES else word for word in text.split("\n")[0].split())
+
+
+def majority(rows: list[tuple[str, str]]) -> float:
+    """Best accuracy of one answer a template: what the question's form gives away."""
+    answers = defaultdict(Counter)
+    for text, answer in rows:
+        answers[template(text)][answer] += 1
+    return sum(counter.most_common(1)[0][1] for counter in answers.values()) / len(rows)
+
+
+def gqa_rows() -> list[tuple[str, str]]:
+    key = json.loads((DATA_DIR / "gqa/data/testdev_balanced_questions.json").read_text())
+    return [(question["question"], question["answer"]) for question in key.values()]
+
+
+def mme_rows() -> list[tuple[str, str]]:
+    rows = [
+        line.split("\t") for path in DATA_DIR.glob("MME/**/*.txt") for line in path.read_text().splitlines()
+    ]
+    return [(text, answer) for text, answer in rows]
+
+
+def pope_rows(category: str) -> list[tuple[str, str]]:
+    return [(row["text"], row["label"]) for row in lines(f"pope/coco/coco_pope_{category}.json")]
+
+
+def choices(text: str) -> int:
+    return 2 if text.startswith(("Is", "Are", "Does")) else 4
+
+
+def test_text_alone_solves_no_benchmark():
+    assert majority([row for row in gqa_rows() if choices(row[0]) == 4]) < 0.35
+    yes_no = [row for row in gqa_rows() if row[1] in ("yes", "no")]
+    assert Counter(answer for _, answer in yes_no)["yes"] == pytest.approx(len(yes_no) / 2, rel=0.1)
+    assert Counter(answer for _, answer in mme_rows())["Yes"] == len(mme_rows()) / 2
+    for category in drawing.pope.CATEGORIES:
+        assert Counter(answer for _, answer in pope_rows(category))["yes"] == len(pope_rows(category)) / 2
+    signs = json.loads((DATA_DIR / "textvqa/TextVQA_0.5.1_val.json").read_text())["data"]
+    assert Counter(row["answers"][0] for row in signs).most_common(1)[0][1] < 0.05 * len(signs)
+
+
+def test_no_name_gives_an_answer_away():
+    words = {answer for _, answer in gqa_rows()} | {"yes", "no"}
+    assert not {path.stem for path in files(DATA_DIR) if path.suffix == ".png"} & words
+
+
+def test_mme_asks_one_true_and_one_false_question_an_image():
+    for path in DATA_DIR.glob("MME/**/*.txt"):
+        assert [line.split("\t")[1] for line in path.read_text().splitlines()] == ["Yes", "No"], path
+
+
+def test_adversarial_negatives_keep_more_company_than_random_ones(drawn):
+    """POPE's own definition: the absent shapes asked for are the usual companions of the present ones."""
+    scenes = drawn[1]["pope"]
+    kin = {category: 0 for category in ("random", "adversarial")}
+    for category in kin:
+        for row in lines(f"pope/coco/coco_pope_{category}.json"):
+            if row["label"] == "no":
+                shape = row["text"].split()[3]
+                present = drawing.pope.present_shapes(scenes[int(row["image"][-10:-4]) - 1])
+                kin[category] += any(SHAPES.index(p) // 4 == SHAPES.index(shape) // 4 for p in present)
+    assert kin["adversarial"] > kin["random"]
+
+
+def test_annotators_disagree_and_mostly_read_the_word():
+    rows = json.loads((DATA_DIR / "textvqa/TextVQA_0.5.1_val.json").read_text())["data"]
+    shares = [Counter(row["answers"]).most_common(1)[0][1] for row in rows]
+    assert min(shares) >= 4 and min(shares) < 8 and sum(shares) / len(shares) == pytest.approx(8.2, abs=0.4)

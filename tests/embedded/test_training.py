@@ -1,0 +1,93 @@
+"""The training decoder is transformers' own; a stage that was killed goes on where it was."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from headwise.embedded.batches import PREFIX, fresh_scenes, make_batch, prefix_ids
+from headwise.embedded.language import SHARES, start_decoder
+from headwise.embedded.loop import Stage, optimizers_for, run_stage
+from headwise.embedded.muon import orthogonal
+from headwise.embedded.tokens import build_tokenizer
+from headwise.embedded.vocabulary import SYSTEM
+
+
+def test_driving_many_questions_equals_one_prompt_at_a_time():
+    speaker = start_decoder().eval()
+    rng = Random(0)
+    data, _ = make_batch(rng, fresh_scenes(rng, 2), 3, SHARES, background=None)
+    with torch.no_grad():
+        visual = speaker.cell_vectors(data.labels_BNF)
+        logits, watched = speaker(data, visual, {2})
+        embed = speaker.decoder.model.embed_tokens
+        prompt = torch.cat([embed(torch.tensor(prefix_ids())), visual[1], embed(data.ids_BMT[1, 2])])
+        whole = speaker.decoder(inputs_embeds=prompt[None]).logits[0, PREFIX + 576 :]
+    assert torch.allclose(logits[1, 2], whole, atol=1e-4)
+    assert watched[2].shape[1:] == (32, PREFIX + 576)
+
+
+def test_sampled_background_stands_for_all_of_it():
+    """With one kind of background cell the weighted sample gives what all cells give."""
+    rng = Random(0)
+    data, _ = make_batch(rng, fresh_scenes(rng, 2), 3, SHARES, background=12)
+    assert data.weight_BN.exp().sum(1).tolist() == pytest.approx([576 + PREFIX] * 2, rel=1e-4)
+
+
+class Line(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(4, 6)])
+
+
+def stage(folder: Path, steps: int) -> Stage:
+    line = Line()
+
+    def step_fn(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        return (line.layers[0](x) - x.sum(-1, keepdim=True)).square().mean(), {}
+
+    return Stage("line", folder, line, optimizers_for(line, 1e-2, 1e-2), step_fn, 8, every=2)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path):
+    unbroken = stage(tmp_path / "a", 8)
+    run_stage(unbroken)
+    first, steps = stage(tmp_path / "b", 8), []
+    step_fn = first.step_fn
+
+    def dies(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        if step == 5:
+            raise Killed
+        return step_fn(step)
+
+    first.step_fn = dies
+    with pytest.raises(Killed):
+        run_stage(first)
+    second = stage(tmp_path / "b", 8)
+    again = second.step_fn
+    second.step_fn = lambda step: (steps.append(step), again(step))[1]
+    run_stage(second)
+    assert steps == [4, 5, 6, 7]
+    for a, b in zip(unbroken.modules.parameters(), second.modules.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_orthogonal_brings_singular_values_near_one():
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(2, 16, 32)))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_tokenizer_spells_and_joins():
+    tokenizer = build_tokenizer()
+    ids = tokenizer("bat", add_special_tokens=False).input_ids
+    assert len(ids) == 3 and tokenizer.decode(ids) == "bat"
+    assert len(tokenizer(f"{SYSTEM} USER:").input_ids) == PREFIX
+    assert tokenizer.unk_token_id not in tokenizer("Why, 42 x-rays & Odd words!").input_ids
