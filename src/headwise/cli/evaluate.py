@@ -11,7 +11,9 @@ from headwise.cli.options import study_options
 
 @click.command(name="evaluate")
 @study_options
+@click.option("--plan", "planning", is_flag=True, help="print what the study will cost, and answer nothing")
 def command(
+    planning: bool,
     config_path: str | None,
     offline: bool,
     devices: str | None,
@@ -23,6 +25,8 @@ def command(
 
     Lists are separated by commas; `all` stands for all of them, `config` for what the file says.
     """
-    from headwise.cli.studies import run_study
+    from headwise.cli.studies import print_plan, run_study
 
-    run_study(config_path, settings, False, offline, devices, device_map, allow_pickle)
+    if planning:
+        return print_plan(config_path, settings, devices, device_map, allow_pickle)
+    return run_study(config_path, settings, False, offline, devices, device_map, allow_pickle)

@@ -48,6 +48,26 @@ def run_study(
         _work(study, placement, processes, comparing, offline)
 
 
+def print_plan(
+    config_path: str | None,
+    settings: Mapping[str, Any],
+    devices: str | None = None,
+    device_map: str | None = None,
+    allow_pickle: bool = False,
+) -> None:
+    """Print what the study will cost; nothing is answered, nothing logged."""
+    from headwise.config import AS_CONFIGURED, load_study
+    from headwise.pipeline import Job
+    from headwise.placement import Placement
+    from headwise.planning import plan_lines
+
+    chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
+    study = load_study(chosen or _default(), settings)
+    job = Job.of(study, Placement.of(devices, device_map, allow_pickle))
+    for label, value in plan_lines(job):
+        print(f"{label:12} {value}")
+
+
 def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
     from headwise.pending import claimed
     from headwise.pipeline import Job, answer_study
