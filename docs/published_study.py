@@ -113,7 +113,7 @@ def mme_evidence(root: Path) -> dict[str, Any]:
     sources = find_sources(root, "llava-v1.5-7b", _fail)
     replicates = bootstrap(_outcomes(sources))
     names = [source.identity.name.removeprefix("mme-") for source in sources]
-    pruned = [place for place, source in enumerate(sources) if source.identity.tokens]
+    pruned = [place for place, source in enumerate(sources) if source.identity.strategy != "vanilla"]
     members = best_set(replicates.of(pruned))
     rows = [
         {"name": names[place], "score": replicates.score_C[place], "low": low, "high": high, "member": bool(member)}
@@ -124,7 +124,7 @@ def mme_evidence(root: Path) -> dict[str, Any]:
     return {
         "rows": table,
         "members": int(members.sum()),
-        "vanilla": replicates.score_C[names.index("vanilla")],
+        "vanilla": replicates.score_C[names.index("576-vanilla")],
         "best": names[best],
         "against_fastv": replicates.difference(best, names.index("192-all_heads")),
         "fastv": _fastv(names, replicates.score_C),

@@ -140,7 +140,7 @@ def test_published_answers_come_in_and_can_be_rescored(store, shared):
     assert (len(report["logged"]), report["issues"]) == (22, [])
     assert run(shared / "published/mme_answers")["logged"] == []
     cells = store.find_cells(experiment="lab").set_index("run_name")
-    assert cells.loc["mme-vanilla", "score"] == pytest.approx(1862.1814, abs=1e-4)
+    assert cells.loc["mme-576-vanilla", "score"] == pytest.approx(1862.1814, abs=1e-4)
     assert pd.isna(cells.loc["mme-192-all_heads", "heads"])
     run_id = cells.loc["mme-192-16-max_attention", "run_id"]
     rescored = CliRunner().invoke(headwise, ["score", "--run", run_id, "--json"])

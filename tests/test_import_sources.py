@@ -42,7 +42,7 @@ def test_a_cell_is_named_by_its_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("folder", "strategy", "tokens"), [("vanilla/vtn_576", "vanilla", None), ("fastv/vtn_64", "all_heads", 64)]
+    ("folder", "strategy", "tokens"), [("vanilla/vtn_576", "vanilla", 576), ("fastv/vtn_64", "all_heads", 64)]
 )
 def test_methods_without_heads(tmp_path, folder, strategy, tokens):
     table(tmp_path / folder)

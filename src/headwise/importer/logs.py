@@ -41,11 +41,11 @@ class LogFigure:
     where: str
 
     @property
-    def key(self) -> tuple[str, str, int | None, int | None]:
+    def key(self) -> tuple[str, str, int, int | None]:
         return cell_key(self.cell)
 
 
-def cell_key(cell: Identity) -> tuple[str, str, int | None, int | None]:
+def cell_key(cell: Identity) -> tuple[str, str, int, int | None]:
     """What a log and a folder both say of a cell."""
     return cell.benchmark, cell.strategy, cell.tokens, cell.heads
 

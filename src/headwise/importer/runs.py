@@ -188,17 +188,13 @@ def _log(study: tracking.Study, scored: Scored, root: Path) -> None:
         tracking.log_cell(
             study,
             params=params,
-            metrics=scored.card.as_metrics() | mean_tokens(cell),
+            # The folder's number is the mean a layer: the metric that evaluated cells have.
+            metrics=scored.card.as_metrics() | {"mean_visual_tokens": cell.tokens},
             tags=tags,
             folder=folder,
             dataset=_dataset(scored),
             note=_note(scored, path),
         )
-
-
-def mean_tokens(cell: Identity) -> dict[str, float]:
-    """The budget as the metric that evaluated cells have (the folder's number is the mean a layer)."""
-    return {} if cell.tokens is None else {"mean_visual_tokens": float(cell.tokens)}
 
 
 def _dataset(scored: Scored) -> dict[str, Any]:

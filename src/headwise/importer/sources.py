@@ -38,13 +38,13 @@ class Issue:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Which cell a folder holds. `tokens` and `heads` are None where the strategy has none."""
+    """Which cell a folder holds: `tokens` is the mean a layer, `heads` None where the strategy chooses none."""
 
     model: str
     benchmark: str
     method: str
     strategy: str
-    tokens: int | None
+    tokens: int
     heads: int | None
 
     @property
@@ -171,7 +171,7 @@ def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Ide
         benchmark=benchmark,
         method=method,
         strategy=strategy,
-        tokens=int(tokens) if names.needs_tokens(strategy) else None,
+        tokens=int(tokens),
         heads=int(heads) if heads and names.needs_heads(strategy) else None,
     )
 
