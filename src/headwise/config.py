@@ -70,7 +70,7 @@ class Study(BaseModel):
     layer: int = Field(2, ge=1, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept"] = Field("average", description="what T counts: mean a layer, or kept")
     score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
-    limit: int | None = Field(None, ge=1, description="first n questions of every benchmark")
+    limit: int | None = Field(None, ge=1, description="first n questions of every benchmark, or all")
     seed: int = Field(0, ge=0, description="seed of the random controls")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
@@ -80,6 +80,11 @@ class Study(BaseModel):
     @classmethod
     def _listed(cls, value: Any, info: Any) -> Any:
         return _as_list(str(info.field_name), value)
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _unlimited(cls, value: Any) -> Any:
+        return None if value == "all" else value
 
     @field_validator("benchmark")
     @classmethod

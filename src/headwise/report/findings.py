@@ -127,8 +127,12 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
     """Findings on the mean percent of vanilla, for configurations that every benchmark has; None if there are none.
 
     Each benchmark's resamples are independent of the others', so their b-th resamples make one resample
-    of the mean.
+    of the mean. A benchmark on which the reference scores nothing (or does in some resample, as over a handful
+    of questions) has no percent and stays out; the unit then names those that are in. None below two.
     """
+    everything, parts = parts, [part for part in parts if np.isfinite(part.relative.score_CB).all()]
+    if len(parts) < 2:
+        return None
     indexed = [part.cells.set_index("configuration") for part in parts]
     shared = [name for name in indexed[0].index if all(name in cells.index for cells in indexed)]
     if all(indexed[0].loc[shared, "strategy"] == "vanilla"):
@@ -144,7 +148,10 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
         if columns := [cells.loc[shared, cost].to_numpy(float) for cells in indexed if cost in cells]:
             table[cost] = np.mean(columns, axis=0)
     scales = {part.scale for part in parts}
-    return _findings(OVERALL, f"% of {scales.pop() if len(scales) == 1 else 'vanilla or best'}", table, replicates)
+    unit = f"% of {scales.pop() if len(scales) == 1 else 'vanilla or best'}"
+    if len(parts) < len(everything):
+        unit += f", {' and '.join(part.benchmark for part in parts)} only"
+    return _findings(OVERALL, unit, table, replicates)
 
 
 def vanilla_rows(cells: pd.DataFrame) -> np.ndarray:
