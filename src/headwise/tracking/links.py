@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode
 
 from headwise.redaction import without_secrets, without_userinfo
@@ -27,15 +27,21 @@ def runs_url(uri: str, experiment_id: str, *, study: str | None = None, order_by
     terms = ["attributes.status = 'FINISHED'", "tags.`headwise.kind` = 'cell'"]
     terms += [f"tags.`headwise.study` = '{study}'"] if study else []
     query = {"searchFilter": " and ".join(terms), "orderByKey": order_by, "orderByAsc": "false"}
-    return f"{ui_base(uri)}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+    return _page(uri, f"experiments/{experiment_id}/runs", query)
 
 
 def compare_url(uri: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     """The page that puts these runs side by side."""
-    query = {"runs": json.dumps(list(run_ids), separators=(",", ":")), "experiments": json.dumps([experiment_id])}
-    return f"{ui_base(uri)}/#/compare-runs?{urlencode(query, quote_via=quote)}"
+    runs = json.dumps(list(run_ids), separators=(",", ":"))
+    return _page(uri, "compare-runs", {"runs": runs, "experiments": json.dumps([experiment_id])})
 
 
 def run_url(uri: str, experiment_id: str, run_id: str) -> str:
     """One run's page."""
-    return f"{ui_base(uri)}/#/experiments/{experiment_id}/runs/{run_id}"
+    return _page(uri, f"experiments/{experiment_id}/runs/{run_id}", {})
+
+
+def _page(uri: str, path: str, query: Mapping[str, str]) -> str:
+    # Without the workflow type the UI opens in its GenAI layout, which hides the runs table.
+    query = {**query, "workflowType": "machine_learning"}
+    return f"{ui_base(uri)}/#/{path}?{urlencode(query, quote_via=quote)}"

@@ -22,6 +22,8 @@ from headwise.tracking.links import compare_url, runs_url
 
 EXPERIMENT = "headwise"
 DEFAULT_EXPERIMENT = "Default"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Tells the MLflow UI to show the experiment as runs with metrics, not as GenAI traces."""
 PARAMS_A_BATCH = 100
 
 
@@ -64,7 +66,8 @@ def open_study(
     with reaching(uri):
         run, name = _adopt_or_create(experiment, resume)
         _set_params(run, params)
-        _set_tags(run.info.run_id, {**(tags or {}), "headwise.kind": kind})
+        context = {key: value for key, value in context_tags().items() if key not in run.data.tags}
+        _set_tags(run.info.run_id, {**context, **(tags or {}), "headwise.kind": kind})
     with ended_as_it_went(run.info.run_id, uri):
         yield Study(run_id=run.info.run_id, experiment_id=run.info.experiment_id, experiment=name, uri=uri)
 
@@ -96,7 +99,7 @@ def experiment_id(name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name)
+            return client.create_experiment(name, tags=EXPERIMENT_TAGS)
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
