@@ -133,9 +133,10 @@ def _cpu_attention():
 def compare_answers(grid, single):
     """Share of identical answers, and every difference with its margin."""
     differences = [
-        {"sample": name, "cell": cell.name, "grid": grid[name, cell][0], "single": tokens, "margin": grid[name, cell][1]}
+        {"sample": name, "cell": cell.name, "grid": said, "single": tokens, "margin": margin}
         for (name, cell), tokens in single.items()
-        if grid[name, cell][0] != tokens
+        for said, margin, _ in [grid[name, cell]]
+        if said != tokens
     ]
     return 1 - len(differences) / len(single), differences
 

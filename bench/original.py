@@ -16,7 +16,9 @@ from headwise.engine.ranking import Ranker
 
 
 @torch.inference_mode()
-def answer(model, embeds_SD: Tensor, visual: slice, cell: Cell, kept: int, steps: int, sample_id: str, eos) -> list[int]:
+def answer(
+    model, embeds_SD: Tensor, visual: slice, cell: Cell, kept: int, steps: int, sample_id: str, eos: frozenset[int]
+) -> list[int]:
     """Greedy answer of a LLaVA model to one embedded prompt [S, D] under one cell."""
     body, cache = model.model.language_model, DynamicCache()
     hidden = embeds_SD[None]
