@@ -25,6 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, FAINT = "#5a5a5a", "#b8b8b8"
 LOOK: Any = {
     "font.size": 9.5,
+    "text.parse_math": False,  # a dollar sign in an answer is a dollar sign
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
