@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from headwise.config import Cell, Geometry, check_cell
-from headwise.engine.branches import Outcome, Path, Stack
+from headwise.engine.branches import Path, Stack
+from headwise.engine.decode import Outcome
 from headwise.engine.decoder import Decoder
 from headwise.engine.levers import Levers
 from headwise.engine.memory import stack_tokens, with_halving
@@ -47,7 +48,7 @@ class Branch:
 
     kept_R: Tensor
     tokens: list[int]
-    logits: Tensor
+    logits: Tensor | None = None
     heads_K: Tensor | None = None
     margin: float = 0.0
     degenerate: bool = False
@@ -58,7 +59,8 @@ class Branch:
 class Engine:
     """Answers questions under every cell. All cells prune at the same layer K.
 
-    `system_MD` are the embeddings of the prompt before the image, the same for every question.
+    `system_MD` are the embeddings of the prompt before the image, the same for every question. First-step
+    logits are kept only where `keep_logits` asks for them: a vocabulary a branch adds up.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Engine:
         visual: int,
         max_new_tokens: int,
         levers: Levers | None = None,
+        keep_logits: bool = False,
     ) -> None:
+        self.keep_logits = keep_logits
         self.decoder, self.cells, self.levers = decoder, list(cells), levers or Levers()
         self.max_new_tokens = max_new_tokens
         layers = {cell.layer for cell in cells}
@@ -144,7 +148,7 @@ class Engine:
         return [outcomes[place] for place in range(len(paths))]
 
     def _stack(self, asked: Questions, work: Sequence[tuple[Path, list[int]]]) -> list[Outcome]:
-        stack = Stack(asked, [path for path, _ in work], self.levers, self.max_new_tokens)
+        stack = Stack(asked, [path for path, _ in work], self.levers, self.max_new_tokens, self.keep_logits)
         return stack.answers([guess for _, guess in work])
 
     def _stacks(self, places: Sequence[int], paths: Sequence[Path], asked: Questions) -> list[list[int]]:
@@ -185,7 +189,7 @@ def run_prompt(
         raise ConfigError(
             f"visual: {start}..{stop} must be inside the prompt of {len(embeds_SD)} positions and before its end"
         )
-    engine = Engine(Decoder(language_model), embeds_SD[:start], cells, stop - start, max_new_tokens, levers)
+    engine = Engine(Decoder(language_model), embeds_SD[:start], cells, stop - start, max_new_tokens, levers, True)
     return engine.answer(embeds_SD[None, start:stop], [Question(0, embeds_SD[stop:], sample_id)])[0]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from headwise.engine.decode import Caches, Outcome, decode
 from headwise.engine.decoder import KV, Decoder, join, take
 from headwise.engine.levers import Levers
 from headwise.engine.prefix import Questions, causal, visible
@@ -21,24 +22,21 @@ class Path:
     kept_R: Tensor | None
 
 
-@dataclass
-class Outcome:
-    """A finished branch: greedy tokens (end of sequence included where it came), first-step logits, and the
-    smallest gap between the best and second-best logit over the steps."""
-
-    tokens: list[int]
-    logits: Tensor
-    margin: float
-
-
 class Stack:
     """Branches that keep equally many tokens, through layers K+1..L: prefill with drafts, then greedy steps."""
 
-    def __init__(self, questions: Questions, paths: Sequence[Path], levers: Levers, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        questions: Questions,
+        paths: Sequence[Path],
+        levers: Levers,
+        max_new_tokens: int,
+        keep_logits: bool = False,
+    ) -> None:
         self.questions, self.images, self.levers = questions, questions.images, levers
         self.decoder: Decoder = questions.images.decoder
         self.device = questions.hidden_NQD.device
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self.keep_logits = max_new_tokens, keep_logits
         self.rows_B = torch.tensor([path.question for path in paths], device=self.device)
         self.kept_BR = (
             None if paths[0].kept_R is None else torch.stack([p.kept_R for p in paths if p.kept_R is not None])
@@ -69,11 +67,7 @@ class Stack:
         text_BQD = questions.hidden_NQD[self.rows_B]
         if drafted:
             hidden_BAD, self.own_lower = questions.lower(
-                self.rows_B,
-                self.decoder.embed(draft_BA),
-                position_BA,
-                [],
-                draft_BA.new_empty(len(draft_BA), 0, dtype=torch.bool),
+                self.rows_B, self.decoder.embed(draft_BA), position_BA, [], draft_BA.new_empty(len(draft_BA), 0).bool()
             )
             text_BQD = torch.cat([text_BQD, hidden_BAD], dim=1)
         hidden, positions_BS, self.before, self.before_length = self._assemble(text_BQD, position_BA)
@@ -141,55 +135,18 @@ class Stack:
                 agreed += 1
             accepted.append(agreed)
             margin = min(gaps[row][: agreed + 1])
-            outcomes.append(Outcome(said[row][: agreed + 1], logits_BPW[row, 0], margin))
+            logits = logits_BPW[row, 0].clone() if self.keep_logits else None
+            outcomes.append(Outcome(said[row][: agreed + 1], logits, margin))
         return outcomes, accepted
 
     def _finished(self, outcome: Outcome) -> bool:
         return outcome.tokens[-1] in self.decoder.eos or len(outcome.tokens) >= self.max_new_tokens
 
     def _decode(self, outcomes: list[Outcome], rows: list[int], accepted_B: list[int]) -> None:
-        """Greedy steps of the branches still open, one token a step, all of them together."""
-        picked = torch.tensor(rows, device=self.device)
-        questions_B = self.rows_B[picked]
-        upper = [(k[picked], v[picked]) for k, v in self.own_upper]
-        before = [take(kv, picked) for kv in self.before]
-        width = self.first_draft
-        agreed = torch.tensor([accepted_B[row] for row in rows], device=self.device)
-        drafted = self.valid_BS.shape[1] - width
-        kept_draft = torch.arange(drafted, device=self.device) < agreed[:, None]
-        valid = torch.cat([self.valid_BS[picked, :width], kept_draft], dim=1)
-        lower = [(k[picked], v[picked]) for k, v in self.own_lower]
-        lower_valid = kept_draft
-        while rows:
-            last = torch.tensor([[outcomes[row].tokens[-1]] for row in rows], device=self.device)
-            step = torch.tensor([len(outcomes[row].tokens) - 1 for row in rows], device=self.device)
-            positions = (self.images.length + self.questions.length_N[questions_B] + step)[:, None]
-            hidden, lower = self.questions.lower(questions_B, self.decoder.embed(last), positions, lower, lower_valid)
-            lower_valid = torch.nn.functional.pad(lower_valid, (0, 1), value=True)
-            valid = torch.nn.functional.pad(valid, (0, 1), value=True)
-            hidden, upper = self._step(hidden, positions, before, upper, valid)
-            logits = self.decoder.logits(hidden[:, 0]).float().topk(2, dim=-1)
-            for row, token, gap in zip(
-                rows, logits.indices[:, 0].tolist(), (logits.values[:, 0] - logits.values[:, 1]).tolist(), strict=True
-            ):
-                outcomes[row].tokens.append(token)
-                outcomes[row].margin = min(outcomes[row].margin, gap)
-            keep = [place for place, row in enumerate(rows) if not self._finished(outcomes[row])]
-            if len(keep) < len(rows):
-                rows = [rows[place] for place in keep]
-                index = torch.tensor(keep, dtype=torch.long, device=self.device)
-                questions_B, valid, lower_valid = questions_B[index], valid[index], lower_valid[index]
-                upper, lower = [(k[index], v[index]) for k, v in upper], [(k[index], v[index]) for k, v in lower]
-                before = [take(kv, index) for kv in before]
-
-    def _step(
-        self, hidden: Tensor, positions: Tensor, before: list[KV], upper: list[KV], valid: Tensor
-    ) -> tuple[Tensor, list[KV]]:
-        rope = self.decoder.rope(positions)
-        mask = torch.nn.functional.pad(valid, (self.before_length, 0), value=True)[:, None, None, :]
-        grown = []
-        for place, own in enumerate(upper):
-            joined = join(before[place], own)
-            hidden, kv = self.decoder.run(self.images.layer + place, hidden, rope, mask, joined)
-            grown.append(join(own, kv))
-        return hidden, grown
+        """Greedy steps of the branches still open; of their drafts only what was accepted counts."""
+        index = torch.tensor(rows, device=self.device)
+        drafted = self.valid_BS.shape[1] - self.first_draft
+        kept_BA = torch.arange(drafted, device=self.device) < torch.tensor(accepted_B, device=self.device)[:, None]
+        valid_BS = torch.cat([self.valid_BS[:, : self.first_draft], kept_BA], dim=1)
+        caches = Caches(self.rows_B, self.before, self.own_upper, valid_BS, self.own_lower, kept_BA)
+        decode(self.questions, caches.rows(index), [outcomes[row] for row in rows], self._finished)

@@ -18,7 +18,7 @@ CPU_POSITIONS = 4096
 
 
 def stack_tokens(decoder: Decoder) -> int:
-    """Positions one stack of branches may hold, so that its keys, values and activations fit in half the free memory."""
+    """Positions one stack may hold, so that its keys, values and activations fit in half the free memory."""
     weight = decoder.weight
     if weight.device.type != "cuda":
         return CPU_POSITIONS
