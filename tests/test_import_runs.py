@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from headwise import tracking
 from headwise.cli import headwise
 from headwise.errors import DataError
 from headwise.records import write_jsonl
@@ -14,29 +15,6 @@ from headwise.score import read_verdicts
 
 PROMPT = "\nAnswer the question using a single word or phrase."
 GQA = "gqa/answers/llava_gqa_testdev_balanced/llava-v1.5-7b/ablation_a"
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    """An initialised MLflow store, made once: making one takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        from headwise import tracking
-
-        tracking.connect()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def store(empty_store, tmp_path, monkeypatch):
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.chdir(tmp_path)
-    from headwise import tracking
-
-    return tracking
 
 
 def gqa_cell(root, name, first="yes", second="box"):
@@ -62,15 +40,15 @@ def test_cells_become_ordinary_runs_once(store, bundle, tmp_path):
     gqa_cell(root, "vtn_64_8_max_attention", second="dog")
     report = run(root, "--data-dir", bundle)
     assert {row["strategy"]: row["score"] for row in report["logged"]} == {"sparsity": 100.0, "max_attention": 50.0}
-    cells = store.find_cells(experiment="lab")
+    cells = tracking.find_cells(experiment="lab")
     row = cells[cells["strategy"] == "sparsity"].iloc[0]
     assert (row["tokens"], row["heads"], row["layer"], row["score_dtype"]) == (64, 8, 2, "float16")
     assert (row["model"], row["tags.headwise.source"], row["score"]) == ("llava-v1.5-7b", "import", 100.0)
-    verdicts = read_verdicts(store.download(row["run_id"], "verdicts.parquet"))
+    verdicts = read_verdicts(tracking.download(row["run_id"], "verdicts.parquet"))
     assert [verdict.correct for verdict in verdicts] == [1.0, 1.0]
     again = run(root, "--data-dir", bundle)
     assert (again["study"], again["logged"], len(again["present"])) == (None, [], 2)
-    assert len(store.find_cells(experiment="lab")) == 2
+    assert len(tracking.find_cells(experiment="lab")) == 2
 
 
 def test_a_changed_cell_is_new(store, bundle, tmp_path):
@@ -84,7 +62,7 @@ def test_an_incomplete_cell_is_reported_and_stays_out_of_tables(store, bundle, t
     gqa_cell(tmp_path / "answers", "vtn_64_8_sparsity", second=None)
     report = run(tmp_path / "answers", "--data-dir", bundle)
     assert "incomplete: 1 missing" in report["issues"][0]["what"]
-    cells = store.find_cells(experiment="lab", include_incomplete=True)
+    cells = tracking.find_cells(experiment="lab", include_incomplete=True)
     assert list(cells["complete"]) == [False]
 
 
@@ -108,7 +86,7 @@ def test_logs_are_held_against_the_answers(store, bundle, tmp_path):
     assert set(issues) == {"gqa-64-8-max_attention", "gqa-64-8-top_k_sum"}
     assert "its answers score 50.0000, its log says 54.01 (eval.log, line 6)" in issues["gqa-64-8-max_attention"]
     assert "only a log knows it: 46.73" in issues["gqa-64-8-top_k_sum"]
-    assert set(store.find_cells(experiment="lab")["strategy"]) == {"sparsity", "graph_based"}
+    assert set(tracking.find_cells(experiment="lab")["strategy"]) == {"sparsity", "graph_based"}
 
 
 def mme_tables(root, bundle):
@@ -124,8 +102,8 @@ def test_mme_tables_take_the_bundles_names_where_there_is_one(store, bundle, tmp
     mme_tables(tmp_path / "answers", bundle)
     report = run(tmp_path / "answers", "--data-dir", bundle)
     assert (report["issues"], report["logged"][0]["score"]) == ([], 100.0)
-    row = store.find_cells(experiment="lab").iloc[0]
-    verdicts = read_verdicts(store.download(row["run_id"], "verdicts.jsonl"))
+    row = tracking.find_cells(experiment="lab").iloc[0]
+    verdicts = read_verdicts(tracking.download(row["run_id"], "verdicts.jsonl"))
     assert verdicts[0].question_id == "existence/0000.png"
 
 
@@ -141,7 +119,7 @@ def test_published_answers_come_in_and_can_be_rescored(store, shared, tmp_path):
     report = run(tmp_path / "mme_answers")
     assert (len(report["logged"]), report["issues"]) == (3, [])
     assert run(tmp_path / "mme_answers")["logged"] == []
-    cells = store.find_cells(experiment="lab").set_index("run_name")
+    cells = tracking.find_cells(experiment="lab").set_index("run_name")
     assert cells.loc["mme-576-vanilla", "score"] == pytest.approx(1862.1814, abs=1e-4)
     assert pd.isna(cells.loc["mme-192-all_heads", "heads"])
     run_id = cells.loc["mme-192-16-max_attention", "run_id"]

@@ -7,6 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from headwise import tracking
 from headwise.cli import headwise
 from headwise.errors import ConfigError, DataError
 from headwise.records import write_jsonl
@@ -76,12 +77,8 @@ def test_scoring_loads_neither_torch_nor_mlflow(bundle, answers):
 
 
 @pytest.fixture
-def cell(bundle, answers, tmp_path, monkeypatch):
+def cell(store, bundle, answers):
     """A logged cell whose score metric is wrong."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    from headwise import tracking
-
     write_verdicts(answers.parent, score_answers("gqa", bundle, answers)[1])
     params = {"benchmark": "gqa", "strategy": "sparsity", "tokens": 64, "heads": 8, "data_dir": str(bundle), "limit": 2}
     with tracking.open_study({}, experiment="x") as study:
@@ -98,8 +95,6 @@ def cell(bundle, answers, tmp_path, monkeypatch):
 
 
 def test_runs_are_rescored_by_study_by_run_and_by_experiment(cell):
-    from headwise import tracking
-
     study, run_id = cell
     for choice in (["--study", study], ["--run", run_id], ["--experiment", "x"]):
         result = run(*choice, "--json")
