@@ -20,6 +20,7 @@ ENV HOME=/tmp \
     HEADWISE_HOME=/headwise/mlruns/.headwise \
     MLFLOW_TRACKING_URI=sqlite:////headwise/mlruns/mlflow.db \
     MLFLOW_EXPERIMENT_NAME=headwise \
+    GIT_PYTHON_REFRESH=quiet \
     PYTHONPATH=/headwise/src \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
@@ -32,7 +33,5 @@ LABEL org.opencontainers.image.title="headwise" \
       org.opencontainers.image.revision=$COMMIT
 
 USER 1000:1000
-# `docker stop` as Ctrl-C: mlflow run passes it on, and the run ends KILLED.
-STOPSIGNAL SIGINT
 # Runs `mlflow run . --env-manager local` with the options given, or the command given in their place.
 ENTRYPOINT ["/headwise/docker/entrypoint.sh"]

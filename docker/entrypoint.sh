@@ -19,6 +19,22 @@ MLFLOW_RUN_CONTEXT=$(printf '{"mlflow.source.git.commit": "%s", "headwise.commit
 export MLFLOW_RUN_CONTEXT
 
 case ${1:--} in
-  -*) cd /headwise && exec mlflow run . --env-manager local "$@" ;;
+  -*) cd /headwise ;;
   *) exec "$@" ;;
 esac
+
+# `mlflow run` would record a study that is stopped as FAILED. So it is held while the study ends itself as KILLED.
+stop() {
+  kill -STOP "$project"
+  read -r study _ <"/proc/$project/task/$project/children" || true
+  if [[ -n ${study:-} ]]; then
+    kill -TERM "$study"
+    while readlink "/proc/$study/exe" >/dev/null; do sleep 0.2; done
+  fi
+  kill -KILL "$project"
+  exit 143
+}
+trap stop TERM INT
+mlflow run . --env-manager local "$@" &
+project=$!
+wait "$project"

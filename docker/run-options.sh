@@ -8,10 +8,18 @@ options="$cache:/cache/huggingface --user $(id -u):$(id -g)"
 case $MLFLOW_TRACKING_URI in
   sqlite:///* | file:///*) # the folder of the store, at its own path: runs record absolute paths of artifacts
     folder=$(dirname "$(realpath --canonicalize-missing --no-symlinks "${MLFLOW_TRACKING_URI#*:}")")
-    options+=" --volume $folder:$folder --env HEADWISE_HOME=${HEADWISE_HOME:-$folder/.headwise}"
+    options+=" --volume $folder:$folder"
+    home=${HEADWISE_HOME:-$folder/.headwise}
     ;;
   http://127.0.0.1* | http://localhost*) # a server on this host's loopback
     tr '\0' ' ' <"/proc/$PPID/cmdline" | grep -q -- '--net' || options+=" --network host"
     ;;
 esac
+if [[ -n ${home:=${HEADWISE_HOME:-}} ]]; then # answers already given, so that a restarted study goes on
+  home=$(realpath --canonicalize-missing "$home")
+  mkdir -p "$home"
+  options+=" --volume $home:$home --env HEADWISE_HOME=$home"
+else
+  options+=" --volume headwise-answers:/headwise/mlruns"
+fi
 echo "$options"

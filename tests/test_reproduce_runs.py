@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from headwise.reproduce import find_original, study_command
 
 COMMIT = "c0ffee"
 ANSWERS = {"Is it red?": "yes", "What is it?": "box"}
+RECORDED = {"headwise.image": "headwise:1", "headwise.commit": COMMIT, "headwise.gpus": "none"}
 METRICS = {"score": 50.0, "samples": 2.0, "failed": 0.0, "missing": 0.0, "seconds": 1.5}
 
 
@@ -29,7 +31,8 @@ class FakeImage:
 class FakeEngine:
     """Takes the place of a docker client; its containers log a cell where they are told to."""
 
-    def __init__(self, images=(), answers=ANSWERS, metrics=METRICS, code=0, refuses=None, digest="m1"):
+    def __init__(self, empty_store, images=(), answers=ANSWERS, metrics=METRICS, code=0, refuses=None, digest="m1"):
+        self.empty_store = empty_store
         self.of_name = {image.name: image for image in images}
         self.answers, self.metrics, self.code, self.refuses, self.digest = answers, metrics, code, refuses, digest
         self.images = self.containers = self
@@ -55,6 +58,7 @@ class FakeEngine:
         yield b"answering\n"
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.created["working_dir"])
+            shutil.copy(self.empty_store, "mlflow.db")
             for name, value in self.created["environment"].items():
                 patch.setenv(name, value)
             if not self.code:
@@ -85,7 +89,7 @@ def log(folder, answers=ANSWERS, metrics=METRICS, params=None, strategies=("spar
                 study,
                 params=settings | {"strategy": strategy} | (params or {}),
                 metrics=metrics,
-                tags={"headwise.image": "headwise:1", "headwise.commit": COMMIT, "headwise.gpus": "none"} | (tags or {}),
+                tags=RECORDED | (tags or {}),
                 folder=folder,
                 dataset={"name": "gqa", "digest": "d1", "source": "embedded"},
                 note="",
@@ -94,8 +98,20 @@ def log(folder, answers=ANSWERS, metrics=METRICS, params=None, strategies=("spar
         ]
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """An initialised mlflow.db: making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        tracking.connect()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path, empty_store, monkeypatch):
+    """The working folder of a test, with a tracking store of its own in it."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -104,11 +120,11 @@ def store(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def engine(monkeypatch):
+def engine(empty_store, monkeypatch):
     """Put a fake engine in place of docker's client."""
 
     def put(**options):
-        fake = FakeEngine(**{"images": [FakeImage("headwise:1", COMMIT)], **options})
+        fake = FakeEngine(empty_store, **{"images": [FakeImage("headwise:1", COMMIT)], **options})
         fake.ping = lambda: True
         monkeypatch.setattr(container.DockerClient, "from_env", staticmethod(lambda: fake))
         return fake
