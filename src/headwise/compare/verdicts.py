@@ -90,8 +90,9 @@ def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> V
 def _read(path: Path) -> _Column:
     names = [*QUESTION, "correct", "prediction"]
     try:
-        table = pq.read_table(path, columns=names, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+        table = pq.ParquetFile(path).read(columns=names, use_threads=False)
+        table = table.select(names)
+    except (OSError, KeyError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the verdicts {path}: {reason}; score the run again") from error
     correct = table["correct"].to_numpy().astype(np.float32)
