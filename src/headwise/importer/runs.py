@@ -17,7 +17,7 @@ from headwise import __version__, tracking
 from headwise.benchmarks import benchmark, mme
 from headwise.config import fingerprint
 from headwise.data import data_folder
-from headwise.errors import DataError, TrackingError
+from headwise.errors import DataError
 from headwise.importer.logs import TOLERANCE, LogFigure, cell_key, read_logs
 from headwise.importer.sources import Identity, Issue, Source, find_sources
 from headwise.records import Answer, Failure, Scorecard, Verdict, write_jsonl
@@ -88,11 +88,10 @@ def _open(root: Path, data_dir: str | None, experiment: str | None) -> AbstractC
 
 def _digests(experiment: str | None) -> set[str]:
     """Fingerprints of the cells that earlier imports logged."""
+    tracking.connect()
     try:
         cells = tracking.find_cells(experiment=experiment, include_incomplete=True)
-    except tracking.ServerUnreachable:
-        raise
-    except TrackingError:  # there is no such experiment yet, or nothing in it
+    except tracking.NothingFound:
         return set()
     return set(cells.get(f"tags.{DIGEST}", pd.Series(dtype=str)).dropna())
 
