@@ -55,10 +55,10 @@ def test_controls_repeat_where_they_do_not_depend_on_tokens_or_heads(found):
     assert found.controls["random_heads"].isna().tolist() == [True, True, True, False]
 
 
-def test_a_shared_top_counts_as_a_share(found):
+def test_a_shared_top_counts_as_a_share_and_a_row_without_rivals_not_at_all(found):
     counts = tops([found, replace(found, title="pope")]).set_index("strategy")
-    assert counts["gqa"].to_dict() == {"sum": 1.5, "sparsity": 1.5}
-    assert counts["all"].to_dict() == {"sum": 3.0, "sparsity": 3.0}
+    assert counts["gqa"].to_dict() == {"sum": 0.5, "sparsity": 1.5}
+    assert counts["all"].to_dict() == {"sum": 1.0, "sparsity": 3.0}
 
 
 def test_markdown_has_bold_best_and_dots_for_holes(found):

@@ -15,6 +15,8 @@ from headwise.report import tables
 from headwise.report.findings import Findings, find, over_benchmarks
 
 OVERALL = "overall"
+PAIRWISE = 250
+"""Cells of a benchmark beyond which a table of all pairs is of use to nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Analysis:
         for name, part in self.all_findings.items():
             yield f"scores_{name}", tables.scores(part)
             yield f"efficiency_{name}", tables.efficiency(part)
-        for name in self.findings:
+        for name, part in self.findings.items():
+            if len(part.cells) > PAIRWISE:
+                continue
             shares = tables.agreement(self.comparison.of(name), self.comparison.verdicts(name))
             yield f"agreement_{name}", shares.reset_index()
         if pruned:

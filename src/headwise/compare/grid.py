@@ -33,9 +33,9 @@ class Grid:
         return int(self.values.isna().to_numpy().sum())
 
     def tops(self) -> pd.Series:
-        """How often each strategy is alone at the top of a row, or shares it (a share of n counts 1/n)."""
-        shares = self.best.div(self.best.sum(axis=1).replace(0, 1), axis=0)
-        return shares.sum().sort_values(ascending=False, kind="stable")
+        """Rows with rivals that each strategy tops; a top that n strategies share counts 1/n for each."""
+        best = self.best[self.values.notna().sum(axis=1) > 1]
+        return best.div(best.sum(axis=1), axis=0).sum().sort_values(ascending=False, kind="stable")
 
     def best_cells(self) -> list[str]:
         """The configurations with the highest value of all, `tokens/heads/strategy`; several where they tie."""

@@ -13,7 +13,7 @@ from headwise.compare.comparison import Comparison, load_study
 from headwise.compare.text import markdown, print_analysis
 from headwise.report.publish import write_report
 
-SIDE_BY_SIDE = 20
+SIDE_BY_SIDE = 10
 """Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
 SHOWN_IN_UI = ("best_", "recommendation", "wins")
 """Tables logged as MLflow tables; every table is a CSV file."""
@@ -49,6 +49,7 @@ def publish(analysis: Analysis, uri: str, console: Console) -> str:
             in_ui=[name for name in analysis.tables if name.startswith(SHOWN_IN_UI)],
             markdown=markdown(analysis, found),
             files=Path(folder),
+            metrics=_figures(analysis),
         )
     found["this comparison"] = tracking.run_url(uri, comparison.experiment_id, run_id)
     for name, url in found.items():
@@ -56,6 +57,13 @@ def publish(analysis: Analysis, uri: str, console: Console) -> str:
     if hint := tracking.ui_hint(uri):
         console.print(f"(start the MLflow UI with: {hint})", soft_wrap=True, highlight=False)
     return run_id
+
+
+def _figures(analysis: Analysis) -> dict[str, float]:
+    """What the runs table shows of a comparison: each benchmark's best score and the size of its best set."""
+    known = {name: part for name, part in analysis.all_findings.items() if not part.pruned.empty}
+    best = {f"best/{name}": float(part.best["score"]) for name, part in known.items()}
+    return best | {f"best_set/{name}": float(len(part.best_set())) for name, part in known.items()}
 
 
 def _run_links(comparison: Comparison, uri: str) -> dict[str, str]:

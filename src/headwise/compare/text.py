@@ -29,7 +29,7 @@ def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
     comparison = analysis.comparison
     models = ", ".join(dict.fromkeys(comparison.cells["model"]))
     yield f"# Comparison of {len(comparison.cells)} cells ({models})"
-    yield "\n".join(f"- [{name}]({url})" for name, url in links.items())
+    yield "\n".join(_best_line(name, part) for name, part in analysis.all_findings.items() if not part.pruned.empty)
     yield "\n".join(f"- Note: {note}" for note in comparison.notes)
     if not analysis.recommendation.empty:
         yield "## Recommendation\n\n" + table_markdown(_shown(analysis.recommendation)) + f"\n\n{RULE}"
@@ -39,10 +39,19 @@ def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
             yield grid_markdown(analysis.grids[name])
     if not analysis.wins.empty:
         yield "## Rows won\n\n" + table_markdown(_shown(analysis.wins)) + "\n\n" + WINS
+    yield "## In the MLflow UI\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items())
+
+
+def _best_line(name: str, part: Findings) -> str:
+    """What the UI shows of the note before it is unfolded."""
+    equals = len(part.best_set()) - 1
+    sure = f"not told from {equals} other{'s' if equals > 1 else ''}" if equals else "significantly the best"
+    return f"- {heading(name, part)}: **{part.best['configuration']}** {part.best['score']:.2f}, {sure}"
 
 
 WINS = (
-    "`topped`: rows of the tables above in which the strategy has the highest score (ties shared); "
+    "`topped`: rows of the tables above, of those with two strategies or more, in which the strategy has the "
+    "highest score (ties shared); "
     "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best cannot be told "
     "from others, and where the strategy is significantly worse than another."
 )
