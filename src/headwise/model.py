@@ -22,6 +22,7 @@ from transformers.utils import logging as hf_logging
 from headwise.config import Geometry, fingerprint
 from headwise.digests import file_digests
 from headwise.embedded import MODEL_DIR
+from headwise.engine.decoder import home
 from headwise.errors import DataError, ModelError
 
 SYSTEM = (
@@ -119,6 +120,8 @@ class Vlm:
             hf_logging.enable_progress_bar()
         if device_map is None:
             self.model.to(self.device)
+        else:
+            self.device = home(self.model)
         self.model.eval().requires_grad_(False)
         self.dtype: torch.dtype = self.model.dtype
         self.visual = checkpoint.geometry.visual
@@ -136,7 +139,7 @@ class Vlm:
         visual_IVD = torch.stack(list(features)) if not isinstance(features, Tensor) else features
         if visual_IVD.shape[1] != self.visual:
             raise ModelError(f"model: {visual_IVD.shape[1]} visual tokens an image, its config says {self.visual}")
-        return visual_IVD
+        return visual_IVD.to(self.device)
 
     @torch.inference_mode()
     def system(self) -> Tensor:
@@ -157,7 +160,7 @@ class Vlm:
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
-        return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device))
+        return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device)).to(self.device)
 
 
 def read_image(path: Path) -> Image.Image:

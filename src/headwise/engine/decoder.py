@@ -30,7 +30,7 @@ class _Join:
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> KV:
         self.new = keys, values
-        return self.new if self.before is None else join(self.before, self.new)
+        return self.new if self.before is None else join(_at(self.before, keys.device), self.new)
 
 
 class _Fixed:
@@ -39,12 +39,15 @@ class _Fixed:
     def __init__(self, content: KV) -> None:
         self.content = content
 
-    def update(self, *_: Any, **__: Any) -> KV:
-        return self.content
+    def update(self, keys: Tensor, *_: Any, **__: Any) -> KV:
+        return _at(self.content, keys.device)
 
 
 class Decoder:
     """A causal language model of transformers seen as a list of layers.
+
+    A model may be spread over devices (accelerate's device maps): whatever goes in and comes out, keys and
+    values included, is at `home`.
 
     Works for every decoder whose attention is plain rotary attention with q/k/v projections (Llama,
     Vicuna, Mistral, Qwen2); ModelError for others.
@@ -56,6 +59,7 @@ class Decoder:
         self.layers = list(body.layers)
         self._body = body
         self._head = model.get_output_embeddings()
+        self.home = home(model)
         self.attention_heads: int = body.config.num_attention_heads
         self.eos = _eos_tokens(model)
         for name in NEEDED:
@@ -69,11 +73,11 @@ class Decoder:
         return self._head.weight
 
     def embed(self, tokens: Tensor) -> Tensor:
-        return self._body.get_input_embeddings()(tokens)
+        return self._body.get_input_embeddings()(tokens).to(self.home)
 
     def rope(self, positions_BS: Tensor) -> KV:
         """Rotary cosines and sines at these positions, each [B, S, head size]."""
-        return self._body.rotary_emb(self.weight, positions_BS)
+        return _at(self._body.rotary_emb(self._empty(1), positions_BS), self.home)
 
     def run(
         self, index: int, hidden_BSD: Tensor, rope: KV, mask: Tensor | None, before: KV | None = None
@@ -84,20 +88,21 @@ class Decoder:
             hidden_BSD, attention_mask=mask, position_embeddings=rope, past_key_values=cache, use_cache=True
         )
         assert cache.new is not None, "a layer that does not update its cache cannot be driven"
-        return hidden_BSD, cache.new
+        return hidden_BSD.to(self.home), _at(cache.new, self.home)
 
     def run_rows(self, index: int, rows_BQD: Tensor, rope: KV, mask: Tensor, content: KV) -> Tensor:
         """Layer `index` for some positions only, whose keys and values are already part of `content`."""
-        return self.layers[index](
+        rows_BQD = self.layers[index](
             rows_BQD, attention_mask=mask, position_embeddings=rope, past_key_values=_Fixed(content), use_cache=True
         )
+        return rows_BQD.to(self.home)
 
     def keys_values(self, index: int, hidden_BSD: Tensor, rope: KV) -> KV:
         """Keys and values layer `index` makes of its input, without running the layer."""
         layer = self.layers[index]
-        normed_BSD = layer.input_layernorm(hidden_BSD)
+        normed_BSD = layer.input_layernorm(_beside(hidden_BSD, layer.input_layernorm))
         keys, values = (
-            self._split(projection(normed_BSD), index)
+            self._split(projection(normed_BSD), index).to(self.home)
             for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj)
         )
         return apply_rotary_pos_emb(keys, keys, *rope)[0], values
@@ -110,7 +115,8 @@ class Decoder:
         """
         layer = self.layers[index]
         attention = layer.self_attn
-        query = self._split(attention.q_proj(layer.input_layernorm(hidden_BD.unsqueeze(1))), index)
+        normed_B1D = layer.input_layernorm(_beside(hidden_BD.unsqueeze(1), layer.input_layernorm))
+        query = self._split(attention.q_proj(normed_B1D), index).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
         keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
         scores = (query @ keys.transpose(-1, -2)).squeeze(2) * attention.scaling
@@ -118,18 +124,36 @@ class Decoder:
         return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return self._head(self._body.norm(hidden))
+        return self._head(self._body.norm(hidden)).to(self.home)
 
     def empty(self, batch: int) -> KV:
         """Keys and values of no position at all."""
         attention = self.layers[0].self_attn
         heads = attention.k_proj.out_features // attention.head_dim
-        nothing = self.weight.new_empty(batch, heads, 0, attention.head_dim)
+        nothing = self._empty(batch, heads, 0, attention.head_dim)
         return nothing, nothing
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.weight.dtype, device=self.home)
 
     def _split(self, projected_BSE: Tensor, index: int) -> Tensor:
         size = self.layers[index].self_attn.head_dim
         return projected_BSE.unflatten(-1, (-1, size)).transpose(1, 2)
+
+
+def home(model: Any) -> torch.device:
+    """The device of the model's first weights that are on one (offloaded weights are on none)."""
+    devices = (weights.device for weights in model.parameters() if weights.device.type != "meta")
+    return next(devices, torch.device("cpu"))
+
+
+def _at(pair: KV, device: torch.device) -> KV:
+    return pair[0].to(device), pair[1].to(device)
+
+
+def _beside(hidden: Tensor, norm: Any) -> Tensor:
+    """The tensor where the norm's weights are; offloaded ones come to the tensor by themselves."""
+    return hidden if norm.weight.device.type == "meta" else hidden.to(norm.weight.device)
 
 
 def join(before: KV, after: KV) -> KV:
