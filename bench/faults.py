@@ -69,7 +69,7 @@ class Faults:
                 run.kill()
                 moments.append(moment)
             answered.append(place.spooled())
-            lost += self._again(place) + self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
+            lost += self._again(place)
         when = (
             f"{len(moments)} random moments, {min(moments):.1f} to {max(moments):.1f} s into a study of "
             f"{self.seconds:.1f} s, {min(answered)} to {max(answered)} of {self.lines} questions answered"
@@ -93,7 +93,6 @@ class Faults:
             run = self._answering(place)
             run.kill(number)
             lost = self._runs(place, {"study KILLED": 1}) + self._again(place)
-            lost += self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
             rows.append(Row(name, "while answering", lost, None, "run is KILLED, then goes on and is FINISHED"))
         return rows
 
@@ -129,7 +128,7 @@ class Faults:
 
     def no_server(self) -> list[Row]:
         place = self.place("no-server")
-        port = _free_port()
+        port = free_port()
         place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         run = place.run()
         lost = [] if run.code == 2 and not place.spooled() else ["not refused at the start"]
@@ -159,20 +158,19 @@ class Faults:
         place = self.place("same-study")
         first, second = place.start(), place.start()
         lost = [f"exit code {run.code}" for run in (first.wait(), second.wait()) if run.code]
-        lost += place.outcome().lost(self.reference)
-        lost += self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
+        lost += self._whole(place)
         return [Row("nothing: two processes on one study", "at once", lost, None, "the second waits for the first")]
 
     def two_studies(self) -> list[Row]:
         place = self.place("two-studies")
         first, second = place.start(), place.start("--seed 1")
         lost = [f"exit code {run.code}" for run in (first.wait(), second.wait()) if run.code]
-        lost += self._runs(place, {"cell FINISHED": 12, "study FINISHED": 2})
+        lost += self._runs(place, self._finished(2))
         return [Row("nothing: two studies on one SQLite store", "at once", lost, None, "both finish")]
 
     def _server_fault(self, name: str, number: signal.Signals) -> Row:
         place = self.place(f"server-{number.name}")
-        port = _free_port()
+        port = free_port()
         place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         with _server(place, port) as server:
             run = self._answering(place)
@@ -199,7 +197,7 @@ class Faults:
     def _again(self, place: Place, run: Running | None = None) -> list[str]:
         """The same command again, to its end: what its outcome lacks."""
         run = run or place.run()
-        return ([] if run.code == 0 else [f"exit code {run.code}"]) + place.outcome().lost(self.reference)
+        return ([] if run.code == 0 else [f"exit code {run.code}"]) + self._whole(place)
 
     def _synced(self, place: Place) -> list[str]:
         """`headwise sync`, twice: what the outcome lacks."""
@@ -207,8 +205,15 @@ class Faults:
         for _ in range(2):
             run = place.run(command="sync")
             lost += [] if run.code == 0 else [f"sync: {run.last_line}"]
-        lost += self._runs(place, {"cell FINISHED": 6, "study FINISHED": 1})
-        return lost + place.outcome().lost(self.reference)
+        return lost + self._whole(place)
+
+    def _whole(self, place: Place) -> list[str]:
+        """What is lost, doubled or left over where one study should be, finished."""
+        found = place.outcome()
+        return found.lost(self.reference) + ([] if found.runs == self._finished() else [f"runs: {found.runs}"])
+
+    def _finished(self, studies: int = 1) -> dict[str, int]:
+        return {"cell FINISHED": studies * len(self.reference.cells), "study FINISHED": studies}
 
     @staticmethod
     def _runs(place: Place, expected: dict[str, int]) -> list[str]:
@@ -257,12 +262,12 @@ def _small_disk(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "no file may grow (RLIMIT_FSIZE)", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
 
-def _table(rows: list[Row]) -> str:
+def table(rows: list[Row]) -> str:
     lines = ["| what was broken | when | what was lost | wait | what it said |", "|---|---|---|---|---|"]
     for row in rows:
         wait = "-" if row.wait is None else f"{row.wait:.1f} s"
@@ -284,8 +289,8 @@ def main() -> None:
         for name in options.only or names:
             found = getattr(faults, name)()
             rows += found
-            print(_table(found).splitlines()[2:], file=sys.stderr, flush=True)
-        print(_table(rows).replace(base, "…"))
+            print(table(found).splitlines()[2:], file=sys.stderr, flush=True)
+        print(table(rows).replace(base, "…"))
     sys.exit(0 if all(row.good for row in rows) else 1)
 
 

@@ -29,10 +29,10 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "HEADWISE_COMMIT": "as if committed",
 }
-OPTIONS = "--strategy sparsity,sum --controls vanilla --tokens 12 --heads 4 --benchmark pope,gqa --max-new-tokens 6"
+OPTIONS = "--strategy sparsity --controls vanilla --tokens 12 --heads 4 --benchmark pope,gqa --max-new-tokens 6"
 
 
-def write_bundle(data_dir: Path, images: int = 16) -> Path:
+def write_bundle(data_dir: Path, images: int = 10) -> Path:
     """POPE and GQA in the official layout: three questions an image and benchmark."""
     rows: list[dict[str, Any]] = []
     for category in ("random", "popular", "adversarial"):
@@ -76,6 +76,7 @@ class Place:
     model: Path
     data: Path
     environment: dict[str, str] = field(default_factory=dict)
+    output: str = "output.txt"
 
     def start(self, options: str = "", command: str = "evaluate") -> Running:
         """Begin the study (or another command) without waiting for it."""
@@ -106,7 +107,7 @@ class Running:
     """A process of the command line."""
 
     def __init__(self, place: Place, words: list[str]) -> None:
-        self.output = place.folder / "output.txt"
+        self.output = place.folder / place.output
         self.began = time.monotonic()
         sys.stdout.flush()
         self.pid = os.fork()
@@ -152,6 +153,9 @@ def _become(place: Place, words: list[str], output: Path) -> None:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _enter(place.folder, place.environment)
+        import torch
+
+        torch.set_num_threads(1)  # the threads of the process that was forked do not exist in this one
         handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
@@ -224,7 +228,9 @@ def make_places(base: Path) -> Callable[[str], Place]:
     import headwise.cli.studies  # noqa: F401
     import headwise.compare
     import headwise.sync  # noqa: F401
+    from headwise.tasks import code_digest
 
+    code_digest()  # so that a source edited meanwhile does not make the forked studies different ones
     model, data = write_tiny_llava(base / "tiny"), write_bundle(base / "eval")
     template = base / "template"
     with multiprocessing.get_context("fork").Pool(1) as pool:
