@@ -1,0 +1,1 @@
+"""What is known of a comparison, for people: findings, tables of statistics, evidence, and one HTML page."""
