@@ -135,7 +135,7 @@ def _follow(container: Any, job: Job, out: BinaryIO) -> None:
             last = (last + chunk)[-4096:]
         code = container.wait()["StatusCode"]
     except APIError as error:
-        devices = "" if job.gpus in NO_GPUS else f" (the run used GPUs {job.gpus})"
+        devices = "" if job.gpus in NO_GPUS else f" with GPUs {job.gpus}"
         raise EngineError(f"container: the engine cannot start it{devices}: {error.explanation}") from error
     if code:
         lines = last.decode(errors="replace").strip().splitlines() or ["it printed nothing"]

@@ -32,6 +32,8 @@ def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | No
     tracking.connect()
     original = find_original(run_id)
     click.echo(f"reproducing {len(original.cells)} cells of commit {original.commit}, GPUs {original.gpus}", err=True)
+    if original.commit.endswith("-dirty"):
+        click.echo("its working tree had changes that no commit holds: another image of that name may differ", err=True)
     reports = list(run_again(original, sys.stderr.buffer, data_dir=data_dir, image=image, gpus=gpus))
     _print(reports)
     if not all(report.same for report in reports):
@@ -40,9 +42,9 @@ def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | No
 
 def _print(reports: Sequence[CellReport]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("cell", "identical answers", "equal metrics", "metrics that differ (before → now)")
+    table = Table(Column("cell", no_wrap=True), "identical answers", "equal metrics", "differ (before → now)")
     for report in reports:
         answers = f"{report.answers - len(report.differences):,} of {report.answers:,}"
         equal = f"{report.metrics_compared - len(report.metrics)} of {report.metrics_compared}"
