@@ -73,7 +73,8 @@ def test_images_are_padded_to_a_square_of_the_mean_colour_and_centred():
 def test_padding_reaches_the_processor(vlm):
     pixels = vlm.prepare(Image.new("RGB", (64, 32), (255, 255, 255)))
     assert pixels.shape == (3, 32, 32)
-    border = [(int(mean * 255) / 255 - mean) / std for mean, std in zip(vlm.processor.image_mean, vlm.processor.image_std, strict=True)]
+    means, stds = vlm.processor.image_mean, vlm.processor.image_std
+    border = [(int(mean * 255) / 255 - mean) / std for mean, std in zip(means, stds, strict=True)]
     np.testing.assert_allclose(pixels[:, 0, 0], border, atol=1e-4)
 
 

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
-WORDS = SPECIAL + ["yes", "no", "red", "blue", "cat", "dog", "USER", ":", "ASSISTANT", "?", ".", "Is", "there", "a", "What"]
+WORDS = SPECIAL + ["yes", "no", "red", "blue", "cat", "dog", "USER", ":", "ASSISTANT", "?", "."]
+WORDS += ["Is", "there", "a", "What"]
 
 
 def write_tiny_llava(folder: Path, seed: int = 0, layers: int = 4, heads: int = 8, side: int = 4) -> Path:
