@@ -42,6 +42,8 @@ COST_LABELS = {
 }
 CONTROL_LINES = {"vanilla": "-.", "all_heads": "-", "random_heads": "--", "random_tokens": ":"}
 MOST_ROWS = 30
+MOST_VALUES = 250
+"""More scores than that are colours only: they would be illegible, and slow to draw."""
 
 
 @drawn
@@ -63,7 +65,8 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Figure:
         left, top = column * wide, row * high
         place = (left, left + len(heads), top + len(tokens), top)
         image = ax.imshow(values, cmap="cividis", norm=scale, extent=place, aspect="auto")
-        _write_values(ax, values, left, top, (low_score + high_score) / 2)
+        if len(own) <= MOST_VALUES:
+            _write_values(ax, values, left, top, (low_score + high_score) / 2)
         ax.text(left, top - 0.12, strategy, va="bottom", fontsize=10)
     middles = [column * wide + n + 0.5 for column in range(min(BLOCKS, len(strategies))) for n in range(len(heads))]
     ax.set_xticks(middles, [str(h) for h in heads] * (len(middles) // len(heads)))
