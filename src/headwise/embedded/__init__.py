@@ -1,6 +1,6 @@
 """The small trained LLaVA of the default study, its four small benchmarks, and what trains and draws them.
 
-scenes → render → pixels ┬→ tower (vision) ─→ align (projector) ─┐
+scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
        ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/
        ↘ questions → draw → data/ (four benchmarks in their official layout)
 

@@ -9,7 +9,7 @@ import torch
 
 from headwise.embedded import vocabulary as v
 from headwise.embedded.decoder import Batch
-from headwise.embedded.questions import KINDS, NOTHING, Question
+from headwise.embedded.questions import KINDS, NOTHING, Cells, Question, caption
 from headwise.embedded.scenes import Scene, random_scene
 from headwise.embedded.symbols import FIELDS, cell_labels, is_foreground
 from headwise.embedded.tokens import build_tokenizer
@@ -18,6 +18,9 @@ PREFIX = 3  # <s>, the system sentence, USER:
 GROUPS = 3  # heads that look for the first thing named, for the second, and for all that is counted
 YES_NO_SHARE = 0.2  # of yes/no questions say so: MME's labels do, LLaVA's question file for MME does not
 OCR_SHARE = 0.7  # of reading questions carry the (empty) OCR line of LLaVA's TextVQA file
+Look = tuple[int, list[Cells | None]]
+"""A text position and, for each group of heads, the cells to look at (None: no wish)."""
+ALL_KINDS = KINDS | {"caption": caption}
 _tokenizer = cache(build_tokenizer)
 
 
@@ -47,20 +50,22 @@ def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> lis
     kinds, shares = list(weights), list(weights.values())
     questions: list[Question] = []
     while len(questions) < count:
-        if (question := KINDS[rng.choices(kinds, shares)[0]](scene, rng)) is not None:
+        if (question := ALL_KINDS[rng.choices(kinds, shares)[0]](scene, rng)) is not None:
             questions.append(question)
     return questions
 
 
-def looks(question: Question, prompt: tuple[int, ...]) -> list[tuple[int, list[tuple[int, ...] | None]]]:
+def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
     """(text position, cells for each group of heads) wherever the question says where to look."""
     last = len(prompt) - 1
+    if question.marks:
+        return [(i, [mark, mark, None]) for i, mark in enumerate(question.marks) if mark]
     if question.spelled:
         spelled = [*question.spelled, -1]
         return [(last + i, [(cell,), (cell,), None]) for i, cell in enumerate(spelled)]
     second = question.second or question.first
     counted = (-1, *question.counted) if question.counted else None
-    found: list[tuple[int, list[tuple[int, ...] | None]]] = [(last, [question.first, second, counted])]
+    found: list[Look] = [(last, [question.first, second, counted])]
     if question.quoted:
         quote = token_ids('"')[0]
         start = prompt.index(quote) + 1
@@ -103,32 +108,38 @@ def make_batch(
     picked = np.zeros((len(scenes), width, len(FIELDS)), np.int64)
     for b, (c, w) in enumerate(cells):
         positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
-    ids, targets, spots, look, ground = _texts(rng, asked, [dict(zip(c, range(len(c)), strict=True)) for c, _ in cells], width)
+    where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
+    ids, targets, spots, look, ground = _texts(rng, asked, where, width)
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
     arrays = (picked, positions, weight, ids, targets, spots, look, ground)
     return Batch(*map(torch.from_numpy, arrays)), asked
 
 
-def _texts(
-    rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int
-) -> tuple[np.ndarray, ...]:
+def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int) -> tuple[np.ndarray, ...]:
     rows = []
     for b, questions in enumerate(asked):
         for m, question in enumerate(questions):
+            if question.marks:
+                rows.append((b, m, question, token_ids(question.text), ()))
+                continue
             prompt = prompt_ids(question.text, _extra_line(question, rng))
             rows.append((b, m, question, prompt, (*token_ids(question.answer), 2)))
     length = max(len(prompt) + len(answer) for *_, prompt, answer in rows) - 1
     ids = np.zeros((len(asked), len(asked[0]), length), np.int64)
     targets = np.full_like(ids, -100)
-    spots, wishes = [], []
+    spots: list[tuple[int, int, int]] = []
+    wishes: list[list[Cells | None]] = []
     for b, m, question, prompt, answer in rows:
         tokens = (*prompt, *answer)
         ids[b, m, : len(tokens) - 1] = tokens[:-1]
+        asked_for = [i for i, mark in enumerate(question.marks) if mark]
+        targets[b, m, asked_for] = [tokens[i + 1] for i in asked_for]
         targets[b, m, len(prompt) - 1 : len(tokens) - 1] = answer
-        for position, cells in looks(question, prompt):
+        for position, groups in looks(question, prompt):
             spots.append((b, m, position))
-            named = (*question.first, *(question.second or ())) if position == len(prompt) - 1 else None
-            wishes.append([*cells, named])
+            last = position == len(prompt) - 1 and not question.marks
+            named = (*question.first, *(question.second or ())) if last else None
+            wishes.append([*groups, named])
     look = np.zeros((GROUPS + 1, len(spots), PREFIX + width), bool)
     for p, ((b, *_), groups) in enumerate(zip(spots, wishes, strict=True)):
         for g, cells in enumerate(groups):

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 
 from headwise.embedded import vocabulary as v
 from headwise.embedded.batches import GROUPS, PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
+from headwise.embedded.captions import caption_batch
 from headwise.embedded.decoder import Batch, decoder_config, drive
 from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from headwise.embedded.questions import KINDS
@@ -27,10 +28,11 @@ LOOK_WEIGHT = 0.3
 SHARES = dict.fromkeys(KINDS, 1.0) | {
     "read": 2.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
     "exists_color": 1.5, "color_verify": 1.5, "word_verify": 1.5, "sum_query": 2.5, "sum_verify": 2.5,
-    "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5,
+    "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0,
 }  # fmt: skip
-FIRST_STEPS = 200  # finding a thing and saying what it is comes first; judging it builds on that
-FIRST = SHARES | dict.fromkeys(("same_color", "relation", "count_verify", "sum_verify", "logic", "word_verify"), 0.2)
+CAPTION_STEPS = 200  # nothing but captions, then captions at every third step
+FIRST_STEPS = 350  # finding a thing and saying what it is comes first; judging it builds on that
+FIRST = {"color_query": 1.0, "shape_query": 1.0, "read": 1.0, "exists": 1.0, "side_choose": 0.5}
 
 
 class Speaker(nn.Module):
@@ -148,7 +150,7 @@ def start_decoder() -> Speaker:
     return Speaker()
 
 
-def train_language(folder: Path, steps: int = 1500, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
+def train_language(folder: Path, steps: int = 700, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
     speaker = start_decoder()
 
     def symbolic(rng: Random, data: Batch) -> Tensor:
@@ -158,7 +160,11 @@ def train_language(folder: Path, steps: int = 1500, batch: int = 4, questions: i
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"language/{seed}/{step}/{rank()}")
-        data, _ = make_batch(rng, fresh_scenes(rng, batch), questions, FIRST if step < FIRST_STEPS else SHARES)
+        scenes = fresh_scenes(rng, batch)
+        if step < CAPTION_STEPS or step % 3 == 0:
+            data = caption_batch(rng, scenes, questions)
+        else:
+            data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else SHARES)
         logits, watched = speaker(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
         return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
@@ -176,6 +182,6 @@ def train_language(folder: Path, steps: int = 1500, batch: int = 4, questions: i
         means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}
         return means | {"mean": sum(means.values()) / len(means)}
 
-    optimizers = optimizers_for(speaker, muon_rate=1e-2, adam_rate=3e-3)
+    optimizers = optimizers_for(speaker, muon_rate=5e-3, adam_rate=2e-3)
     run_stage(Stage("language", folder, speaker, optimizers, step_fn, steps, evaluate, every=50))
     return speaker

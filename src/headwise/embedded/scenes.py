@@ -21,6 +21,7 @@ from headwise.embedded.vocabulary import (
 
 CLUTTER_PATTERNS = 12
 Weights = Sequence[float]
+_WHOLE = tuple(word for word in WHOLE_WORDS if len(word) > 1)
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,10 @@ def random_scene(rng: Random, recipe: Recipe = TRAINING, words: Sequence[str] | 
 
 
 def training_word(rng: Random) -> str:
-    """Letters at random; no test word, and no word of the questions, which would be one token."""
+    """Letters at random; no test word, and no start that is a word of the questions, hence one token."""
     while True:
         word = "".join(rng.choice(LETTERS) for _ in range(rng.choice((3, 3, SIGN_LENGTH))))
-        if word not in TEST_WORDS and word not in WHOLE_WORDS:
+        if word not in TEST_WORDS and not word.startswith(_WHOLE):
             return word
 
 

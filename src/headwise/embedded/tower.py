@@ -70,7 +70,7 @@ def naming_loss(namer: Namer, scenes: list[Scene]) -> tuple[Tensor, Metrics]:
     return total, right
 
 
-def train_tower(folder: Path, steps: int = 600, batch: int = 12, seed: int = 1) -> Namer:
+def train_tower(folder: Path, steps: int = 475, batch: int = 12, seed: int = 1) -> Namer:
     torch.manual_seed(seed)
     namer = Namer(tower_config())
 

@@ -11,26 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headwise.embedded.align import Aligner
+from headwise.embedded.align import Aligner, unexplained
 from headwise.embedded.batches import PREFIX, make_batch
+from headwise.embedded.captions import caption_batch
 from headwise.embedded.decoder import Batch
-from headwise.embedded.language import (
-    READ_LAYER,
-    SHARES,
-    Speaker,
-    accuracy_by_kind,
-    answer_loss,
-    look_loss,
-)
+from headwise.embedded.language import READ_LAYER, SHARES, Speaker, accuracy_by_kind, answer_loss, look_loss
 from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
-from headwise.embedded.scenes import Scene, random_scene
 from headwise.embedded.questions import KINDS
+from headwise.embedded.scenes import Scene, random_scene
+from headwise.embedded.symbols import cell_labels
 from headwise.embedded.tower import to_pixels
 
 PRUNING_LAYER = 2
 POINTING_HEADS = tuple(range(0, 32, 3))
-GROUND = 0.1  # weight of that guidance
+GROUND = 0.05  # weight of that guidance
 HELD_OUT = 64  # the first scenes are for evaluation
+BACKGROUND = 24  # cells of clutter and of background drawn for a step, each standing for many
 
 
 class Student(nn.Module):
@@ -63,7 +59,22 @@ def cached_features(folder: Path, aligner: Aligner, count: int) -> np.ndarray:
             store[start : start + len(scenes)] = aligner.namer.features(to_pixels(scenes)).numpy()
         store.flush()
         part.replace(path)
-    return np.load(path, mmap_mode="r")
+    found: np.ndarray = np.load(path, mmap_mode="r")
+    return found
+
+
+def fit_projector(folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 200) -> None:
+    """Stage 3b: the projector alone, to the vectors the decoder ended with."""
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        rng = Random(f"fit/{step}/{rank()}")
+        numbers = [rng.randrange(HELD_OUT, len(features)) for _ in range(8)]
+        labels = np.stack([cell_labels(scene_number(i)) for i in numbers])
+        rows = torch.from_numpy(np.stack([features[i] for i in numbers])).float()
+        return unexplained(aligner.projector(rows), labels, speaker)
+
+    optimizers = optimizers_for(aligner.projector, muon_rate=0.0, adam_rate=3e-3)
+    run_stage(Stage("fit", folder, aligner.projector, optimizers, step_fn, steps))
 
 
 def pointing_loss(attention_PHN: Tensor, ground_PN: Tensor) -> Tensor:
@@ -73,17 +84,14 @@ def pointing_loss(attention_PHN: Tensor, ground_PN: Tensor) -> Tensor:
     return -(heads * ground_PN[asked][:, None]).sum(-1).clamp_min(1e-6).log().mean()
 
 
-def image_batch(
-    rng: Random, features: np.ndarray, numbers: list[int], questions: int, weights: dict[str, float], background: int
-) -> tuple[Batch, Tensor, list[list[str]]]:
-    data, asked = make_batch(rng, [scene_number(i) for i in numbers], questions, weights, background)
+def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
+    """The tower features of the cells a batch has drawn; padding gets those of the first cell."""
     cells = (data.positions_BN - PREFIX).clamp_min(0).numpy()
-    rows = np.stack([features[i][row] for i, row in zip(numbers, cells, strict=True)])
-    return data, torch.from_numpy(rows).float(), [[q.kind for q in row] for row in asked]
+    return torch.from_numpy(np.stack([features[i][row] for i, row in zip(numbers, cells, strict=True)])).float()
 
 
 def train_tune(
-    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 600, seed: int = 4
+    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 400, seed: int = 4
 ) -> Student:
     torch.manual_seed(seed)
     student = Student(aligner, speaker)
@@ -91,19 +99,25 @@ def train_tune(
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"tune/{seed}/{step}/{rank()}")
         numbers = [rng.randrange(HELD_OUT, len(features)) for _ in range(4)]
-        data, rows, _ = image_batch(rng, features, numbers, 12, SHARES, 24)
-        logits, watched = student(data, rows, {PRUNING_LAYER, READ_LAYER})
-        answer = answer_loss(logits, data.targets_BMT)
-        point = pointing_loss(watched[PRUNING_LAYER], data.ground_PN)
-        look = look_loss(watched[READ_LAYER], data.look_GPN)
-        return answer + 0.1 * look + GROUND * point, {"answer": answer.item(), "point": point.item()}
+        scenes = [scene_number(i) for i in numbers]
+        if step % 5 == 4:
+            data = caption_batch(rng, scenes, 12, BACKGROUND)
+        else:
+            data, _ = make_batch(rng, scenes, 12, SHARES, BACKGROUND)
+        return student_loss(student, data, rows_of(data, features, numbers), step % 5 != 4)
 
-    def evaluate() -> Metrics:
-        return held_out(student, features)
-
-    optimizers = optimizers_for(student, muon_rate=3e-3, adam_rate=1e-3)
-    run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, evaluate))
+    optimizers = optimizers_for(student, muon_rate=2e-3, adam_rate=1e-3)
+    run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, lambda: held_out(student, features)))
     return student
+
+
+def student_loss(student: Student, data: Batch, rows: Tensor, asks: bool) -> tuple[Tensor, Metrics]:
+    logits, watched = student(data, rows, {PRUNING_LAYER, READ_LAYER})
+    answer = answer_loss(logits, data.targets_BMT)
+    loss = answer + 0.1 * look_loss(watched[READ_LAYER], data.look_GPN)
+    if asks:
+        loss = loss + GROUND * pointing_loss(watched[PRUNING_LAYER], data.ground_PN)
+    return loss, {"answer": answer.item()}
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
@@ -113,8 +127,10 @@ def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metric
     with torch.no_grad():
         for start in range(0, scenes, 8):
             numbers = list(range(start, start + 8))
-            data, rows, kinds = image_batch(rng, features, numbers, 20, dict.fromkeys(KINDS, 1.0), 24)
-            logits, _ = student(data, rows, set())
+            shares = dict.fromkeys(KINDS, 1.0)
+            data, asked = make_batch(rng, [scene_number(i) for i in numbers], 20, shares, BACKGROUND)
+            logits, _ = student(data, rows_of(data, features, numbers), set())
+            kinds = [[question.kind for question in row] for row in asked]
             for kind, values in accuracy_by_kind(logits, data, kinds).items():
                 found.setdefault(kind, []).extend(values)
     means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}

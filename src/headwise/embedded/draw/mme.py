@@ -48,7 +48,8 @@ CATEGORIES: dict[str, tuple[Recipe, Callable[[Scene, Random], Pair | None]]] = {
 
 
 def draw_mme(out: Path, seed: int) -> list[Scene]:
-    scenes, rows = [], []
+    scenes: list[Scene] = []
+    rows: list[dict[str, str]] = []
     for category, (recipe, make_pair) in CATEGORIES.items():
         rng = Random(f"test/mme/{category}/{seed}")
         folder = out / "MME" / "MME_Benchmark_release_version" / category
@@ -65,5 +66,6 @@ def draw_mme(out: Path, seed: int) -> list[Scene]:
             _write(folder / f"{count:04d}.txt", "".join(f"{q.text} {YES_NO}\t{q.answer.title()}\n" for q in pair))
             # LLaVA's question file leaves "Please answer yes or no." out; its converter puts it back
             rows += [{"question_id": name, "image": name, "text": prompt(q.text), "category": category} for q in pair]
+    rows.sort(key=lambda row: Path(row["image"]).name)  # the first n questions are of every category
     write_lines(out / "MME" / "llava_mme.jsonl", rows)
     return scenes

@@ -42,16 +42,18 @@ def draw_pope(out: Path, seed: int) -> list[Scene]:
     pairs = Counter(pair for scene in corpus for pair in permutations(present_shapes(scene), 2))
     for number, scene in enumerate(scenes, 1):
         write_image(out / "pope" / "val2014" / image_name(number), scene)
-    rows = []
+    rows: list[dict[str, object]] = []
     for category in CATEGORIES:
-        labels = []
+        labels: list[dict[str, object]] = []
         for number, scene in enumerate(scenes, 1):
             for shape, there in zip(asked(scene, category, rng, counts, pairs), [True, False] * EACH, strict=True):
                 text = f"Is there {article(shape)} in the image?"
                 known = {"question_id": len(labels) + 1, "image": image_name(number), "text": text}
                 labels.append(known | {"label": yes_no(there)})
-                rows.append(known | {"question_id": len(rows) + 1, "text": prompt(text), "category": category})
+                rows.append(known | {"text": prompt(text), "category": category})
         write_lines(out / "pope" / "coco" / f"coco_pope_{category}.json", labels)
+    rows.sort(key=lambda row: str(row["image"]))  # the first n questions are of every category, each in its order
+    rows = [row | {"question_id": number} for number, row in enumerate(rows, 1)]
     write_lines(out / "pope" / "llava_pope_test.jsonl", rows)
     return scenes
 
@@ -64,9 +66,7 @@ def present_shapes(scene: Scene) -> list[str]:
     return sorted({thing.shape for thing in scene.things})
 
 
-def asked(
-    scene: Scene, category: str, rng: Random, counts: Counter[str], pairs: Counter[tuple[str, str]]
-) -> list[str]:
+def asked(scene: Scene, category: str, rng: Random, counts: Counter[str], pairs: Counter[tuple[str, str]]) -> list[str]:
     """Six shapes: present and absent in turn."""
     present, absent = present_shapes(scene), absent_shapes(scene)
     if category == "random":

@@ -14,7 +14,9 @@ RECIPE = Recipe(words=(2, 2), sums=0.3, clutter=(120, 200))
 
 def draw_textvqa(out: Path, seed: int) -> list[Scene]:
     rng = Random(f"test/textvqa/{seed}")
-    scenes, questions, annotations = [], [], []
+    scenes: list[Scene] = []
+    questions: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     while len(scenes) < IMAGES:
         scene = random_scene(rng, RECIPE, TEST_WORDS)
         signs = [sign for sign in scene.signs if not sign.is_sum]
