@@ -70,9 +70,7 @@ def gqa_rows() -> list[tuple[str, str]]:
 
 
 def mme_rows() -> list[tuple[str, str]]:
-    rows = [
-        line.split("\t") for path in DATA_DIR.glob("MME/**/*.txt") for line in path.read_text().splitlines()
-    ]
+    rows = [line.split("\t") for path in DATA_DIR.glob("MME/**/*.txt") for line in path.read_text().splitlines()]
     return [(text, answer) for text, answer in rows]
 
 
@@ -108,7 +106,7 @@ def test_mme_asks_one_true_and_one_false_question_an_image():
 def test_adversarial_negatives_keep_more_company_than_random_ones(drawn):
     """POPE's own definition: the absent shapes asked for are the usual companions of the present ones."""
     scenes = drawn[1]["pope"]
-    kin = {category: 0 for category in ("random", "adversarial")}
+    kin = dict.fromkeys(("random", "adversarial"), 0)
     for category in kin:
         for row in lines(f"pope/coco/coco_pope_{category}.json"):
             if row["label"] == "no":
@@ -121,4 +119,5 @@ def test_adversarial_negatives_keep_more_company_than_random_ones(drawn):
 def test_annotators_disagree_and_mostly_read_the_word():
     rows = json.loads((DATA_DIR / "textvqa/TextVQA_0.5.1_val.json").read_text())["data"]
     shares = [Counter(row["answers"]).most_common(1)[0][1] for row in rows]
-    assert min(shares) >= 4 and min(shares) < 8 and sum(shares) / len(shares) == pytest.approx(8.2, abs=0.4)
+    assert 4 <= min(shares) < 8
+    assert sum(shares) / len(shares) == pytest.approx(8.2, abs=0.4)

@@ -50,7 +50,7 @@ def test_labels_mark_the_cells_that_differ_from_the_background():
     foreground = is_foreground(labels)
     marked = foreground | (labels[:, COLUMN["clutter"]] == 1)
     assert not (changed & ~marked).any()
-    assert (changed[foreground]).mean() > 0.9
+    assert changed[foreground].mean() > 0.8  # a ring has a hole, a moon an empty side
 
 
 def test_a_lone_cell_stands_for_each_thing():

@@ -82,12 +82,14 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path):
 def test_orthogonal_brings_singular_values_near_one():
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonal(torch.randn(2, 16, 32)))
-    assert values.min() > 0.6 and values.max() < 1.3
+    assert values.min() > 0.6
+    assert values.max() < 1.3
 
 
 def test_tokenizer_spells_and_joins():
     tokenizer = build_tokenizer()
     ids = tokenizer("bat", add_special_tokens=False).input_ids
-    assert len(ids) == 3 and tokenizer.decode(ids) == "bat"
+    assert len(ids) == 3
+    assert tokenizer.decode(ids) == "bat"
     assert len(tokenizer(f"{SYSTEM} USER:").input_ids) == PREFIX
     assert tokenizer.unk_token_id not in tokenizer("Why, 42 x-rays & Odd words!").input_ids

@@ -116,7 +116,7 @@ def make_batch(
 
 
 def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int) -> tuple[np.ndarray, ...]:
-    rows = []
+    rows: list[tuple[int, int, Question, tuple[int, ...], tuple[int, ...]]] = []
     for b, questions in enumerate(asked):
         for m, question in enumerate(questions):
             if question.marks:
@@ -141,8 +141,8 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
             named = (*question.first, *(question.second or ())) if last else None
             wishes.append([*groups, named])
     look = np.zeros((GROUPS + 1, len(spots), PREFIX + width), bool)
-    for p, ((b, *_), groups) in enumerate(zip(spots, wishes, strict=True)):
-        for g, cells in enumerate(groups):
+    for p, ((b, *_), wished) in enumerate(zip(spots, wishes, strict=True)):
+        for g, cells in enumerate(wished):
             for cell in cells or ():
                 if cell in NOTHING:
                     look[g, p, 0] = True

@@ -55,6 +55,7 @@ class Speaker(nn.Module):
         words["character"] = tuple(v.SIGN_CHARACTERS)
         with torch.no_grad():
             for name, table in self.cells.items():
+                assert isinstance(table, nn.Embedding)
                 nn.init.normal_(table.weight, std=0.5)
                 for i, word in enumerate(words.get(name, ()), 1):
                     table.weight[i] = self.decoder.model.embed_tokens.weight[token_ids(word)[0]]

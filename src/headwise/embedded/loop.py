@@ -45,7 +45,8 @@ def optimizers_for(module: nn.Module, muon_rate: float, adam_rate: float) -> lis
 
     On retrieval circuits Muon needed several times fewer steps than AdamW alone.
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         hidden = parameter.ndim == 2 and "layers." in name
         (matrices if hidden else others).append(parameter)

@@ -219,8 +219,8 @@ def relation(scene: Scene, rng: Random) -> Question | None:
 
 
 def place_cells(scene: Scene) -> Cells:
-    taken = {cell for thing in (*scene.things, *scene.signs) for cell in thing.cells}
-    taken |= {cell for cell, _, _ in scene.clutter}
+    taken = {cell for thing in scene.things for cell in thing.cells} | {cell for cell, _, _ in scene.clutter}
+    taken |= {cell for sign in scene.signs for cell in sign.cells}
     return tuple(cell for cell in range(GRID * GRID) if cell not in taken)
 
 
