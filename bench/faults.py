@@ -59,32 +59,24 @@ class Faults:
         self.seconds, self.reference, self.lines = run.seconds, whole.outcome(), whole.spooled()
 
     def killed(self) -> list[Row]:
-        lost, moments, answered = [], [], []
-        for number in range(self.kills):
-            place = self.place(f"killed-{number}")
-            moment = self.random.uniform(0.05, self.seconds)
-            run = place.start()
-            time.sleep(moment)
+        """Kill at random moments, start the same command again, kill again, until a study is whole; then the next."""
+        lost, moments, studies, place = [], [], 0, self.place("killed-0")
+        while len(moments) < self.kills:
+            moment, run = self.random.uniform(0.05, self.seconds), place.start()
+            run.until(lambda: False, moment)
             if run.alive():
                 run.kill()
                 moments.append(moment)
-            answered.append(place.spooled())
-            lost += self._again(place)
+                continue
+            studies += 1
+            lost += self._again(place, run.wait())
+            place = self.place(f"killed-{studies}")
+        lost += self._again(place)
         when = (
-            f"{len(moments)} random moments, {min(moments):.1f} to {max(moments):.1f} s into a study of "
-            f"{self.seconds:.1f} s, {min(answered)} to {max(answered)} of {self.lines} questions answered"
+            f"{len(moments)} random moments, {min(moments):.1f} to {max(moments):.1f} s into a study that takes "
+            f"{self.seconds:.1f} s, in {studies + 1} studies"
         )
         return [Row("the process (SIGKILL)", when, lost, None, "nothing; the same command goes on")]
-
-    def killed_often(self) -> list[Row]:
-        place, times = self.place("killed-often"), 0
-        for _ in range(5):
-            run = self._answering(place, place.spooled() + 1)
-            if not run.alive():
-                break
-            run.kill()
-            times += 1
-        return [Row("the process (SIGKILL)", f"{times} times in one study", self._again(place), None, "nothing")]
 
     def stopped(self) -> list[Row]:
         rows = []

@@ -117,15 +117,18 @@ class Running:
 
     def wait(self) -> Running:
         if self.code is None:
-            _, status = os.waitpid(self.pid, 0)
-            self.code = os.waitstatus_to_exitcode(status)
-            self.seconds = time.monotonic() - self.began
+            self._ended(os.waitpid(self.pid, 0)[1])
         return self
 
     def alive(self) -> bool:
-        if self.code is None and os.waitpid(self.pid, os.WNOHANG)[0]:
-            self.code = 0
+        if self.code is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self._ended(status)
         return self.code is None
+
+    def _ended(self, status: int) -> None:
+        self.code, self.seconds = os.waitstatus_to_exitcode(status), time.monotonic() - self.began
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> Running:
         if self.code is None:
