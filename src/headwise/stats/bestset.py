@@ -12,7 +12,6 @@ stated probability, however many cells there are.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwise.stats.bootstrap import LEVEL, Replicates
 from headwise.stats.outcomes import Floats
@@ -21,6 +20,7 @@ PAIRS = 6e8
 """Pairs of cells × resamples that are looked at: all resamples up to 547 cells, fewer (never below FEWEST) beyond."""
 FEWEST = 500
 RESAMPLES_AT_ONCE = 256
+
 
 def best_set(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
     """Bool [C]: not significantly worse than the best, simultaneously over all cells."""
@@ -40,22 +40,29 @@ def best_set_p(replicates: Replicates) -> Floats:
     return adjusted
 
 
-def _worst_comparison(replicates: Replicates) -> tuple[Floats, NDArray[np.float32]]:
-    """T_i [C] and its centred resamples [C, B]."""
-    score, resampled = replicates.score_C, replicates.score_CB
-    scale_CC = 1 / _standard_errors(resampled)
-    # Single precision and one buffer: this is the only step whose cost grows with the square of the cells.
-    centred = (resampled - score[:, None]).astype(np.float32)
-    buffer, null = np.empty_like(centred), np.empty_like(centred)
-    statistic = np.empty(len(score))
-    for i in range(len(score)):
-        gap = (score - score[i]) * scale_CC[i]
-        statistic[i] = np.delete(gap, i).max()
-        np.subtract(centred, centred[i], out=buffer)
-        buffer *= scale_CC[i].astype(np.float32)[:, None]
-        buffer[i] = -np.inf
-        buffer.max(axis=0, out=null[i])
-    return statistic, null
+def _worst_comparison(replicates: Replicates) -> tuple[Floats, Floats]:
+    """T_i [C] and its centred resamples [C, B'], B' ≤ B (see PAIRS)."""
+    score = replicates.score_C
+    weight_CC = 1 / _standard_errors(replicates.score_CB)
+    gap_CC = (score - score[:, None]) * weight_CC
+    np.fill_diagonal(gap_CC, -np.inf)
+    count = max(FEWEST, int(PAIRS / len(score) ** 2))
+    centred = (replicates.score_CB[:, :count] - score[:, None]).astype(np.float32)
+    parts = range(0, centred.shape[1], RESAMPLES_AT_ONCE)
+    null = [_largest_gaps(centred[:, at : at + RESAMPLES_AT_ONCE], weight_CC.astype(np.float32)) for at in parts]
+    return gap_CC.max(axis=1), np.concatenate(null, axis=1)
+
+
+def _largest_gaps(centred_CB: np.ndarray, weight_CC: np.ndarray) -> np.ndarray:
+    """For each cell the largest of (others − its own) · weight, in each resample; a few fit in the cache."""
+    centred_CB = np.ascontiguousarray(centred_CB)
+    largest, gaps = np.empty_like(centred_CB), np.empty_like(centred_CB)
+    for i, own in enumerate(centred_CB):
+        np.subtract(centred_CB, own, out=gaps)
+        gaps *= weight_CC[i][:, None]
+        gaps[i] = -np.inf
+        gaps.max(axis=0, out=largest[i])
+    return largest
 
 
 def _standard_errors(resampled_CB: Floats) -> Floats:
