@@ -78,5 +78,5 @@ def test_a_file_that_is_no_verdicts_is_named(tmp_path):
     with pytest.raises(DataError, match="bad.parquet"):
         read_matrix("gqa", "mean", {"r": tmp_path / "bad.parquet"})
     pq.write_table(pa.table({"question_id": ["1"]}), tmp_path / "thin.parquet")
-    with pytest.raises(DataError, match="thin.parquet: .*image.*; score the run again"):
+    with pytest.raises(DataError, match="thin.parquet: .*category.*; score the run again"):
         read_matrix("gqa", "mean", {"r": tmp_path / "thin.parquet"})

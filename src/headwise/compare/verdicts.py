@@ -17,6 +17,7 @@ from headwise.benchmarks.benchmark import ScoreKind
 from headwise.errors import DataError
 
 VERDICTS = "verdicts.parquet"
+KEY = ["category", "question_id"]
 QUESTION = ["question_id", "image", "category", "truth"]
 
 
@@ -52,9 +53,9 @@ class VerdictMatrix:
 
 @dataclass(frozen=True)
 class _Column:
-    """One cell's verdicts; `questions` is one shared object for cells that were asked the same."""
+    """One cell's verdicts; `keys` is one shared object for cells that were asked the same."""
 
-    questions: pa.Table
+    keys: pa.Table
     correct: np.ndarray
     prediction: pa.DictionaryArray
 
@@ -62,23 +63,24 @@ class _Column:
 def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> VerdictMatrix:
     """Read `files` (run_id → verdicts.parquet). DataError where one is unreadable or none shares a question."""
     with ThreadPoolExecutor(4) as pool:
-        columns = _share_questions(list(pool.map(_read, files.values())))
-    distinct = {id(column.questions): column.questions for column in columns}
-    keys = {table: _keys(questions) for table, questions in distinct.items()}
+        columns = _share_keys(list(pool.map(_column, files.values())))
+    distinct = {id(column.keys): column.keys for column in columns}
+    keys = {table: _unique(asked) for table, asked in distinct.items()}
     shared = reduce(lambda left, right: left[left.isin(right)], keys.values())
     if shared.empty:
         raise DataError(f"{benchmark}: the {len(files)} cells have no question in common, nothing to compare")
     rows = {table: index.get_indexer(shared) for table, index in keys.items()}
     vocabulary: dict[str, int] = {}
-    questions = columns[0].questions.to_pandas().iloc[rows[id(columns[0].questions)]].reset_index(drop=True)
+    everything = _read(next(iter(files.values())), QUESTION).to_pandas()
+    questions = everything.iloc[rows[id(columns[0].keys)]].reset_index(drop=True)
     image_Q, _ = pd.factorize(questions["image"])
     category_Q, categories = pd.factorize(questions["category"])
     return VerdictMatrix(
         benchmark=benchmark,
         kind=kind,
         run_ids=list(files),
-        correct_CQ=np.stack([c.correct[rows[id(c.questions)]] for c in columns]),
-        prediction_CQ=np.stack([_codes(c, vocabulary)[rows[id(c.questions)]] for c in columns]),
+        correct_CQ=np.stack([c.correct[rows[id(c.keys)]] for c in columns]),
+        prediction_CQ=np.stack([_codes(c, vocabulary)[rows[id(c.keys)]] for c in columns]),
         predictions=list(vocabulary),
         questions=questions,
         image_Q=image_Q.astype(np.int32),
@@ -87,16 +89,18 @@ def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> V
     )
 
 
-def _read(path: Path) -> _Column:
-    names = [*QUESTION, "correct", "prediction"]
+def _column(path: Path) -> _Column:
+    table = _read(path, [*KEY, "correct", "prediction"])
+    correct = table["correct"].to_numpy().astype(np.float32)
+    return _Column(table.select(KEY), correct, _encoded(table["prediction"]))
+
+
+def _read(path: Path, names: list[str]) -> pa.Table:
     try:
-        table = pq.ParquetFile(path).read(columns=names, use_threads=False)
-        table = table.select(names)
+        return pq.ParquetFile(path).read(columns=names, use_threads=False).select(names)
     except (OSError, KeyError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the verdicts {path}: {reason}; score the run again") from error
-    correct = table["correct"].to_numpy().astype(np.float32)
-    return _Column(table.select(QUESTION), correct, _encoded(table["prediction"]))
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -104,23 +108,23 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
 
 
-def _share_questions(columns: Sequence[_Column]) -> list[_Column]:
-    """The same columns, equal question tables replaced by one object: most studies have just one."""
+def _share_keys(columns: Sequence[_Column]) -> list[_Column]:
+    """The same columns, equal keys replaced by one object: most studies have just one."""
     distinct: list[pa.Table] = []
     shared = []
     for column in columns:
-        same = next((table for table in distinct if table.equals(column.questions)), None)
+        same = next((table for table in distinct if table.equals(column.keys)), None)
         if same is None:
-            distinct.append(same := column.questions)
-        shared.append(replace(column, questions=same))
+            distinct.append(same := column.keys)
+        shared.append(replace(column, keys=same))
     return shared
 
 
-def _keys(questions: pa.Table) -> pd.MultiIndex:
+def _unique(keys: pa.Table) -> pd.MultiIndex:
     """Unique keys: MME gives both questions of an image one id, so the occurrence within it counts."""
-    frame = questions.select(["category", "question_id"]).to_pandas()
-    nth = frame.groupby(["category", "question_id"], sort=False).cumcount()
-    return pd.MultiIndex.from_arrays([frame["category"], frame["question_id"], nth])
+    frame = keys.to_pandas()
+    nth = frame.groupby(KEY, sort=False, observed=True).cumcount()
+    return pd.MultiIndex.from_arrays([frame["category"].astype(str), frame["question_id"].astype(str), nth])
 
 
 def _codes(column: _Column, vocabulary: dict[str, int]) -> np.ndarray:
