@@ -90,6 +90,12 @@ def test_dropped_patches_are_shaded_and_kept_ones_are_not():
     assert shaded[:2, 2:].max() == 40
 
 
+def test_a_dark_image_is_covered_with_light():
+    shaded = faded(np.full((2, 2, 3), 20, np.uint8), np.array([[True, False], [False, True]]))
+    assert shaded[0, 0].max() == 20
+    assert shaded[0, 1].min() > 180
+
+
 def test_kept_tokens_tell_right_from_wrong():
     everything = np.ones((4, 4), bool)
     overlays = [plots.Overlay(name, "<b>no</b>", right, everything) for name, right in (("a", 1.0), ("b", 0.0))]

@@ -1,7 +1,7 @@
 """Tables → matplotlib figures (object interface only: no window, no global state)."""
 
 from headwise.plots.heads import head_frequency, overlap
-from headwise.plots.overlays import Overlay, Seen, kept_tokens
+from headwise.plots.overlays import Overlay, Seen, is_dark, kept_tokens
 from headwise.plots.scores import accuracy_against_cost, best_set, heat_maps, score_by_tokens
 from headwise.plots.style import png
 
@@ -12,6 +12,7 @@ __all__ = [
     "best_set",
     "head_frequency",
     "heat_maps",
+    "is_dark",
     "kept_tokens",
     "overlap",
     "png",

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from headwise.plots.style import BLUE, ORANGE, WIDTH, drawn, framed, headline
 
+FOG = 235
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -61,12 +63,18 @@ def _draw(ax: Axes, image: np.ndarray, overlay: Overlay) -> None:
 
 
 def faded(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The image with the patches that were dropped in deep shade."""
+    """The image with the patches that were dropped in deep shade, or in bright fog where the image itself is dark."""
     height, width = image.shape[:2]
     rows = np.arange(height) * kept.shape[0] // height
     columns = np.arange(width) * kept.shape[1] // width
     stays = kept[np.ix_(rows, columns)][..., None]
-    return np.where(stays, image, image // 5).astype(np.uint8)
+    cover = FOG if is_dark(image) else 0
+    return np.where(stays, image, image // 5 + cover * 4 // 5).astype(np.uint8)
+
+
+def is_dark(image: np.ndarray) -> bool:
+    """Shade would not show on this image."""
+    return float(image.mean()) < 80
 
 
 def _short(text: str, length: int) -> str:

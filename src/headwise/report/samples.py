@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from headwise.plots import is_dark
 from headwise.report.evidence import Evidence
 from headwise.report.findings import Verdicts
 
@@ -172,7 +173,7 @@ def for_browser(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Eviden
 
 
 def _one(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
-    place = sampled.places[number]
+    place, image = sampled.places[number], sampled.images[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
     return {
@@ -180,7 +181,8 @@ def _one(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence], nu
         "category": str(question["category"]),
         "question": sampled.prompts[number],
         "truth": str(question["truth"]),
-        "image": _data_url(sampled.images[number]),
+        "image": _data_url(image),
+        "dark": image is not None and is_dark(np.asarray(image)),
         "disagreement": round(float(sampled.disagreement[number]), 3),
         "answers": [texts[number] for texts in sampled.texts],
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],

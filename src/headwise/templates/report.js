@@ -105,17 +105,17 @@ function drawSample() {
     row.addEventListener("click", () => { state.cell = cell; drawSample(); });
     body.append(row);
   });
-  drawKept(sample.kept[state.cell], part.side, part.cells[state.cell]);
+  drawKept(sample.kept[state.cell], part.side, part.cells[state.cell], sample.dark);
 }
 
-function drawKept(packed, side, name) {
+function drawKept(packed, side, name, dark) {
   const canvas = at("samples-kept"), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
   const step = canvas.width / side;
   let kept = 0;
-  pen.fillStyle = "rgba(10, 12, 16, 0.8)";
+  pen.fillStyle = dark ? "rgba(235, 235, 235, 0.8)" : "rgba(10, 12, 16, 0.8)";
   for (let n = 0; n < side * side; n += 1) {
     if (bytes[n >> 3] & (128 >> (n & 7))) kept += 1;
     else pen.fillRect((n % side) * step, Math.floor(n / side) * step, step, step);
