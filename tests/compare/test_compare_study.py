@@ -91,6 +91,15 @@ def test_json_has_best_cell_best_set_and_every_interval(store):
     assert found["study"] == store.study
 
 
+@pytest.mark.parametrize(("option", "drawn"), [([], False), (["--report"], True)])
+def test_of_very_many_cells_the_report_is_drawn_when_asked_for(store, monkeypatch, option, drawn):
+    monkeypatch.setattr("headwise.compare.study.DRAWN", 20)
+    done = CliRunner().invoke(headwise, ["compare", "--json", *option], catch_exceptions=False)
+    logged = MlflowClient().list_artifacts(json.loads(done.stdout)["compare_run"])
+    assert ("report.html" in {item.path for item in logged}) == drawn
+    assert ("with --report" in done.stderr) != drawn
+
+
 def test_runs_named_one_by_one_are_compared(store):
     cells = tracking.find_cells(study=store.study)
     chosen = cells[cells["benchmark"] == "gqa"]["run_id"].tolist()[:4]

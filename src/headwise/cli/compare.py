@@ -15,6 +15,7 @@ from headwise.errors import ConfigError
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")
 @click.option("--include-incomplete", is_flag=True, help="Take in cells with failed or missing answers.")
 @click.option("--against", default="none", help="Show differences to: none, published, or a folder of that form.")
+@click.option("--report/--no-report", default=None, help="Draw the report.  [default: of up to 1,000 cells]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     study: str | None,
@@ -22,6 +23,7 @@ def command(
     run_ids: tuple[str, ...],
     include_incomplete: bool,
     against: str,
+    report: bool | None,
     as_json: bool,
 ) -> None:
     """Best-configuration tables, the best sets and what is significant, from finished cell runs."""
@@ -50,7 +52,7 @@ def command(
         print_analysis(analysis, output())
         if baseline:
             baseline.print(output())
-    run_id = publish(analysis, uri, progress)
+    run_id = publish(analysis, uri, progress, report)
     if as_json:
         found = as_object(analysis, run_id)
         click.echo(json.dumps(found | ({"against": baseline.as_json()} if baseline else {})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,6 +92,8 @@ class Analysis:
 def analyse(comparison: Comparison, seed: int = 0) -> Analysis:
     """Read the verdicts of every benchmark and compute what is known. DataError where verdicts do not fit."""
     names = comparison.benchmarks
-    findings = {name: find(name, comparison.of(name), comparison.verdicts(name), seed) for name in names}
+    with ThreadPoolExecutor(2) as pool:  # numpy lets go of the interpreter: benchmarks share two cores
+        parts = pool.map(lambda name: find(name, comparison.of(name), comparison.verdicts(name), seed), names)
+    findings = dict(zip(names, parts, strict=True))
     overall = over_benchmarks(list(findings.values())) if len(findings) > 1 else None
     return Analysis(comparison=comparison, findings=findings, overall=overall)

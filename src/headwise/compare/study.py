@@ -15,6 +15,8 @@ from headwise.report.publish import write_report
 
 SIDE_BY_SIDE = 10
 """Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
+DRAWN = 1000
+"""Cells beyond which pictures take longer to draw than they are legible."""
 SHOWN_IN_UI = ("best_", "recommendation", "wins")
 """Tables logged as MLflow tables; every table is a CSV file."""
 
@@ -35,13 +37,20 @@ def compare_study(study: tracking.Study, console: Console) -> None:
     publish(analysis, study.uri, console)
 
 
-def publish(analysis: Analysis, uri: str, console: Console) -> str:
-    """Log the comparison as a run of its own, print where it is, and return its run id."""
+def publish(analysis: Analysis, uri: str, console: Console, report: bool | None = None) -> str:
+    """Log the comparison as a run of its own, print where it is, and return its run id.
+
+    `report` None draws report.html and the figures of at most DRAWN cells, and says so where it does not.
+    """
     comparison = analysis.comparison
     found = links(analysis, uri)
+    if report is None and not (report := len(comparison.cells) <= DRAWN):
+        console.print(f"{len(comparison.cells)} cells: the report is drawn of at most {DRAWN}, or with --report")
     with tempfile.TemporaryDirectory() as folder:
-        with console.status("drawing the report"):
-            evidence = write_report(analysis, Path(folder), run_links=_run_links(comparison, uri), links=found)
+        evidence = {}
+        if report:
+            with console.status("drawing the report"):
+                evidence = write_report(analysis, Path(folder), run_links=_run_links(comparison, uri), links=found)
         run_id = tracking.log_compare(
             comparison.experiment_id,
             study=comparison.study,
