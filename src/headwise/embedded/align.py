@@ -1,8 +1,7 @@
-"""Stage 2: the tower learns to say what it sees in the decoder's words, and the projector with it.
+"""Stages 3 and 4: what the tower sees, said in the decoder's own vectors.
 
-The target of a cell is the sum of the starting vectors of its labels, so that what the decoder will look for
-lies in straight directions of the features. `fit` later moves the projector to the vectors the decoder ended
-with; the tower stays as it is, so its features are computed once.
+`fit` moves the projector alone, on features computed once; `align` then lets the tower follow, gently and still
+naming its patches: with a projector that knows nothing, the tower forgot the shapes it had learned.
 """
 
 from pathlib import Path
@@ -17,8 +16,9 @@ from headwise.embedded.batches import fresh_scenes
 from headwise.embedded.export import llava_config
 from headwise.embedded.language import Speaker
 from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from headwise.embedded.scenes import Scene
 from headwise.embedded.symbols import cell_labels, is_foreground
-from headwise.embedded.tower import BACKGROUND_WEIGHT, Namer, to_pixels
+from headwise.embedded.tower import BACKGROUND_WEIGHT, Namer, naming_loss, to_pixels
 
 
 class Aligner(nn.Module):
@@ -33,28 +33,47 @@ class Aligner(nn.Module):
         return visual
 
 
-def unexplained(visual_BND: Tensor, labels: np.ndarray, speaker: Speaker) -> tuple[Tensor, Metrics]:
+def unexplained(visual: Tensor, labels: np.ndarray, speaker: Speaker) -> tuple[Tensor, Metrics]:
     """Share of the targets' variance that is missed, the foreground counting most."""
     with torch.no_grad():
         target = speaker.cell_vectors(torch.from_numpy(labels))
     front = torch.from_numpy(is_foreground(labels))
     weight = torch.where(front, 1.0, BACKGROUND_WEIGHT)
-    error = (visual_BND - target).square().mean(-1) / target[front].var()
+    error = (visual - target).square().mean(-1) / target[front].var()
     loss = (error * weight).sum() / weight.sum()
     return loss, {"unexplained": loss.item(), "foreground": error[front].mean().item()}
 
 
 def train_align(
-    folder: Path, namer: Namer, speaker: Speaker, steps: int = 350, batch: int = 12, seed: int = 3
+    folder: Path, aligner: Aligner, speaker: Speaker, steps: int = 150, batch: int = 12, seed: int = 3
 ) -> Aligner:
-    torch.manual_seed(seed)
-    aligner = Aligner(namer, speaker)
+    """Tower and projector together, from a fitted projector."""
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         scenes = fresh_scenes(Random(f"align/{seed}/{step}/{rank()}"), batch)
         labels = np.stack([cell_labels(scene) for scene in scenes])
-        return unexplained(aligner(to_pixels(scenes)), labels, speaker)
+        features = aligner.namer.features(to_pixels(scenes))
+        missed, metrics = unexplained(aligner.projector(features), labels, speaker)
+        named, right = naming_loss(aligner.namer, features, labels)
+        return 4 * missed + 0.3 * named, metrics | {"shape": right["shape"]}
 
-    optimizers = optimizers_for(aligner, muon_rate=4e-3, adam_rate=2e-3)
-    run_stage(Stage("align", folder, aligner, optimizers, step_fn, steps, every=25))
+    optimizers = optimizers_for(aligner, muon_rate=1.5e-3, adam_rate=7e-4)
+    run_stage(Stage("align", folder, aligner, optimizers, step_fn, steps, every=25, warmup=10))
     return aligner
+
+
+def fit_projector(
+    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, scenes: list[Scene], steps: int = 1500
+) -> None:
+    """The projector alone, on 1,024 cells a step: all of the foreground and a sixth of the rest."""
+    labels = np.stack([cell_labels(scene) for scene in scenes])
+    front = is_foreground(labels)
+    drawn = front | (np.random.default_rng(0).random(front.shape) < 1 / 6)
+    rows, marks = torch.from_numpy(np.array(features)[drawn]), labels[drawn]
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        chosen = np.random.default_rng([step, rank()]).integers(0, len(marks), 1024)
+        return unexplained(aligner.projector(rows[chosen].float()), marks[chosen], speaker)
+
+    optimizers = optimizers_for(aligner.projector, muon_rate=0.0, adam_rate=4e-3)
+    run_stage(Stage("fit", folder, aligner.projector, optimizers, step_fn, steps, every=250))

@@ -45,10 +45,6 @@ class Namer(nn.Module):
         """(B, 3, 192, 192) → (B, 576, width): what LLaVA takes with `vision_feature_layer=-1`, CLS dropped."""
         return self.tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
 
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        features = self.features(pixels)
-        return {name: head(features) for name, head in self.heads.items()}
-
 
 def to_pixels(scenes: list[Scene]) -> Tensor:
     """(B, 3, 192, 192) float32, normalised as the saved image processor does."""
@@ -56,17 +52,17 @@ def to_pixels(scenes: list[Scene]) -> Tensor:
     return ((images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)).permute(0, 3, 1, 2)
 
 
-def naming_loss(namer: Namer, scenes: list[Scene]) -> tuple[Tensor, Metrics]:
-    labels = np.stack([cell_labels(scene) for scene in scenes])
-    foreground = torch.from_numpy(is_foreground(labels)).flatten()
+def naming_loss(namer: Namer, features_BNC: Tensor, labels_BNF: np.ndarray) -> tuple[Tensor, Metrics]:
+    """Cross-entropy of every label field, and each field's accuracy on the foreground."""
+    foreground = torch.from_numpy(is_foreground(labels_BNF)).flatten()
     weight = torch.where(foreground, 1.0, BACKGROUND_WEIGHT)
-    labels_N = torch.from_numpy(labels).flatten(0, 1)
+    targets = torch.from_numpy(labels_BNF).flatten(0, 1)
     total, right = torch.zeros(()), {}
-    for i, (name, logits) in enumerate(namer(to_pixels(scenes)).items()):
-        target = labels_N[:, i]
-        loss = F.cross_entropy(logits.flatten(0, 1), target, reduction="none")
+    for i, (name, head) in enumerate(namer.heads.items()):
+        logits = head(features_BNC).flatten(0, 1)
+        loss = F.cross_entropy(logits, targets[:, i], reduction="none")
         total = total + (loss * weight).sum() / weight.sum()
-        right[name] = (logits.flatten(0, 1).argmax(-1) == target)[foreground].float().mean().item()
+        right[name] = (logits.argmax(-1) == targets[:, i])[foreground].float().mean().item()
     return total, right
 
 
@@ -76,7 +72,9 @@ def train_tower(folder: Path, steps: int = 475, batch: int = 12, seed: int = 1) 
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"tower/{seed}/{step}/{rank()}")
-        return naming_loss(namer, [random_scene(rng) for _ in range(batch)])
+        scenes = [random_scene(rng) for _ in range(batch)]
+        labels = np.stack([cell_labels(scene) for scene in scenes])
+        return naming_loss(namer, namer.features(to_pixels(scenes)), labels)
 
     optimizers = optimizers_for(namer, muon_rate=1e-2, adam_rate=2e-3)
     run_stage(Stage("tower", folder, namer, optimizers, step_fn, steps, every=25))

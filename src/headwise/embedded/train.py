@@ -1,4 +1,4 @@
-"""The whole recipe: tower → align → language → fit → tune → checkpoint, each stage resumable in `work`."""
+"""The whole recipe: tower → language → fit → align → tune → checkpoint, each stage resumable in `work`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,15 +7,16 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from headwise.embedded.align import Aligner, train_align
+from headwise.embedded.align import Aligner, fit_projector, train_align
 from headwise.embedded.export import assemble, save
 from headwise.embedded.language import Speaker, start_decoder, train_language
 from headwise.embedded.loop import in_parallel
 from headwise.embedded.tower import Namer, tower_config, train_tower
-from headwise.embedded.tune import Student, cached_features, fit_projector, train_tune
+from headwise.embedded.tune import Student, cached_features, scene_number, train_tune
 
-STEPS = {"tower": 475, "align": 350, "language": 700, "fit": 200, "tune": 400}
-SCENES = 1500  # images of the last two stages
+STEPS = {"tower": 475, "language": 700, "fit": 1500, "align": 150, "tune": 700}
+SCENES = 640  # images of the last stage
+FIT_SCENES = 256
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -24,10 +25,10 @@ def train_all(out: Path, work: Path, scale: float = 1.0, processes: int = 2, sce
     steps = {name: max(1, round(count * scale)) for name, count in STEPS.items()}
     run = _runner(work, processes)
     run(train_tower, work, steps["tower"])
-    run(_align, work, steps["align"])
     run(train_language, work, steps["language"])
-    cached_features(work, load_aligner(work), scenes)
-    run(_fit, work, steps["fit"], scenes)
+    _fit(work, steps["fit"], min(scenes, FIT_SCENES))
+    run(_align, work, steps["align"])
+    cached_features(work, load_aligner(work), scenes, "tune")
     run(_tune, work, steps["tune"], scenes)
     export(work, out)
 
@@ -38,23 +39,28 @@ def _runner(work: Path, processes: int) -> Callable[..., object]:
     return lambda function, *arguments: in_parallel(processes, work, function, *arguments)
 
 
+def _fit(work: Path, steps: int, count: int) -> None:
+    speaker = load_speaker(work)
+    aligner = Aligner(load_namer(work), speaker)
+    features = cached_features(work, aligner, count, "fit")
+    fit_projector(work, aligner, speaker, features, [scene_number(i) for i in range(count)], steps)
+
+
 def _align(work: Path, steps: int) -> None:
-    train_align(work, load_namer(work), start_decoder(), steps)
-
-
-def _fit(work: Path, steps: int, scenes: int) -> None:
-    aligner = load_aligner(work)
-    fit_projector(work, aligner, load_speaker(work), cached_features(work, aligner, scenes), steps)
+    speaker = load_speaker(work)
+    aligner = Aligner(load_namer(work), speaker)
+    _load(aligner.projector, work, "fit")
+    train_align(work, aligner, speaker, steps)
 
 
 def _tune(work: Path, steps: int, scenes: int) -> None:
-    aligner = load_fitted(work)
-    train_tune(work, aligner, load_speaker(work), cached_features(work, aligner, scenes), steps)
+    aligner = load_aligner(work)
+    train_tune(work, aligner, load_speaker(work), cached_features(work, aligner, scenes, "tune"), steps)
 
 
 def export(work: Path, out: Path, tuned: bool = True) -> None:
     """The checkpoint from the state of the last stage."""
-    aligner, speaker = load_fitted(work), load_speaker(work)
+    aligner, speaker = load_aligner(work), load_speaker(work)
     if tuned:
         _load(Student(aligner, speaker), work, "tune")
     save(assemble(aligner.namer, aligner.projector, speaker.decoder), out)
@@ -70,12 +76,6 @@ def load_speaker(work: Path) -> Speaker:
 
 def load_aligner(work: Path) -> Aligner:
     return _load(Aligner(load_namer(work), start_decoder()), work, "align")
-
-
-def load_fitted(work: Path) -> Aligner:
-    aligner = load_aligner(work)
-    _load(aligner.projector, work, "fit")
-    return aligner
 
 
 def _load(module: ModuleT, work: Path, stage: str) -> ModuleT:

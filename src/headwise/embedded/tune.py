@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headwise.embedded.align import Aligner, unexplained
+from headwise.embedded.align import Aligner
 from headwise.embedded.batches import PREFIX, make_batch
 from headwise.embedded.captions import caption_batch
+from headwise.embedded.curve import read_log
 from headwise.embedded.decoder import Batch
 from headwise.embedded.language import READ_LAYER, SHARES, Speaker, accuracy_by_kind, answer_loss, look_loss
 from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from headwise.embedded.questions import KINDS
 from headwise.embedded.scenes import Scene, random_scene
-from headwise.embedded.symbols import cell_labels
 from headwise.embedded.tower import to_pixels
 
 PRUNING_LAYER = 2
@@ -46,9 +46,9 @@ def scene_number(i: int) -> Scene:
 
 
 @torch.inference_mode()
-def cached_features(folder: Path, aligner: Aligner, count: int) -> np.ndarray:
+def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np.ndarray:
     """(count, 576, width) float16 tower features, on disk; a cache of the right size is taken as it is."""
-    path = folder / f"features-{count}.npy"
+    path = folder / f"{name}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         width = aligner.namer.tower.config.hidden_size
@@ -61,20 +61,6 @@ def cached_features(folder: Path, aligner: Aligner, count: int) -> np.ndarray:
         part.replace(path)
     found: np.ndarray = np.load(path, mmap_mode="r")
     return found
-
-
-def fit_projector(folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 200) -> None:
-    """Stage 3b: the projector alone, to the vectors the decoder ended with."""
-
-    def step_fn(step: int) -> tuple[Tensor, Metrics]:
-        rng = Random(f"fit/{step}/{rank()}")
-        numbers = [rng.randrange(HELD_OUT, len(features)) for _ in range(8)]
-        labels = np.stack([cell_labels(scene_number(i)) for i in numbers])
-        rows = torch.from_numpy(np.stack([features[i] for i in numbers])).float()
-        return unexplained(aligner.projector(rows), labels, speaker)
-
-    optimizers = optimizers_for(aligner.projector, muon_rate=0.0, adam_rate=3e-3)
-    run_stage(Stage("fit", folder, aligner.projector, optimizers, step_fn, steps))
 
 
 def pointing_loss(attention_PHN: Tensor, ground_PN: Tensor) -> Tensor:
@@ -91,10 +77,11 @@ def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
 
 
 def train_tune(
-    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 400, seed: int = 4
+    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 700, seed: int = 4
 ) -> Student:
     torch.manual_seed(seed)
     student = Student(aligner, speaker)
+    shares = lagging(read_log(folder, "tune")[-1:])
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"tune/{seed}/{step}/{rank()}")
@@ -103,12 +90,24 @@ def train_tune(
         if step % 5 == 4:
             data = caption_batch(rng, scenes, 12, BACKGROUND)
         else:
-            data, _ = make_batch(rng, scenes, 12, SHARES, BACKGROUND)
+            data, _ = make_batch(rng, scenes, 12, shares, BACKGROUND)
         return student_loss(student, data, rows_of(data, features, numbers), step % 5 != 4)
 
-    optimizers = optimizers_for(student, muon_rate=2e-3, adam_rate=1e-3)
-    run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, lambda: held_out(student, features)))
+    def evaluate() -> Metrics:
+        measured = held_out(student, features)
+        shares.update(lagging([measured]))
+        return measured
+
+    optimizers = optimizers_for(student, muon_rate=4e-3, adam_rate=1.5e-3)
+    run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, evaluate, every=50))
     return student
+
+
+def lagging(measured: list[Metrics]) -> dict[str, float]:
+    """Shares of the kinds; what the last evaluation got wrong is asked more."""
+    if not measured:
+        return dict(SHARES)
+    return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
 
 
 def student_loss(student: Student, data: Batch, rows: Tensor, asks: bool) -> tuple[Tensor, Metrics]:
