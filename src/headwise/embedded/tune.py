@@ -1,7 +1,6 @@
-"""Stage 4: questions about images. The tower is frozen, so its features are computed once and kept on disk.
+"""Stage 5: questions about images. The tower is frozen, so its features are computed once and kept on disk.
 
-The last prompt token's attention at the pruning layer is guided too (`GROUND`): some heads of layer 2 learn
-to point at what the question names, as LLaVA's do after 665,000 conversations. Nothing is pruned in training.
+Nothing is pruned in training, and the layer whose attention the study reads is left to itself.
 """
 
 from pathlib import Path
@@ -22,9 +21,6 @@ from headwise.embedded.questions import KINDS
 from headwise.embedded.scenes import Scene, random_scene
 from headwise.embedded.tower import to_pixels
 
-PRUNING_LAYER = 2
-POINTING_HEADS = tuple(range(0, 32, 3))
-GROUND = 0.05  # weight of that guidance
 HELD_OUT = 64  # the first scenes are for evaluation
 BACKGROUND = 24  # cells of clutter and of background drawn for a step, each standing for many
 
@@ -63,13 +59,6 @@ def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np
     return found
 
 
-def pointing_loss(attention_PHN: Tensor, ground_PN: Tensor) -> Tensor:
-    """-log of a pointing head's attention on all that the question names, at the last prompt token."""
-    asked = ground_PN.any(-1)
-    heads = attention_PHN[asked][:, list(POINTING_HEADS)]
-    return -(heads * ground_PN[asked][:, None]).sum(-1).clamp_min(1e-6).log().mean()
-
-
 def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
     """The tower features of the cells a batch has drawn; padding gets those of the first cell."""
     cells = (data.positions_BN - PREFIX).clamp_min(0).numpy()
@@ -91,7 +80,7 @@ def train_tune(
             data = caption_batch(rng, scenes, 12, BACKGROUND)
         else:
             data, _ = make_batch(rng, scenes, 12, shares, BACKGROUND)
-        return student_loss(student, data, rows_of(data, features, numbers), step % 5 != 4)
+        return student_loss(student, data, rows_of(data, features, numbers))
 
     def evaluate() -> Metrics:
         measured = held_out(student, features)
@@ -110,13 +99,10 @@ def lagging(measured: list[Metrics]) -> dict[str, float]:
     return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
 
 
-def student_loss(student: Student, data: Batch, rows: Tensor, asks: bool) -> tuple[Tensor, Metrics]:
-    logits, watched = student(data, rows, {PRUNING_LAYER, READ_LAYER})
+def student_loss(student: Student, data: Batch, rows: Tensor) -> tuple[Tensor, Metrics]:
+    logits, watched = student(data, rows, {READ_LAYER})
     answer = answer_loss(logits, data.targets_BMT)
-    loss = answer + 0.1 * look_loss(watched[READ_LAYER], data.look_GPN)
-    if asks:
-        loss = loss + GROUND * pointing_loss(watched[PRUNING_LAYER], data.ground_PN)
-    return loss, {"answer": answer.item()}
+    return answer + 0.1 * look_loss(watched[READ_LAYER], data.look_GPN), {"answer": answer.item()}
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
