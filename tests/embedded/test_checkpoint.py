@@ -37,7 +37,8 @@ def test_llava_processor_lays_out_576_image_tokens(llava):
 
     processor = LlavaProcessor.from_pretrained(MODEL_DIR, backend="pil")
     image = Image.new("RGB", (192, 192))
-    batch = processor(images=image, text=f"{SYSTEM} USER: <image>\nWhich place is this? ASSISTANT:", return_tensors="pt")
+    text = f"{SYSTEM} USER: <image>\nWhich place is this? ASSISTANT:"
+    batch = processor(images=image, text=text, return_tensors="pt")
     assert (batch.input_ids == llava[0].config.image_token_id).sum() == 576
 
 
