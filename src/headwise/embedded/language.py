@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM
 from headwise.embedded import vocabulary as v
 from headwise.embedded.batches import GROUPS, PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
 from headwise.embedded.captions import caption_batch
+from headwise.embedded.curve import read_log
 from headwise.embedded.decoder import Batch, decoder_config, drive
 from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from headwise.embedded.questions import KINDS
@@ -31,6 +32,7 @@ SHARES = dict.fromkeys(KINDS, 1.0) | {
     "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0,
 }  # fmt: skip
 CAPTION_STEPS = 200  # nothing but captions, then captions at every third step
+RARE_CAPTIONS = 700  # from here at every sixth
 FIRST_STEPS = 350  # finding a thing and saying what it is comes first; judging it builds on that
 FIRST = {"color_query": 1.0, "shape_query": 1.0, "read": 1.0, "exists": 1.0, "side_choose": 0.5}
 
@@ -146,13 +148,21 @@ def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> di
     return found
 
 
+def lagging(measured: list[Metrics]) -> dict[str, float]:
+    """Shares of the kinds; what the last evaluation got wrong is asked more."""
+    if not measured:
+        return dict(SHARES)
+    return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
+
+
 def start_decoder() -> Speaker:
     torch.manual_seed(2)
     return Speaker()
 
 
-def train_language(folder: Path, steps: int = 700, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
+def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
     speaker = start_decoder()
+    shares = lagging(read_log(folder, "language")[-1:])
 
     def symbolic(rng: Random, data: Batch) -> Tensor:
         vectors = speaker.cell_vectors(data.labels_BNF)
@@ -162,10 +172,10 @@ def train_language(folder: Path, steps: int = 700, batch: int = 4, questions: in
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"language/{seed}/{step}/{rank()}")
         scenes = fresh_scenes(rng, batch)
-        if step < CAPTION_STEPS or step % 3 == 0:
+        if step < CAPTION_STEPS or step % (6 if step >= RARE_CAPTIONS else 3) == 0:
             data = caption_batch(rng, scenes, questions)
         else:
-            data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else SHARES)
+            data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
         logits, watched = speaker(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
         return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
@@ -174,13 +184,14 @@ def train_language(folder: Path, steps: int = 700, batch: int = 4, questions: in
         rng = Random("language/held out")
         found: dict[str, list[float]] = {}
         with torch.no_grad():
-            for _ in range(2):
+            for _ in range(4):
                 data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
                 logits, _ = speaker(data, symbolic(rng, data), set())
                 kinds = [[q.kind for q in row] for row in asked]
                 for kind, values in accuracy_by_kind(logits, data, kinds).items():
                     found.setdefault(kind, []).extend(values)
         means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}
+        shares.update(lagging([means]))
         return means | {"mean": sum(means.values()) / len(means)}
 
     optimizers = optimizers_for(speaker, muon_rate=5e-3, adam_rate=2e-3)

@@ -18,7 +18,8 @@ NOTHING: Cells = (-1,)  # "look at the start of the prompt": what is asked for i
 class Question:
     """`first` and `second` are the cells of what the question names; `spelled`, one cell a character.
 
-    They guide training only (see `focus`): no prompt and no image carries them.
+    They guide training only (see `batches.looks`): no prompt and no image carries them. Where a question asks
+    whether something is so, `first` is what would make it so: those cells, or nothing.
     """
 
     kind: str
@@ -110,12 +111,17 @@ def shape_query(scene: Scene, rng: Random) -> Question | None:
     return Question("shape_query", f"Which shape is {thing.color}?", thing.shape, cells_of([thing]))
 
 
+def verified(kind: str, text: str, truth: bool, cells: Cells) -> Question:
+    """Is this true of the thing on these cells?"""
+    return Question(kind, text, yes_no(truth), cells if truth else NOTHING, cells)
+
+
 def color_verify(scene: Scene, rng: Random) -> Question | None:
     if (thing := pick_thing(scene, rng)) is None:
         return None
     color = thing.color if rng.random() < 0.5 else other(rng, COLOR_NAMES, thing.color)
     text = f"Is the {thing.shape} {color}?"
-    return Question("color_verify", text, yes_no(color == thing.color), cells_of([thing]))
+    return verified("color_verify", text, color == thing.color, cells_of([thing]))
 
 
 def color_choose(scene: Scene, rng: Random) -> Question | None:
@@ -172,7 +178,7 @@ def side_verify(scene: Scene, rng: Random) -> Question | None:
     thing, side, opposite = found
     asked = side if rng.random() < 0.5 else opposite
     text = f"Is the {thing.shape} {_SIDES[asked]} of the image?"
-    return Question("side_verify", text, yes_no(asked == side), cells_of([thing]))
+    return verified("side_verify", text, asked == side, cells_of([thing]))
 
 
 def logic(scene: Scene, rng: Random) -> Question | None:
@@ -236,7 +242,7 @@ def place_choose(scene: Scene, rng: Random) -> Question | None:
 def place_verify(scene: Scene, rng: Random) -> Question | None:
     asked = scene.place if rng.random() < 0.5 else other(rng, PLACE_NAMES, scene.place)
     text = f"Does this image show the {asked}?"
-    return Question("place_verify", text, yes_no(asked == scene.place), place_cells(scene))
+    return verified("place_verify", text, asked == scene.place, place_cells(scene))
 
 
 def pick_sign(scene: Scene, rng: Random, is_sum: bool) -> Sign | None:
@@ -266,7 +272,8 @@ def word_verify(scene: Scene, rng: Random) -> Question | None:
 def quoting(sign: Sign, word: str) -> Question:
     text = f'Is the word on the {sign.color} sign "{word}"?'
     cells = tuple(sign.cells)
-    return Question("word_verify", text, yes_no(word == sign.text), cells, quoted=cells)
+    quoted = tuple(cell if a == b else NOTHING[0] for cell, a, b in zip(cells, word, sign.text, strict=True))
+    return Question("word_verify", text, yes_no(word == sign.text), cells, quoted=quoted)
 
 
 def corners(things: list[Thing]) -> Cells:

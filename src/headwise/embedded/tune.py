@@ -15,7 +15,7 @@ from headwise.embedded.batches import PREFIX, make_batch
 from headwise.embedded.captions import caption_batch
 from headwise.embedded.curve import read_log
 from headwise.embedded.decoder import Batch
-from headwise.embedded.language import READ_LAYER, SHARES, Speaker, accuracy_by_kind, answer_loss, look_loss
+from headwise.embedded.language import READ_LAYER, Speaker, accuracy_by_kind, answer_loss, lagging, look_loss
 from headwise.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from headwise.embedded.questions import KINDS
 from headwise.embedded.scenes import Scene, random_scene
@@ -90,13 +90,6 @@ def train_tune(
     optimizers = optimizers_for(student, muon_rate=4e-3, adam_rate=1.5e-3)
     run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, evaluate, every=50))
     return student
-
-
-def lagging(measured: list[Metrics]) -> dict[str, float]:
-    """Shares of the kinds; what the last evaluation got wrong is asked more."""
-    if not measured:
-        return dict(SHARES)
-    return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
 
 
 def student_loss(student: Student, data: Batch, rows: Tensor) -> tuple[Tensor, Metrics]:
