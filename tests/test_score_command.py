@@ -104,3 +104,15 @@ def test_runs_are_rescored_by_study_by_run_and_by_experiment(cell):
     assert (row["score"], row["category/binary"]) == (50.0, 100.0)
     assert tracking.download(run_id, "verdicts.parquet").is_file()
     assert "7.00" not in run("--run", run_id).stdout
+
+
+def test_the_project_s_words_for_nothing_given_are_understood(cell, bundle, answers):
+    study, _ = cell
+    nothing = ["--answers", "none", "--benchmark", "none", "--data-dir", "none", "--limit", "all", "--json"]
+    assert json.loads(run("--study", study, *nothing).stdout)[0]["score"] == 50.0
+    file = ["--answers", answers, "--benchmark", "gqa", "--data-dir", bundle, "--limit", "all", "--json"]
+    assert json.loads(run("--study", "latest", *file).stdout)["score"] == 50.0
+
+
+def test_the_newest_study_of_an_experiment_is_found_by_its_word(cell):
+    assert run("--study", "latest", "--experiment", "x", "--json").exit_code == 0

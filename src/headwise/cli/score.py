@@ -15,13 +15,30 @@ if TYPE_CHECKING:
     from headwise.records import Scorecard
 
 
+LATEST = "latest"
+
+
+class _Limit(click.IntRange):
+    """A number of questions, or `all` of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "all" else super().convert(value, param, ctx)
+
+
+def _given(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """`none` is an option that was not given: MLproject's parameters always have a value."""
+    return None if str(value) == "none" else value
+
+
 @click.command("score")
-@click.option("--answers", type=click.Path(path_type=Path), help="JSON Lines of question_id, prompt, text.")
-@click.option("--benchmark", help="Benchmark that the answers are for.")
-@click.option("--data-dir", help="Bundle with the labels.  [default: embedded, or the run's own]")
-@click.option("--limit", type=click.IntRange(min=1), help="Score the first n questions only.")
+@click.option(
+    "--answers", type=click.Path(path_type=Path), callback=_given, help="JSON Lines of question_id, prompt, text."
+)
+@click.option("--benchmark", callback=_given, help="Benchmark that the answers are for.")
+@click.option("--data-dir", callback=_given, help="Bundle with the labels.  [default: embedded, or the run's own]")
+@click.option("--limit", type=_Limit(min=1), help="Score the first n questions only, or all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --answers) or a list.")
-@click.option("--study", help="Rescore every cell of this study (run id).")
+@click.option("--study", help="Rescore every cell of this study (run id, or `latest`).  [default: latest]")
 @click.option("--run", "run_ids", multiple=True, help="Rescore this cell (run id; may be repeated).")
 @click.option("--experiment", help="Rescore the newest study of this experiment.")
 def command(
@@ -36,7 +53,8 @@ def command(
 ) -> None:
     """Score an answer file, or finished runs anew from their answers.
 
-    Without --answers the runs of --study, --run, or of the newest study are scored again.
+    Without --answers the runs of --study, --run, or of the newest study are scored again. `none` stands for
+    an option that was not given.
     """
     if answers is None:
         if benchmark or limit:
@@ -44,7 +62,7 @@ def command(
         _runs(study, run_ids, experiment, data_dir, as_json)
     elif not benchmark:
         raise ConfigError("score: --answers needs --benchmark, one of textvqa, mme, gqa, pope")
-    elif study or run_ids or experiment:
+    elif study not in (None, LATEST) or run_ids or experiment:
         raise ConfigError("score: give either --answers or --study, --run, --experiment")
     else:
         _file(answers, benchmark, data_dir or "embedded", limit, as_json)
@@ -77,7 +95,7 @@ def _runs(
 
     tracking.connect()
     if not run_ids:
-        study = study or tracking.latest_study(experiment)
+        study = tracking.latest_study(experiment) if study in (None, LATEST) else study
     found = tracking.find_cells(study=study, run_ids=run_ids, include_incomplete=True)
     cells = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
     cards = _with_progress(rescore(cells, data_dir), len(cells))
