@@ -152,15 +152,16 @@ class Engine:
         return stack.answers([guess for _, guess in work])
 
     def _stacks(self, places: Sequence[int], paths: Sequence[Path], asked: Questions) -> list[list[int]]:
-        """Groups of branches of equal width, no larger than memory allows."""
+        """Groups of branches that keep equally many tokens of equally long questions, no larger than memory allows."""
         if not self.levers.batch:
             return [[place] for place in places]
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, int], list[int]] = {}
         for place in places:
-            groups.setdefault(self._width(paths[place]), []).append(place)
+            path = paths[place]
+            groups.setdefault((self._width(path), asked.lengths[path.question]), []).append(place)
         stacks = []
-        for width, members in groups.items():
-            step = max(1, self.stack_tokens // (width % self.visual + asked.width))
+        for (width, length), members in groups.items():
+            step = max(1, self.stack_tokens // (width % self.visual + length))
             stacks += [members[start : start + step] for start in range(0, len(members), step)]
         return stacks
 

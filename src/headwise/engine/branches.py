@@ -14,6 +14,11 @@ from headwise.engine.levers import Levers
 from headwise.engine.prefix import Questions, causal, visible
 
 
+FEW = 8
+"""A system prompt no longer than this is run in every branch: less work than to copy it in front of each layer's
+keys, and without it in front attention is plainly causal (bench/grid.py)."""
+
+
 @dataclass(frozen=True)
 class Path:
     """One branch to run: a question's row and the visual tokens it keeps (None: all of them)."""
@@ -42,6 +47,8 @@ class Stack:
             None if paths[0].kept_R is None else torch.stack([p.kept_R for p in paths if p.kept_R is not None])
         )
         self.length_B = questions.length_N[self.rows_B]
+        lengths = [questions.lengths[path.question] for path in paths]
+        self.width, self.padded = max(lengths), min(lengths) < max(lengths)
 
     def answers(self, drafts: Sequence[Sequence[int]]) -> list[Outcome]:
         """Greedy answers; `drafts` (a guess of each answer, possibly empty) only save steps, never change them."""
@@ -64,7 +71,7 @@ class Stack:
         questions, drafted = self.questions, draft_BA.shape[1]
         position_BA = (self.images.length + self.length_B)[:, None] + torch.arange(drafted, device=self.device)
         self.own_lower: list[KV] = []
-        text_BQD = questions.hidden_NQD[self.rows_B]
+        text_BQD = questions.hidden_NQD[self.rows_B, : self.width]
         if drafted:
             hidden_BAD, self.own_lower = questions.lower(
                 self.rows_B, self.decoder.embed(draft_BA), position_BA, [], draft_BA.new_empty(len(draft_BA), 0).bool()
@@ -72,12 +79,12 @@ class Stack:
             text_BQD = torch.cat([text_BQD, hidden_BAD], dim=1)
         hidden, positions_BS, self.before, self.before_length = self._assemble(text_BQD, position_BA)
         written_BA = torch.arange(drafted, device=self.device) < guessed_B[:, None]
-        text_valid = torch.cat([questions.valid_NQ[self.rows_B], written_BA], dim=1)
+        text_valid = torch.cat([questions.valid_NQ[self.rows_B, : self.width], written_BA], dim=1)
         self.valid_BS = torch.nn.functional.pad(text_valid, (hidden.shape[1] - text_valid.shape[1], 0), value=True)
         self.first_draft = hidden.shape[1] - drafted
         read_BP = torch.cat(
             [
-                (self.first_draft - questions.width + self.length_B - 1)[:, None],
+                (self.first_draft - self.width + self.length_B - 1)[:, None],
                 (self.first_draft + torch.arange(drafted, device=self.device)).expand(len(self.rows_B), -1),
             ],
             dim=1,
@@ -87,9 +94,7 @@ class Stack:
     def _assemble(self, text_BQD: Tensor, position_BA: Tensor) -> tuple[Tensor, Tensor, list[KV], int]:
         """Hidden states and positions of what is run, and the keys and values in front of it."""
         images, system = self.images, self.images.system
-        question_BQ = (images.length + torch.arange(self.questions.width, device=self.device)).expand(
-            len(self.rows_B), -1
-        )
+        question_BQ = (images.length + torch.arange(self.width, device=self.device)).expand(len(self.rows_B), -1)
         text_positions = torch.cat([question_BQ, position_BA], dim=1)
         image_B = self.questions.image_N[self.rows_B]
         if self.kept_BR is None:
@@ -97,7 +102,7 @@ class Stack:
         kept_BRD = images.hidden_IVD[image_B[:, None], self.kept_BR]
         hidden = torch.cat([kept_BRD, text_BQD], dim=1)
         positions = torch.cat([system.length + self.kept_BR, text_positions], dim=1)
-        if self.levers.shared_system:
+        if self.levers.shared_system and system.length > FEW:
             return hidden, positions, system.kv[images.layer :], system.length
         batch = len(self.rows_B)
         start = torch.arange(system.length, device=self.device).expand(batch, -1)
@@ -108,21 +113,31 @@ class Stack:
     def _upper(self, hidden: Tensor, positions_BS: Tensor, read_BP: Tensor) -> Tensor:
         decoder, first, last = self.decoder, self.images.layer, len(self.decoder.layers) - 1
         rope = decoder.rope(positions_BS)
-        mask = visible(causal(hidden.shape[1], self.before_length, self.device), self.before_length, self.valid_BS)
+        mask = self._mask(hidden.shape[1])
         rows = torch.arange(len(self.rows_B), device=self.device)[:, None]
         self.own_upper: list[KV] = []
         for index in range(first, last):
-            hidden, kv = decoder.run(index, hidden, rope, mask, self.before[index - first])
+            hidden, kv = decoder.run(index, hidden, rope, self._unless_plain(mask), self.before[index - first])
             self.own_upper.append(kv)
         if not self.levers.last_layer_rows:
-            hidden, kv = decoder.run(last, hidden, rope, mask, self.before[last - first])
+            hidden, kv = decoder.run(last, hidden, rope, self._unless_plain(mask), self.before[last - first])
             self.own_upper.append(kv)
             return decoder.logits(hidden[rows, read_BP])
         self.own_upper.append(decoder.keys_values(last, hidden, rope))
         content = join(self.before[last - first], self.own_upper[-1])
         read_rope = rope[0].expand(len(rows), -1, -1)[rows, read_BP], rope[1].expand(len(rows), -1, -1)[rows, read_BP]
-        read_mask = mask[rows, 0, read_BP].unsqueeze(1)
+        read_mask = mask.expand(len(rows), -1, -1, -1)[rows, 0, read_BP].unsqueeze(1)
         return decoder.logits(decoder.run_rows(last, hidden[rows, read_BP], read_rope, read_mask, content))
+
+    def _mask(self, width: int) -> Tensor:
+        """What each position sees; rows differ only where questions are padded (drafts are padded at the end)."""
+        mask = causal(width, self.before_length, self.device)
+        return visible(mask, self.before_length, self.valid_BS) if self.padded else mask
+
+    def _unless_plain(self, mask: Tensor) -> Tensor | None:
+        """No mask where attention is causal anyway: its kernels are faster without one."""
+        plain = not self.padded and not self.before_length and self.decoder.causal_without_mask
+        return None if plain else mask
 
     def _accept(self, drafts: Sequence[Sequence[int]], logits_BPW: Tensor) -> tuple[list[Outcome], list[int]]:
         """Keep each draft as far as it is what greedy decoding says, plus the first token where it is not."""

@@ -62,6 +62,7 @@ class Decoder:
         self.home = home(model)
         self.attention_heads: int = body.config.num_attention_heads
         self.eos = _eos_tokens(model)
+        self.causal_without_mask = getattr(body.config, "_attn_implementation", None) == "sdpa"
         for name in NEEDED:
             if not hasattr(self.layers[0].self_attn, name):
                 raise ModelError(f"model: {type(model).__name__} has no {name} in its attention, which headwise needs")
@@ -158,6 +159,8 @@ def _beside(hidden: Tensor, norm: Any) -> Tensor:
 
 def join(before: KV, after: KV) -> KV:
     """Concatenate along positions; a batch of one in front is shared by all rows."""
+    if not before[0].shape[2]:
+        return after
     batch = after[0].shape[0]
     first, second = (
         torch.cat([old.expand(batch, -1, -1, -1), new], dim=2) for old, new in zip(before, after, strict=True)

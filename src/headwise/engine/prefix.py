@@ -86,7 +86,8 @@ class Questions:
         decoder, device = images.decoder, images.hidden_IVD.device
         self.images = images
         self.image_N = torch.tensor(image_of, device=device)
-        self.length_N = torch.tensor([len(embed) for embed in embeds], device=device)
+        self.lengths = [len(embed) for embed in embeds]
+        self.length_N = torch.tensor(self.lengths, device=device)
         hidden = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
         self.width = hidden.shape[1]
         self.valid_NQ = torch.arange(self.width, device=device) < self.length_N[:, None]
