@@ -53,14 +53,18 @@ class Slice(Work):
 
 
 def fit(points: list[dict[str, float]]) -> dict[str, float]:
-    """Seconds an image, a question and a branch, and the share of the variance that they explain."""
+    """Seconds an image, a question and a branch, and the largest relative error."""
     counts = np.array([[point[name] for name in ("images", "questions", "branches")] for point in points], float)
     seconds = np.array([point["seconds"] for point in points])
     # weighed by 1/seconds: each point counts by its relative error
     coefficients, _ = nnls(counts / seconds[:, None], np.ones(len(points)))
-    told = counts @ coefficients
-    worst = float(np.max(np.abs(told / seconds - 1)))
+    worst = float(np.max(np.abs(counts @ coefficients / seconds - 1)))
     return dict(zip(("image", "question", "branch"), coefficients.tolist(), strict=True)) | {"worst_error": worst}
+
+
+def told(point: dict[str, float], law: dict[str, float]) -> float:
+    """Seconds that the law gives for one point."""
+    return law["image"] * point["images"] + law["question"] * point["questions"] + law["branch"] * point["branches"]
 
 
 def plot(points: list[dict[str, float]], law: dict[str, float], out: Path) -> None:
@@ -69,18 +73,21 @@ def plot(points: list[dict[str, float]], law: dict[str, float], out: Path) -> No
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-    for axis, name, chosen in zip(axes, ("cells", "questions"), (points[: len(CELLS)], points[len(CELLS) :]), strict=True):
-        counts = [point[name] if name == "cells" else point["questions"] / point["images"] for point in chosen]
-        told = [sum(law[k] * point[f"{k}{'e' if k == 'branch' else ''}s"] for k in ("image", "question", "branch")) for point in chosen]
-        axis.plot(counts, told, color="#0072b2", label="fitted")
-        axis.plot(counts, [point["seconds"] for point in chosen], "o", color="#d55e00", label="measured")
-        axis.set(xscale="log", yscale="log", xlabel="cells" if name == "cells" else "questions an image", ylabel="seconds")
-        axis.set_xticks(counts, [f"{count:g}" for count in counts])
-        axis.minorticks_off()
-        axis.legend(frameon=False)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    by_cells, by_questions = points[: len(CELLS)], points[len(CELLS) :]
+    _panel(left, "cells", [point["cells"] for point in by_cells], by_cells, law)
+    _panel(right, "questions an image", [p["questions"] / p["images"] for p in by_questions], by_questions, law)
     figure.tight_layout()
     figure.savefig(out, dpi=90)
+
+
+def _panel(axis, label: str, counts: list[float], points: list[dict[str, float]], law: dict[str, float]) -> None:
+    axis.plot(counts, [told(point, law) for point in points], color="#0072b2", label="fitted")
+    axis.plot(counts, [point["seconds"] for point in points], "o", color="#d55e00", label="measured")
+    axis.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds")
+    axis.set_xticks(counts, [f"{count:g}" for count in counts])
+    axis.minorticks_off()
+    axis.legend(frameon=False)
 
 
 @click.command()

@@ -13,7 +13,6 @@ from headwise.engine.decoder import KV, Decoder, join, take
 from headwise.engine.levers import Levers
 from headwise.engine.prefix import Questions, causal, visible
 
-
 FEW = 8
 """A system prompt no longer than this is run in every branch: less work than to copy it in front of each layer's
 keys, and without it in front attention is plainly causal (bench/grid.py)."""
