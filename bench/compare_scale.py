@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -44,9 +45,11 @@ def main() -> None:
         began = time.perf_counter()
         study = make_store(given.cells, given.questions)
         print(f"store of {given.cells} cells: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-        seconds, peak = timed_compare(study)
-    figures = {"cells": given.cells, "questions": given.questions, "seconds": seconds, "peak_bytes": peak}
-    print(json.dumps(figures) if given.json else f"compare: {seconds:.1f} s, peak {peak / 2**20:.0f} MiB")
+        figures = {"cells": given.cells, "questions": given.questions} | timed_compare(study)
+    print(json.dumps(figures) if given.json else LINE.format(**figures, mebibytes=figures["peak_bytes"] / 2**20))
+
+
+LINE = "compare: {seconds:.1f} s, {cpu_seconds:.1f} s of processor time, peak {mebibytes:.0f} MiB"
 
 
 def make_store(cells: int, questions: int) -> str:
@@ -133,15 +136,15 @@ def write_verdicts(folder: Path, benchmark: str, right: np.ndarray) -> None:
     pq.write_table(pa.table(columns), folder / "verdicts.parquet", compression="zstd")
 
 
-def timed_compare(study: str) -> tuple[float, int]:
-    """Wall seconds of the command as a user types it, start-up included, and its peak memory in bytes."""
-    import resource
-
-    began = time.perf_counter()
+def timed_compare(study: str) -> dict[str, float]:
+    """The command as a user types it, start-up included: wall and processor seconds, and its peak memory in bytes."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "headwise", "compare", "--study", study, "--json"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": used.ru_maxrss * 1024}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from headwise.config import Cell
 from headwise.engine import Branch, Engine, Levers, Question
+from headwise.engine.alone import Meter
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
 from headwise.model import Vlm, read_image
@@ -58,6 +59,7 @@ class Answerer:
         self.vlm, self.max_new_tokens, self.levers = vlm, max_new_tokens, levers
         self.decoder = Decoder(vlm.model)
         self.system_MD = vlm.system()
+        self.meter = Meter(vlm.model, self.decoder)
         self._engines: dict[tuple[Cell, ...], Engine] = {}
 
     def engine(self, cells: Sequence[Cell]) -> Engine:
@@ -110,14 +112,27 @@ class Answerer:
         visual_IVD = self.vlm.encode_images(list(pixels.values()))
         questions = [self._question(sample, list(pixels)) for sample in samples]
         branches = self.engine(cells).answer(visual_IVD, questions)
-        seconds = (time.perf_counter() - started) / (len(rows) * len(cells))
-        lines = []
+        took = time.perf_counter() - started
+        seconds = took / (len(rows) * len(cells))
+        lines: list[dict[str, Any]] = []
         for row, found in zip(rows, branches, strict=True):
             wanted = [number for number, column in enumerate(columns) if window.lacking[row, column]]
             if wanted:
                 answers = {task.key(cells[number]): self._record(found[number], seconds) for number in wanted}
                 lines.append({"q": task.questions[window.places[row]], "a": answers})
+        lines[0] |= self._costs(task.name, cells, visual_IVD, questions[0], took)
         spool.append(*lines)
+
+    def _costs(
+        self, benchmark: str, cells: Sequence[Cell], visual_IVD: Tensor, question: Question, took: float
+    ) -> dict[str, Any]:
+        """Costs of the cells alone, measured on this question, where it is time to: what a spool line holds of them."""
+        self.meter.answering += took
+        if not self.meter.due(benchmark):
+            return {}
+        engine, image = self.engine(cells), visual_IVD[question.image]
+        widths = sorted(set(engine.kept))
+        return {"c": self.meter.costs(benchmark, engine.system, engine.layer, image, question.embeds_QD, widths)}
 
     def _question(self, sample: Sample, images: Sequence[str]) -> Question:
         return Question(images.index(sample.image), self.vlm.question(sample.prompt), sample.sample_id)

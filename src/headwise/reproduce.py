@@ -22,8 +22,11 @@ from headwise.errors import DataError, ModelError, TrackingError
 from headwise.records import Answer, Failure, Key, read_answers
 from headwise.score import ANSWERS
 
-MEASURED = ("seconds", "samples_per_second")
-"""Metrics that measure a machine's time: no two runs have the same."""
+MEASURED = (
+    *("seconds", "samples_per_second"),
+    *("prefill_seconds", "token_seconds", "peak_bytes", "measured_questions"),
+)
+"""Metrics that measure a machine: no two runs have the same."""
 
 EXPERIMENT = "reproduce"
 HUB_CACHE = "/cache/huggingface"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headwise.config import Cell, Geometry
+from headwise.config import Cell, Geometry, check_cell
 from headwise.evaluate import unpacked
 from headwise.records import Sample
 from headwise.spool import Spool, read_line
@@ -22,10 +23,22 @@ EVIDENCE = "evidence.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one question costs under a cell alone (`engine.alone.Cost`): medians over `questions`, all on `device`."""
+
+    prefill_seconds: float
+    token_seconds: float
+    peak_bytes: float
+    questions: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellFolder:
     """A cell's files and what was counted while they were written.
 
     `agreement`: mean share of chosen heads on which float16 and float64 rankings agree (None for controls).
+    `measured`: None where the answers were spooled without measuring.
     """
 
     cell: Cell
@@ -33,6 +46,7 @@ class CellFolder:
     seconds: float
     degenerate: int
     agreement: float | None
+    measured: Measured | None
 
 
 def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
@@ -43,10 +57,11 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
     """
     keys = [task.key(cell) for cell in task.cells]
     writers = [_CellWriter(out / task.name / cell.name, geometry) for cell in task.cells]
+    costs: list[dict[str, Any]] = []
     with ExitStack() as stack:
         for writer in writers:
             stack.callback(writer.close)
-        for place, found in _answers(task, spool):
+        for place, found in _answers(task, spool, costs):
             sample = task.samples[place]
             for key, writer in zip(keys, writers, strict=True):
                 if key in found:
@@ -60,6 +75,7 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
             seconds=writer.seconds,
             degenerate=writer.degenerate,
             agreement=writer.agreement,
+            measured=measured(costs, cell.layer, check_cell(cell, geometry)),
         )
         for cell, writer in zip(task.cells, writers, strict=True)
     ]
@@ -110,10 +126,27 @@ class _CellWriter:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _answers(task: Task, spool: Spool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Places in question order with what the spool holds for them, by cell key."""
+def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int) -> Measured | None:
+    """The costs of branches that keep `kept` tokens above `layer`, on the machine that measured most of them.
+
+    Several processes and restarts may have measured, on unlike machines: times of two machines are not mixed.
+    """
+    rows = [row for row in costs if (row["layer"], row["kept"]) == (layer, kept)]
+    if not rows:
+        return None
+    device = Counter(row["device"] for row in rows).most_common(1)[0][0]
+    rows = [row for row in rows if row["device"] == device]
+    prefill, token, peak = (float(np.median([row[name] for row in rows])) for name in ("prefill", "token", "peak"))
+    return Measured(
+        prefill_seconds=prefill, token_seconds=token, peak_bytes=peak, questions=len(rows), device=device
+    )
+
+
+def _answers(task: Task, spool: Spool, costs: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Places in question order with what the spool holds for them, by cell key; `costs` gets what was measured."""
     where: list[list[tuple[Path, int]]] = [[] for _ in task.samples]
     for path, offset, row in spool.lines():
+        costs += row.get("c", ())
         for place in task.places.get(row["q"], ()):
             where[place].append((path, offset))
     for place, lines in enumerate(where):

@@ -14,7 +14,7 @@ from headwise.efficiency import costs
 from headwise.model import PROMPT_VERSION
 from headwise.provenance import provenance
 from headwise.records import Scorecard
-from headwise.results import CellFolder
+from headwise.results import CellFolder, Measured
 from headwise.tasks import Task
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ def log_cell_folder(
     job: Job, study: tracking.Study, task: Task, folder: CellFolder, card: Scorecard, between: tuple[float, float]
 ) -> str:
     """Log a scored cell as a run of its own; its run id."""
+    tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
+    if folder.measured:
+        tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(
         study,
         params=cell_params(job, task, folder.cell),
         metrics=card.as_metrics() | _engine_metrics(job, task, folder),
-        tags={"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)},
+        tags=tags,
         folder=folder.folder,
         dataset=_dataset(task),
         note=summary(task.name, folder.cell, card),
@@ -81,9 +84,21 @@ def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float
     }
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds
+    if folder.measured:
+        metrics |= measured_metrics(folder.measured)
     if folder.agreement is not None:
         metrics["float16_agreement"] = folder.agreement
     return metrics
+
+
+def measured_metrics(measured: Measured) -> dict[str, float]:
+    """Costs of one question alone, and how many questions they are medians of."""
+    return {
+        "prefill_seconds": measured.prefill_seconds,
+        "token_seconds": measured.token_seconds,
+        "peak_bytes": measured.peak_bytes,
+        "measured_questions": measured.questions,
+    }
 
 
 def _dataset(task: Task) -> dict[str, Any]:

@@ -63,6 +63,36 @@ def test_wins_count_rows_topped_and_what_of_it_is_significant(analysis):
     assert wins.loc["sum", "won"] == 0
 
 
+def test_where_strategies_tie_everywhere_the_wins_are_numbers(store):
+    """One budget, and the two strategies' answers are the same: nothing is won, nothing lost, nothing missing."""
+    found = tracking.find_cells(study=store.study)
+    tied = found[(found["tokens"] == 192) & (found["heads"] == 16) | (found["strategy"] == "vanilla")]
+    wins = analyse(load_study(run_ids=tied["run_id"].tolist())).wins.set_index("strategy")
+    assert wins.loc["sum"].to_dict() == {"topped": 1.0, "rows": 2, "won": 0, "shared": 2, "lost": 0}
+
+
+def test_a_strategy_without_rivals_has_won_nothing(store):
+    found = tracking.find_cells(study=store.study)
+    alone = analyse(load_study(run_ids=found[found["strategy"] != "sum"]["run_id"].tolist()))
+    assert alone.wins.empty
+    assert "wins" not in alone.tables
+
+
+def test_the_costs_of_the_fronts_are_printed_and_logged(store):
+    done = CliRunner().invoke(headwise, ["compare", "--study", store.study], catch_exceptions=False)
+    assert "Accuracy beside cost" in done.output
+    assert "5.76 ms" in done.output
+    cell = json.loads(CliRunner().invoke(headwise, ["compare", "--json"]).stdout)["overall"]["cells"][0]
+    assert cell["prefill_seconds"] == pytest.approx(576e-5)
+
+
+def test_figures_are_logged_as_figures(store, monkeypatch):
+    logged = []
+    monkeypatch.setattr(MlflowClient, "log_figure", lambda self, run, figure, name: logged.append(name))
+    CliRunner().invoke(headwise, ["compare", "--json"], catch_exceptions=False)
+    assert {"figures/best_set_gqa.png", "figures/against_prefill_seconds_overall.png"} <= set(logged)
+
+
 def test_compare_logs_a_run_of_its_own_with_tables_and_a_note(store):
     done = CliRunner().invoke(headwise, ["compare", "--study", store.study], catch_exceptions=False)
     assert done.exit_code == 0

@@ -108,11 +108,11 @@ def test_kept_tokens_tell_right_from_wrong():
 def test_dollar_signs_in_answers_are_no_formulas():
     overlay = plots.Overlay("64/8/sum", "$\\frac$", 0.0, np.ones((4, 4), bool))
     figure = plots.kept_tokens([plots.Seen("$x_{$?", "$1", np.zeros((8, 8, 3), np.uint8), [overlay])], "POPE")
-    assert plots.png(figure)
+    assert figure.png
 
 
 def test_a_picture_is_960_pixels_wide_and_small(cells):
-    data = plots.png(plots.score_by_tokens(cells, "GQA", "%"))
+    data = plots.score_by_tokens(cells, "GQA", "%").png
     assert Image.open(io.BytesIO(data)).width == 960
     assert len(data) < 100_000
 

@@ -36,15 +36,14 @@ def stored(analysis, folder: Path):
 @pytest.fixture(scope="module")
 def written(analysis, study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    tables = write_report(stored(analysis, study.folder), folder, run_links={"gqa1": "http://ui/gqa1"}, links={})
-    return folder, tables, (folder / "report.html").read_text(encoding="utf-8")
+    report = write_report(stored(analysis, study.folder), folder, run_links={"gqa1": "http://ui/gqa1"}, links={})
+    return report.figures, report.tables, (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_page_pictures_and_evidence_tables_are_written(written):
-    folder, tables, page = written
-    pictures = {path.name for path in (folder / "figures").iterdir()}
+def test_page_pictures_and_evidence_tables_are_there(written):
+    pictures, tables, page = written
     for kind in ("best_set", "tokens", "heat_maps", "head_frequency", "overlap"):
-        assert {f"{kind}_gqa.png", f"{kind}_pope.png"} <= pictures
+        assert {f"{kind}_gqa.png", f"{kind}_pope.png"} <= set(pictures)
     assert "against_flops_overall.png" in pictures
     assert page.count("data:image/png;base64,") == len(pictures)
     assert {"float16_gqa", "head_frequency_gqa", "overlap_heads_pope", "overlap_kept_pope"} <= set(tables)
@@ -71,7 +70,7 @@ def test_a_run_without_evidence_is_reported_without_it(analysis, study, tmp_path
     for path in copy.glob("*/evidence.npz"):
         path.unlink()
     (tmp_path / "out").mkdir()
-    assert write_report(stored(analysis, copy), tmp_path / "out", run_links={}, links={}) == {}
+    assert write_report(stored(analysis, copy), tmp_path / "out", run_links={}, links={}).tables == {}
     assert "float16" not in (tmp_path / "out" / "report.html").read_text().split("samples-data")[0].split("</style>")[1]
 
 
@@ -87,6 +86,13 @@ def test_images_of_a_data_dir_are_found(analysis, study, tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(study.folder / "images", bundle / "gqa/data/images")
     analysis.comparison.cells["data_dir"] = str(bundle)
-    write_report(stored(analysis, study.folder), tmp_path, run_links={}, links={})
-    assert (tmp_path / "figures" / "kept_tokens_gqa.png").is_file()
-    assert not (tmp_path / "figures" / "kept_tokens_pope.png").exists()
+    report = write_report(stored(analysis, study.folder), tmp_path, run_links={}, links={})
+    assert "kept_tokens_gqa.png" in report.figures
+    assert "kept_tokens_pope.png" not in report.figures
+
+
+def test_costs_stand_beside_accuracy_and_say_how_they_were_measured(written):
+    page = written[2]
+    assert "Accuracy beside cost" in page
+    assert "500 ms" in page
+    assert "front: prefill" in page

@@ -61,6 +61,7 @@ class Analysis:
                 continue
             shares = tables.agreement(self.comparison.of(name), self.comparison.verdicts(name))
             yield f"agreement_{name}", shares.reset_index()
+        yield "front", tables.front(self.beside_costs)
         if pruned:
             yield "retained", tables.retained(pruned)
             yield "recommendation", self.recommendation
@@ -73,20 +74,31 @@ class Analysis:
         """The benchmarks' findings and, where there is more than one benchmark, the overall ones."""
         return {**self.findings, **({OVERALL: self.overall} if self.overall is not None else {})}
 
+    @property
+    def beside_costs(self) -> Findings:
+        """The findings that costs are shown beside: over all benchmarks, or the only one's."""
+        return self.overall if self.overall is not None else next(iter(self.findings.values()))
+
     @cached_property
     def wins(self) -> pd.DataFrame:
-        """A row a strategy: rows it tops (as the published study counts), and what of that is significant."""
+        """A row a strategy with rivals: rows it tops (as published studies count), and what of that is significant."""
         benchmarks = [self.grids[name] for name in self.findings if name in self.grids]
         if not benchmarks:
             return pd.DataFrame()
-        topped = tops(benchmarks)[["strategy", "all"]].rename(columns={"all": "topped"})
-        return topped.merge(tables.wins(list(self.findings.values())), on="strategy", how="left")
+        won = tables.wins(list(self.findings.values()))
+        topped = tops(benchmarks).assign(strategy=lambda table: table["strategy"].map(self._strategy_of))
+        counts = topped.groupby("strategy")["all"].sum().rename("topped")
+        return won.join(counts, on="strategy")[["strategy", "topped", "rows", "won", "shared", "lost"]]
+
+    @cached_property
+    def _strategy_of(self) -> dict[str, str]:
+        """The strategy of each column of the grids (`sparsity` of `sparsity float16`)."""
+        return dict(self.comparison.cells[["label", "strategy"]].itertuples(index=False))
 
     @cached_property
     def recommendation(self) -> pd.DataFrame:
         """A configuration for each budget by `recommend.RULE`; over all benchmarks where there are several."""
-        part = self.overall if self.overall is not None else next(iter(self.findings.values()))
-        return recommend(part.cells)
+        return recommend(self.beside_costs.cells)
 
 
 def analyse(comparison: Comparison, seed: int = 0) -> Analysis:

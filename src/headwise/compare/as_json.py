@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from headwise.compare.analysis import Analysis
-from headwise.report.findings import Findings
+from headwise.report.findings import COSTS, Findings
 
-CELL = ("run_id", "configuration", "strategy", "tokens", "heads", "score", "low", "high", "of_vanilla", "in_best_set")
+CELL = (
+    *("run_id", "configuration", "strategy", "tokens", "heads", "score", "low", "high", "of_vanilla", "in_best_set"),
+    *COSTS,
+)
 
 
 def as_json(analysis: Analysis, compare_run: str) -> dict[str, Any]:

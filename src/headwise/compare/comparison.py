@@ -84,6 +84,7 @@ def load_study(
     notes: list[str] = []
     cells = _without_superseded(_without_other_data(_without_shorter(_normalised(found), notes), notes), notes)
     cells = _named(_sorted(cells))
+    notes += _machines(cells)
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -124,6 +125,13 @@ def _without_superseded(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     if superseded.any():
         notes.append(f"{superseded.sum()} cells were run again later; the latest run of each is compared")
     return cells[~superseded]
+
+
+def _machines(cells: pd.DataFrame) -> list[str]:
+    """Seconds that two machines took say nothing of two cells."""
+    tag = "tags.headwise.measured_on"
+    names: list[str] = sorted(cells[tag].dropna().unique()) if tag in cells else []
+    return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
 
 
 def _sorted(cells: pd.DataFrame) -> pd.DataFrame:

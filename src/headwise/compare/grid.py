@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,14 +73,20 @@ def _controls(cells: pd.DataFrame, rows: pd.MultiIndex, value: str) -> pd.DataFr
     """Each control's value for each row; what a control does not depend on matches every row."""
     table = pd.DataFrame(index=rows)
     for label, found in cells.groupby("label", sort=False):
-        table[str(label)] = [_lookup(found, tokens, heads, value) for tokens, heads in rows]
+        records = found[::-1].to_dict("records")
+        known = {(_or_any(row["tokens"]), _or_any(row["heads"])): float(row[value]) for row in records}
+        table[str(label)] = [_lookup(known, int(tokens), int(heads)) for tokens, heads in rows]
     return table
 
 
-def _lookup(found: pd.DataFrame, tokens: int, heads: int, value: str) -> float:
-    same_tokens = found["tokens"].isna() | (found["tokens"] == tokens)
-    matches = same_tokens & (found["heads"].isna() | (found["heads"] == heads))
-    return float(found.loc[matches, value].iloc[0]) if matches.any() else float("nan")
+def _or_any(number: Any) -> int | None:
+    """None where the control does not depend on it."""
+    return None if pd.isna(number) else int(number)
+
+
+def _lookup(known: Mapping[tuple[int | None, int | None], float], tokens: int, heads: int) -> float:
+    places = ((tokens, heads), (tokens, None), (None, heads), (None, None))
+    return next((known[place] for place in places if place in known), float("nan"))
 
 
 def tops(grids: Sequence[Grid]) -> pd.DataFrame:

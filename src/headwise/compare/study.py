@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from headwise import tracking
 from headwise.compare.analysis import OVERALL, Analysis, analyse
 from headwise.compare.comparison import Comparison, load_study
 from headwise.compare.text import markdown, print_analysis
-from headwise.report.publish import write_report
 
 SIDE_BY_SIDE = 10
 """Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
@@ -47,16 +48,21 @@ def publish(analysis: Analysis, uri: str, console: Console, report: bool | None 
     if report is None and not (report := len(comparison.cells) <= DRAWN):
         console.print(f"{len(comparison.cells)} cells: the report is drawn of at most {DRAWN}, or with --report")
     with tempfile.TemporaryDirectory() as folder:
-        evidence = {}
+        evidence: dict[str, pd.DataFrame] = {}
+        figures: dict[str, Any] = {}
         if report:
+            from headwise.report.publish import write_report  # matplotlib is loaded where something is drawn
+
             with console.status("drawing the report"):
-                evidence = write_report(analysis, Path(folder), run_links=_run_links(comparison, uri), links=found)
+                drawn = write_report(analysis, Path(folder), run_links=_run_links(comparison, uri), links=found)
+            evidence, figures = drawn.tables, drawn.figures
         run_id = tracking.log_compare(
             comparison.experiment_id,
             study=comparison.study,
             tables=analysis.tables | evidence,
             in_ui=[name for name in analysis.tables if name.startswith(SHOWN_IN_UI)],
             markdown=markdown(analysis, found),
+            figures=figures,
             files=Path(folder),
             metrics=_figures(analysis),
         )

@@ -13,6 +13,7 @@ from headwise.benchmarks import BENCHMARKS
 from headwise.compare.analysis import OVERALL, Analysis
 from headwise.compare.grid import Grid
 from headwise.recommend import RULE
+from headwise.report.columns import EFFICIENCY
 from headwise.report.findings import Findings
 
 HOLE = "·"
@@ -37,6 +38,8 @@ def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
         yield f"## {heading(name, part)}\n\n{sentence(part, analysis.grids.get(name))}"
         if name in analysis.grids:
             yield grid_markdown(analysis.grids[name])
+    if not (front := front_texts(analysis)).empty:
+        yield "## Accuracy beside cost\n\n" + table_markdown(front) + "\n\n" + FRONT
     if not analysis.wins.empty:
         yield "## Rows won\n\n" + table_markdown(_shown(analysis.wins)) + "\n\n" + WINS
     yield "## In the MLflow UI\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items())
@@ -55,6 +58,23 @@ WINS = (
     "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best cannot be told "
     "from others, and where the strategy is significantly worse than another."
 )
+
+
+FRONT = (
+    "On the Pareto front no other configuration is at least as good in score and cost and better in one of them. "
+    "FLOPs and KV bytes are counted from shapes; seconds and peak bytes were measured on one question alone, by the "
+    "rule in docs/statistics.md."
+)
+
+
+def front_texts(analysis: Analysis) -> pd.DataFrame:
+    """The Pareto fronts as text; empty where no cost was logged."""
+    front = analysis.tables.get("front", pd.DataFrame())
+    looks = {column.name: column for column in EFFICIENCY if column.name in front}
+    for name, column in looks.items():
+        front = front.assign(**{name: front[name].map(column.show)})
+    titles = {name: column.title for name, column in looks.items()}
+    return front.rename(columns=titles | {"of_vanilla": "% of vanilla"})
 
 
 def heading(name: str, part: Findings) -> str:
@@ -120,6 +140,8 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         if name in analysis.grids:
             _print_grid(heading(name, part), analysis.grids[name], console)
         console.print(sentence(part, analysis.grids.get(name)).replace("**", ""), end="\n\n")
+    if not (front := front_texts(analysis)).empty:
+        _print_frame("Accuracy beside cost: the Pareto fronts", front, console)
     if not analysis.wins.empty:
         _print_frame("Rows won", _shown(analysis.wins), console)
     if not analysis.recommendation.empty:

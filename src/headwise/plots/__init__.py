@@ -3,9 +3,10 @@
 from headwise.plots.heads import head_frequency, overlap
 from headwise.plots.overlays import Overlay, Seen, is_dark, kept_tokens
 from headwise.plots.scores import accuracy_against_cost, best_set, heat_maps, score_by_tokens
-from headwise.plots.style import png
+from headwise.plots.style import Drawing
 
 __all__ = [
+    "Drawing",
     "Overlay",
     "Seen",
     "accuracy_against_cost",
@@ -15,6 +16,5 @@ __all__ = [
     "is_dark",
     "kept_tokens",
     "overlap",
-    "png",
     "score_by_tokens",
 ]

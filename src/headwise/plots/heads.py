@@ -6,13 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from headwise.plots.style import colour_bar, drawn, framed, headline
+from headwise.plots.style import Drawing, colour_bar, drawn, framed, headline
 
 
 @drawn
-def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Figure:
+def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Drawing:
     """How often each head is among the chosen, one panel a number of heads: rows strategies, columns heads (share)."""
     rows = sum(len(table) for table in maps.values())
     figure = framed(0.21 * rows + 0.5 * len(maps) + 0.6, left=1.35, right=0.75, top=0.62, bottom=0.5)
@@ -31,7 +30,7 @@ def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Figure:
 
 
 @drawn
-def overlap(heads: pd.DataFrame, kept: pd.DataFrame, title: str) -> Figure:
+def overlap(heads: pd.DataFrame, kept: pd.DataFrame, title: str) -> Drawing:
     """Overlap between strategies in one square: chosen heads above the diagonal, kept tokens below it."""
     size = len(heads)
     values = np.where(np.triu(np.ones((size, size), bool)), heads.to_numpy(float), kept.to_numpy(float))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from headwise.plots.style import BLUE, ORANGE, WIDTH, drawn, framed, headline
+from headwise.plots.style import BLUE, ORANGE, WIDTH, Drawing, drawn, framed, headline
 
 FOG = 235
 
@@ -36,7 +35,7 @@ class Seen:
 
 
 @drawn
-def kept_tokens(samples: Sequence[Seen], title: str) -> Figure:
+def kept_tokens(samples: Sequence[Seen], title: str) -> Drawing:
     """A row a question: the image, then each configuration's kept patches with the others shaded."""
     columns = 1 + max(len(sample.overlays) for sample in samples)
     side = (WIDTH - 0.2) / (columns + 0.05 * (columns - 1))

@@ -21,6 +21,7 @@ from headwise.plots.style import (
     FAINT,
     GREY,
     ORANGE,
+    Drawing,
     colour_bar,
     drawn,
     framed,
@@ -47,7 +48,7 @@ MOST_VALUES = 250
 
 
 @drawn
-def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Figure:
+def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     """Tokens × heads, a block a strategy, all on one colour scale; each score is written in its field."""
     own = cells[~cells["strategy"].isin(CONTROLS)]
     strategies = in_order(own["strategy"])
@@ -88,7 +89,7 @@ def _write_values(ax: Axes, values: np.ndarray, left: float, top: float, middle:
 
 
 @drawn
-def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Figure:
+def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     """Score against tokens with 95 % intervals: a group a strategy, a line a number of heads, controls in grey."""
     own = cells[~cells["strategy"].isin(CONTROLS)]
     strategies = in_order(own["strategy"])
@@ -146,7 +147,7 @@ def _line_with_intervals(ax: Axes, line: pd.DataFrame, tokens: list[int], shift:
 
 
 @drawn
-def best_set(cells: pd.DataFrame, title: str, unit: str) -> Figure:
+def best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     """The best cells with their intervals, highest first; filled where they cannot be told from the best."""
     ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
     shown = ranked.head(MOST_ROWS)
@@ -178,7 +179,7 @@ def _reference_line(ax: Axes, cells: pd.DataFrame) -> None:
 
 
 @drawn
-def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str) -> Figure:
+def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str) -> Drawing:
     """Score against one cost; colours are token budgets, the line joins the Pareto front (`front_<cost>`)."""
     figure = framed(4.4, left=0.75)
     ax = figure.subplots()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import cached_property, wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -34,26 +35,47 @@ LOOK: Any = {
     "savefig.dpi": DPI,
 }
 
-Drawing = ParamSpec("Drawing")
+Arguments = ParamSpec("Arguments")
 
 
-def drawn(draw: Callable[Drawing, Figure]) -> Callable[Drawing, Figure]:
+class Drawing(Figure):
+    """A figure that is rendered once: for the report, and for `mlflow.log_figure`, which calls `savefig`."""
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG of 256 colours, a third of the size of the full ones."""
+        canvas = FigureCanvasAgg(self)
+        canvas.draw()  # once; matplotlib's own savefig draws twice
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        out = io.BytesIO()
+        image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, "PNG")
+        return out.getvalue()
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """A PNG is written as it was rendered; other formats and settings are matplotlib's."""
+        if kwargs or not str(fname).endswith(".png"):
+            super().savefig(fname, **kwargs)
+        else:
+            Path(fname).write_bytes(self.png)
+
+
+def drawn(draw: Callable[Arguments, Drawing]) -> Callable[Arguments, Drawing]:
     """Draw with the house style, leaving matplotlib's global settings as they were."""
 
     @wraps(draw)
-    def inside(*args: Drawing.args, **kwargs: Drawing.kwargs) -> Figure:
+    def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Drawing:
         with mpl.rc_context(rc=LOOK):
             return draw(*args, **kwargs)
 
     return inside
 
 
-def framed(height: float, *, left: float, right: float = 0.15, top: float = 0.45, bottom: float = 0.55) -> Figure:
+def framed(height: float, *, left: float, right: float = 0.15, top: float = 0.45, bottom: float = 0.55) -> Drawing:
     """A figure `height` inches high with margins in inches.
 
     Fixed margins instead of a layout engine: that one draws everything twice, and a report has thirty figures.
     """
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Drawing(figsize=(WIDTH, height))
     figure.subplots_adjust(left / WIDTH, bottom / height, 1 - right / WIDTH, 1 - top / height)
     return figure
 
@@ -68,16 +90,6 @@ def colour_bar(figure: Figure, image: ScalarMappable) -> None:
     height = figure.get_figheight()
     place = figure.add_axes((1 - 0.62 / WIDTH, 0.25, 0.014, min(0.5, 2.5 / height)))
     figure.colorbar(image, cax=place).outline.set_visible(False)  # type: ignore[operator]
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG of 256 colours, a third of the size of the full ones. Drawn once: `savefig` draws twice."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    out = io.BytesIO()
-    image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, "PNG")
-    return out.getvalue()
 
 
 def series_style(place: int) -> dict[str, Any]:

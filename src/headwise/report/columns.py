@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headwise.report.markup import Column, few, magnitude, mark, number, probability, signed, whole
+from headwise.report.markup import Column, few, magnitude, mark, number, probability, seconds, signed, whole
+from headwise.report.tables import FRONTS
 
 NAME = [
     Column("configuration", "configuration", "token budget / heads / strategy"),
@@ -77,18 +78,13 @@ EFFICIENCY = [
     Column("mean_visual_tokens", "mean tokens", "visual tokens a layer, on average", number(1)),
     Column("flops", "FLOPs", "of a prefill, counted from shapes", magnitude),
     Column("kv_bytes", "KV bytes", "of the key-value cache, 2-byte numbers", magnitude),
-    Column("prefill_seconds", "prefill s", "measured", number(4)),
-    Column("token_seconds", "s a token", "measured", number(4)),
-    Column("peak_bytes", "peak bytes", "measured", magnitude),
+    Column("prefill_seconds", "prefill s", "measured: one question alone, from embedded image to first token", seconds),
+    Column("token_seconds", "s a token", "measured: one question alone, after the first token", seconds),
+    Column("peak_bytes", "peak bytes", "measured: weights, activations and cache of one question alone", magnitude),
+    Column("measured_questions", "measured on", "questions that seconds and bytes are medians of", number(0)),
     *(
-        Column(f"front_{cost}", f"front: {title}", "on the Pareto front of score and this cost", mark)
-        for cost, title in (
-            ("flops", "FLOPs"),
-            ("kv_bytes", "KV"),
-            ("prefill_seconds", "prefill"),
-            ("token_seconds", "token"),
-            ("peak_bytes", "memory"),
-        )
+        Column(f"front_{cost}", f"front: {word}", "on the Pareto front of score and this cost", mark)
+        for cost, word in FRONTS.items()
     ),
 ]
 PRECISION = [

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from headwise import plots
 from headwise.names import CONTROLS
+from headwise.plots import Drawing
 from headwise.report.evidence import Evidence, frequency_maps, overlaps, precision_table
-from headwise.report.findings import OVERALL, Findings, Verdicts
+from headwise.report.findings import Findings, Verdicts
 from headwise.report.samples import Sampled, strategies_to_show
 from headwise.report.tables import efficiency
 
@@ -20,8 +20,8 @@ OVERLAID = 3
 """Questions in the picture of kept tokens."""
 
 
-def of_scores(found: Findings, title: str) -> dict[str, Figure]:
-    """Best set, score against tokens, heat maps, and accuracy against each cost that was logged."""
+def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Drawing]:
+    """Best set, score against tokens, heat maps, and with `costs` accuracy against those that were logged."""
     if found.pruned.empty:
         return {}
     figures = {"best_set": plots.best_set(found.cells, title, found.unit)}
@@ -29,7 +29,7 @@ def of_scores(found: Findings, title: str) -> dict[str, Figure]:
         figures["tokens"] = plots.score_by_tokens(found.cells, title, found.unit)
         figures["heat_maps"] = plots.heat_maps(found.cells, title, found.unit)
     table = efficiency(found)
-    for cost in COSTS_DRAWN if found.benchmark == OVERALL else ():
+    for cost in COSTS_DRAWN if costs else ():
         if cost in table and table[cost].notna().any():
             figures[f"against_{cost}"] = plots.accuracy_against_cost(table, cost, title, found.unit)
     return figures
@@ -37,7 +37,7 @@ def of_scores(found: Findings, title: str) -> dict[str, Figure]:
 
 def of_evidence(
     cells: pd.DataFrame, evidence: Mapping[str, Evidence], title: str
-) -> tuple[dict[str, Figure], dict[str, pd.DataFrame]]:
+) -> tuple[dict[str, Drawing], dict[str, pd.DataFrame]]:
     """Head-frequency map and overlaps as figures, the same and the float16 agreement as tables."""
     maps = frequency_maps(cells, evidence)
     if not maps:
@@ -57,7 +57,7 @@ def of_evidence(
 
 def of_samples(
     sampled: Sampled, verdicts: Verdicts, evidence: Mapping[str, Evidence], title: str
-) -> dict[str, Figure]:
+) -> dict[str, Drawing]:
     """Kept tokens over the images of the most disputed questions, where images and kept tokens are known."""
     rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in evidence]
     numbers = [number for number, image in enumerate(sampled.images) if image is not None][:OVERLAID]

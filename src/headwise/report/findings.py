@@ -17,7 +17,7 @@ from headwise.stats import (
     best_set_p,
     bootstrap,
     holm,
-    mcnemar_p,
+    mcnemar,
     percentile_interval,
     sign_flip_p,
 )
@@ -28,11 +28,12 @@ OVERALL = "overall"
 """Name of the findings over all benchmarks; their score is the mean percent of vanilla."""
 
 UNITS = {"mean": "%", "mean_f1": "%", "mme": "points"}
-COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes", "kept_tokens", "mean_visual_tokens")
+COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes")
+SIZES = ("kept_tokens", "mean_visual_tokens", "measured_questions")
+"""What stands beside the costs, and is none to be weighed against a score."""
 NAMES = ["configuration", "strategy", "tokens", "heads"]
 VARIED = ("model", "tokens", "heads", "layer", "budget", "score_dtype", "seed")
 """What two cells must share to differ in strategy only."""
-
 
 
 class Verdicts(Protocol):
@@ -144,7 +145,7 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
     )
     known = [name for name in dict.fromkeys([*NAMES, *VARIED]) if name == "configuration" or name in indexed[0]]
     table = indexed[0].loc[shared].reset_index()[known]
-    for cost in COSTS:
+    for cost in (*COSTS, *SIZES):
         if columns := [cells.loc[shared, cost].to_numpy(float) for cells in indexed if cost in cells]:
             table[cost] = np.mean(columns, axis=0)
     scales = {part.scale for part in parts}
@@ -223,8 +224,6 @@ def _vanilla_tests(cells: pd.DataFrame, outcomes: Outcomes, reference_C: np.ndar
     for vanilla in np.unique(reference_C[tested]):
         rows = np.flatnonzero(tested & (reference_C == vanilla))
         flip[rows] = sign_flip_p(outcomes.rows([*rows, vanilla]), len(rows), seed=seed)[:-1]
-        for row in rows:
-            p = mcnemar_p(outcomes.correct_CQ[row], outcomes.correct_CQ[vanilla])
-            exact[row] = np.nan if p is None else p
+        exact[rows] = mcnemar(outcomes.correct_CQ[rows], outcomes.correct_CQ[vanilla])
     flip[tested] = holm(flip[tested])
     return pd.DataFrame({"p_vanilla": flip, "p_mcnemar": exact})

@@ -79,6 +79,13 @@ def magnitude(value: Any) -> str:
     return f"{value / 1000**steps:.3g} {'nµm kMGTP'[steps + 3].strip()}".strip()
 
 
+def seconds(value: Any) -> str:
+    """Three significant digits, in milliseconds below a second."""
+    if _missing(value):
+        return HOLE
+    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
+
+
 def few(value: Any) -> str:
     """The first names of a list written with commas, and how many more there are."""
     names = str(value).split(", ")

@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import jinja2
 import pandas as pd
-from matplotlib.figure import Figure
 
-from headwise import plots
+from headwise.plots import Drawing
 from headwise.recommend import RULE
 from headwise.report import columns, drawings, samples
 from headwise.report.evidence import FILE, Evidence, read_evidence
@@ -65,10 +64,10 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`html`, the `figures` (PNG) by file name, and the `tables` of head evidence by name."""
+    """`html`, the `figures` by file name, and the `tables` of head evidence by name."""
 
     html: str
-    figures: dict[str, bytes]
+    figures: dict[str, Drawing]
     tables: dict[str, pd.DataFrame]
 
 
@@ -89,23 +88,24 @@ class _Part:
 def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = None) -> Report:
     """The report of an analysed comparison. `titles` are the benchmarks' names as people write them."""
     named = dict(titles or {}) | {OVERALL: "All benchmarks"}
-    figures: dict[str, bytes] = {}
+    beside_costs = next(iter(_findings(analysis)), "")  # all benchmarks where there are several
+    figures: dict[str, Drawing] = {}
     extra: dict[str, pd.DataFrame] = {}
     parts, browser = [], []
     for name, found in _findings(analysis).items():
         title = named.get(name, name)
-        drawn = _pngs(drawings.of_scores(found, title))
-        more: dict[str, bytes] = {}
+        drawn = drawings.of_scores(found, title, costs=name == beside_costs)
+        more: dict[str, Drawing] = {}
         if name != OVERALL:
             evidence = _evidence(found.cells, files)
             maps, tables = drawings.of_evidence(found.cells, evidence, title)
-            more |= _pngs(maps)
+            more |= maps
             extra |= {f"{key}_{name}": table for key, table in tables.items()}
             sampled = _sample(name, found, analysis, files)
             if sampled:
                 verdicts = analysis.comparison.verdicts(name)
                 browser.append({"title": title} | samples.for_browser(sampled, verdicts, evidence))
-                more |= _pngs(drawings.of_samples(sampled, verdicts, evidence, title))
+                more |= drawings.of_samples(sampled, verdicts, evidence, title)
         figures |= {f"{key}_{name}.png": picture for key, picture in (drawn | more).items()}
         parts.append(_part(name, title, analysis, found, drawn, more, extra, files))
     return Report(html=_render(analysis, parts, browser, files), figures=figures, tables=extra)
@@ -129,17 +129,13 @@ def _sample(name: str, found: Findings, analysis: Analysed, files: Files) -> sam
     return samples.sample(name, found.cells, analysis.comparison.verdicts(name), at_hand.__getitem__, files.image)
 
 
-def _pngs(figures: Mapping[str, Figure]) -> dict[str, bytes]:
-    return {name: plots.png(figure) for name, figure in figures.items()}
-
-
 def _part(
     name: str,
     title: str,
     analysis: Analysed,
     found: Findings,
-    drawn: Mapping[str, bytes],
-    more: Mapping[str, bytes],
+    drawn: Mapping[str, Drawing],
+    more: Mapping[str, Drawing],
     extra: Mapping[str, pd.DataFrame],
     files: Files,
 ) -> _Part:
@@ -148,7 +144,7 @@ def _part(
     tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
     if name in analysis.grids:
         tables.insert(0, grid_table(f"grid_{name}", BEST_OF_ROW, analysis.grids[name], digits + 1))
-    if name == OVERALL:
+    if name == next(iter(_findings(analysis))):
         tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
     evidence = []
     if f"float16_{name}" in extra:
@@ -236,9 +232,9 @@ def _table(analysis: Analysed, name: str, caption: str, shown: list[Column]) -> 
     return html_table(name, caption, analysis.tables.get(name, pd.DataFrame()), shown)
 
 
-def _embedded(picture: bytes, text: str) -> dict[str, str]:
+def _embedded(picture: Drawing, text: str) -> dict[str, str]:
     """A PNG as a data URL."""
-    return {"source": "data:image/png;base64," + base64.b64encode(picture).decode(), "text": text}
+    return {"source": "data:image/png;base64," + base64.b64encode(picture.png).decode(), "text": text}
 
 
 def _template() -> jinja2.Template:

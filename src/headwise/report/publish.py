@@ -1,4 +1,4 @@
-"""A comparison's report as files: what it needs from the runs is fetched, the page and figures are written."""
+"""A comparison's report: what it needs from the runs is fetched, the page is written, figures are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headwise.data import data_folder
 from headwise.errors import DataError, TrackingError
 from headwise.records import Sample
 from headwise.report.evidence import FILE
-from headwise.report.page import ANSWERS, Analysed, Files, build
+from headwise.report.page import ANSWERS, Analysed, Files, Report, build
 from headwise.report.samples import ImagePath, shown
 
 PAGE = "report.html"
@@ -24,8 +24,8 @@ Fetched = dict[tuple[str, str], Path | None]
 
 def write_report(
     analysis: Analysed, folder: Path, *, run_links: Mapping[str, str], links: Mapping[str, str]
-) -> dict[str, pd.DataFrame]:
-    """Write `report.html` and `figures/*.png` into `folder`; the tables of head evidence, by name.
+) -> Report:
+    """Write `report.html` into `folder`; the report with its figures and tables of head evidence.
 
     `run_links` are addresses by run id, `links` by name. Evidence or answers that a run does not have, and
     images that are not on this machine, are left out of the report.
@@ -39,10 +39,7 @@ def write_report(
     )
     report = build(analysis, files, {name: each.title for name, each in BENCHMARKS.items()})
     (folder / PAGE).write_text(report.html, encoding="utf-8")
-    (folder / "figures").mkdir()
-    for name, picture in report.figures.items():
-        (folder / "figures" / name).write_bytes(picture)
-    return report.tables
+    return report
 
 
 def _fetch(analysis: Analysed) -> Fetched:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from headwise.names import CONTROLS
-from headwise.report.findings import ALPHA, COSTS, NAMES, VARIED, Findings, Verdicts
+from headwise.report.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findings, Verdicts
 from headwise.stats import best_set_p
 
 SCORES = [
@@ -112,12 +112,36 @@ def strategies(found: Findings) -> pd.DataFrame:
 
 def efficiency(found: Findings) -> pd.DataFrame:
     """Accuracy beside cost, and whether a cell is on the Pareto front of each cost that was logged."""
-    costs = [name for name in COSTS if name in found.cells]
-    table = found.cells[[*NAMES, "score", "low", "high", "of_vanilla", *costs]].copy()
+    costs, sizes = ([name for name in names if name in found.cells] for names in (COSTS, SIZES))
+    table = found.cells[[*NAMES, "score", "low", "high", "of_vanilla", *costs, *sizes]].copy()
     for cost in costs:
-        if cost not in ("kept_tokens", "mean_visual_tokens"):
-            table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), table["score"].to_numpy(float))
+        table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), table["score"].to_numpy(float))
     return table
+
+
+def front(found: Findings) -> pd.DataFrame:
+    """The configurations that are on the Pareto front of score and some cost, highest score first.
+
+    `fronts` names the costs; costs that no cell logged are left out.
+    """
+    table = efficiency(found)
+    costs = [name for name in COSTS if name in table and table[name].notna().any()]
+    on = table[[f"front_{name}" for name in costs]].to_numpy(bool)
+    names = np.array([FRONTS[name] for name in costs])
+    fronts = [", ".join(names[row]) for row in on]
+    shown = [name for name in ("configuration", "score", "of_vanilla", "kept_tokens") if name in table]
+    ranked = table[[*shown, *costs]].assign(fronts=fronts)[np.asarray(on.any(axis=1))]
+    return ranked.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+
+
+FRONTS = {
+    "flops": "FLOPs",
+    "kv_bytes": "KV",
+    "prefill_seconds": "prefill",
+    "token_seconds": "token",
+    "peak_bytes": "memory",
+}
+"""The costs in a word."""
 
 
 def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ reasons for each procedure are in docs/statistics.md.
 from headwise.stats.bestset import best_set, best_set_p
 from headwise.stats.bootstrap import LEVEL, RESAMPLES, Replicates, bootstrap, percentile_interval
 from headwise.stats.outcomes import Outcomes, headline
-from headwise.stats.paired import FLIPS, Paired, compare_pair, holm, mcnemar_p, sign_flip_p
+from headwise.stats.paired import FLIPS, Paired, compare_pair, holm, mcnemar, mcnemar_p, sign_flip_p
 
 __all__ = [
     "FLIPS",
@@ -22,6 +22,7 @@ __all__ = [
     "compare_pair",
     "headline",
     "holm",
+    "mcnemar",
     "mcnemar_p",
     "percentile_interval",
     "sign_flip_p",

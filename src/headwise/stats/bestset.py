@@ -54,15 +54,21 @@ def _worst_comparison(replicates: Replicates) -> tuple[Floats, Floats]:
 
 
 def _largest_gaps(centred_CB: np.ndarray, weight_CC: np.ndarray) -> np.ndarray:
-    """For each cell the largest of (others − its own) · weight, in each resample; a few fit in the cache."""
+    """For each cell the largest of (others − its own) · weight, in each resample.
+
+    Weights are symmetric, so a pair is computed once: what i lacks to j is what j has over i. A few resamples at a
+    time fit in the cache.
+    """
     centred_CB = np.ascontiguousarray(centred_CB)
-    largest, gaps = np.empty_like(centred_CB), np.empty_like(centred_CB)
-    for i, own in enumerate(centred_CB):
-        np.subtract(centred_CB, own, out=gaps)
-        gaps *= weight_CC[i][:, None]
-        gaps[i] = -np.inf
+    largest = np.full_like(centred_CB, -np.inf)
+    lead, buffer = np.full_like(centred_CB, np.inf), np.empty_like(centred_CB)
+    for i, own in enumerate(centred_CB[:-1]):
+        gaps = buffer[i + 1 :]
+        np.subtract(centred_CB[i + 1 :], own, out=gaps)
+        gaps *= weight_CC[i, i + 1 :, None]
         gaps.max(axis=0, out=largest[i])
-    return largest
+        np.minimum(lead[i + 1 :], gaps, out=lead[i + 1 :])
+    return np.maximum(largest, -lead)
 
 
 def _standard_errors(resampled_CB: Floats) -> Floats:

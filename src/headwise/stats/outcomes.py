@@ -71,12 +71,20 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Term:
-    """One ratio of the headline over the clusters `clusters`: scale · Σ top / Σ bottom."""
+    """One ratio of the headline over the clusters `clusters`: scale · Σ top / Σ bottom.
+
+    `bottom_CG` is [1, G] where it is the same for all cells, as it is where every question was answered.
+    """
 
     scale: float
     clusters: slice
     top_CG: Floats
     bottom_CG: Floats
+
+    @classmethod
+    def of(cls, scale: float, clusters: slice, top_CG: Floats, bottom_CG: Floats) -> Term:
+        same = bool((bottom_CG == bottom_CG[0]).all())
+        return cls(scale, clusters, top_CG, bottom_CG[:1] if same else bottom_CG)
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,13 @@ class Headline:
 
     def scores(self, weights_GB: Floats) -> Floats:
         """Scores [C, B] under B columns of cluster weights [G, B]."""
-        sums = ((t, t.top_CG @ weights_GB[t.clusters], t.bottom_CG @ weights_GB[t.clusters]) for t in self.terms)
-        return sum_of_ratios((term.scale, top, bottom) for term, top, bottom in sums)
+        cells, columns = len(self.terms[0].top_CG), weights_GB.shape[1]
+        parts = [self._block(weights_GB[:, block]) for block in blocks(cells, columns)]
+        return np.concatenate(parts, axis=1)
+
+    def _block(self, weights_GB: Floats) -> Floats:
+        weights = [weights_GB[term.clusters] for term in self.terms]
+        return sum_of_ratios((t.scale, t.top_CG @ w, t.bottom_CG @ w) for t, w in zip(self.terms, weights, strict=True))
 
     def observed(self) -> Floats:
         """The scores of the data as they are, [C]."""
@@ -102,10 +115,24 @@ class Headline:
 
 def sum_of_ratios(terms: Iterator[tuple[float, Floats, Floats]]) -> Floats:
     """Σ scale · top / bottom; a ratio with nothing below it (an F1 without yes or error) counts 0."""
-    return np.sum(
-        [s * np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0) for s, top, bottom in terms],
-        axis=0,
-    )
+    total: Floats | None = None
+    for scale, top, bottom in terms:
+        whole = bottom.min(initial=1) > 0
+        ratio = top / bottom if whole else np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        ratio *= scale
+        total = ratio if total is None else np.add(total, ratio, out=total)
+    assert total is not None
+    return total
+
+
+IN_CACHE = 1 << 16
+"""Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time."""
+
+
+def blocks(cells: int, columns: int) -> Iterator[slice]:
+    """The columns of a [cells, columns] computation in blocks that fit in the cache."""
+    step = max(16, IN_CACHE // cells)
+    return (slice(start, min(start + step, columns)) for start in range(0, columns, step))
 
 
 def headline(outcomes: Outcomes) -> Headline:
@@ -117,7 +144,7 @@ def _mean(outcomes: Outcomes) -> Headline:
     add = _adder(outcomes.image_Q)
     right, answered = add(np.nan_to_num(outcomes.correct_CQ)), add(outcomes.answered_CQ)
     everything = slice(0, right.shape[1])
-    return Headline((Term(100.0, everything, right, answered),), (everything,))
+    return Headline((Term.of(100.0, everything, right, answered),), (everything,))
 
 
 def _mme(outcomes: Outcomes) -> Headline:
@@ -137,8 +164,8 @@ def _mme(outcomes: Outcomes) -> Headline:
         if not whole.any():
             continue
         clusters = slice(start, start + right.shape[1])
-        terms.append(Term(100.0, clusters, right, answered))
-        terms.append(Term(100.0, clusters, (whole & (right == answered)).astype(float), whole.astype(float)))
+        terms.append(Term.of(100.0, clusters, right, answered))
+        terms.append(Term.of(100.0, clusters, (whole & (right == answered)).astype(float), whole.astype(float)))
         strata.append(clusters)
         start = clusters.stop
     if not terms:
@@ -157,7 +184,7 @@ def _mean_f1(outcomes: Outcomes) -> Headline:
     for category in categories:
         inside = outcomes.category_Q == category
         found = 2 * add(right * (inside & outcomes.truth_yes_Q))
-        terms.append(Term(100.0 / len(categories), slice(0, found.shape[1]), found, found + add(wrong * inside)))
+        terms.append(Term.of(100.0 / len(categories), slice(0, found.shape[1]), found, found + add(wrong * inside)))
     return Headline(tuple(terms), (terms[0].clusters,))
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
+from scipy.special import bdtr
 
 from headwise.stats.bootstrap import LEVEL, RESAMPLES, bootstrap
-from headwise.stats.outcomes import Floats, Outcomes, headline, sum_of_ratios
+from headwise.stats.outcomes import Floats, Headline, Outcomes, blocks, headline, sum_of_ratios
 
 FLIPS = 9999
 _CHUNK = 500
@@ -59,33 +58,58 @@ def sign_flip_p(outcomes: Outcomes, reference: int, flips: int = FLIPS, seed: in
     extreme = np.zeros(len(observed))
     for start in range(0, flips, _CHUNK):
         width = min(_CHUNK, flips - start)
-        swap = rng.integers(0, 2, size=(score.clusters, width)).astype(float)
-        own, other = [], []
-        for t in score.terms:
-            (top, top_ref), (low, low_ref) = (_swapped(x, reference, swap[t.clusters]) for x in (t.top_CG, t.bottom_CG))
-            own.append((t.scale, top, low))
-            other.append((t.scale, top_ref, low_ref))
-        extreme += (np.abs(sum_of_ratios(iter(own)) - sum_of_ratios(iter(other))) >= gap).sum(axis=1)
+        swap_GB = rng.integers(0, 2, size=(score.clusters, width)).astype(float)
+        for block in blocks(len(observed), width):
+            extreme += (_swapped_gaps(score, reference, swap_GB[:, block]) >= gap).sum(axis=1)
     return (1 + extreme) / (1 + flips)
+
+
+def _swapped_gaps(score: Headline, reference: int, swap_GB: Floats) -> Floats:
+    """|score of the cell − score of the reference| after the swaps, [C, B]."""
+    own, other = [], []
+    for t in score.terms:
+        (top, top_ref), (low, low_ref) = (_swapped(x, reference, swap_GB[t.clusters]) for x in (t.top_CG, t.bottom_CG))
+        own.append((t.scale, top, low))
+        other.append((t.scale, top_ref, low_ref))
+    return np.abs(sum_of_ratios(iter(own)) - sum_of_ratios(iter(other)))
 
 
 def _swapped(counts_CG: Floats, reference: int, swap_GB: Floats) -> tuple[Floats, Floats]:
     """Sums of each cell and of its reference, [C, B] both, after swapping the clusters where swap is 1."""
+    if len(counts_CG) == 1:  # the same for all cells: swapping changes nothing
+        return counts_CG.sum(keepdims=True), counts_CG.sum(keepdims=True)
     moved = (counts_CG[reference] - counts_CG) @ swap_GB
     return counts_CG.sum(axis=1, keepdims=True) + moved, counts_CG[reference].sum() - moved
 
 
 def mcnemar_p(correct_Q: np.ndarray, reference_Q: np.ndarray) -> float | None:
     """Exact McNemar p over questions both answered; None where a verdict is neither right nor wrong."""
-    both = ~(np.isnan(correct_Q) | np.isnan(reference_Q))
-    a, b = correct_Q[both], reference_Q[both]
-    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
-        return None
-    table = [[((a == x) & (b == y)).sum() for y in (1, 0)] for x in (1, 0)]
-    return float(mcnemar(table, exact=True).pvalue)
+    p = float(mcnemar(correct_Q[None], reference_Q)[0])
+    return None if np.isnan(p) else p
+
+
+def mcnemar(correct_CQ: np.ndarray, reference_Q: np.ndarray) -> Floats:
+    """Exact McNemar p of each cell against one reference, [C]; NaN where a verdict is neither right nor wrong.
+
+    Under the hypothesis the questions that exactly one of the two gets right are fair coins.
+    """
+    both_CQ = ~(np.isnan(correct_CQ) | np.isnan(reference_Q))
+    soft_C = (both_CQ & ~(_is_binary(correct_CQ) & _is_binary(reference_Q))).any(axis=1)
+    won = (both_CQ & (correct_CQ > reference_Q)).sum(axis=1)
+    lost = (both_CQ & (correct_CQ < reference_Q)).sum(axis=1)
+    p = np.minimum(1, 2 * bdtr(np.minimum(won, lost), won + lost, 0.5))
+    return np.where(soft_C, np.nan, p)
+
+
+def _is_binary(correct: np.ndarray) -> np.ndarray:
+    return (correct == 0) | (correct == 1)
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
-    """Holm's step-down adjusted p-values over one family of tests."""
+    """Holm's step-down adjusted p-values over one family of tests (S. Holm 1979, Scand. J. Statist. 6:65-70)."""
     values = np.asarray(p_values, dtype=float)
-    return multipletests(values, method="holm")[1] if values.size else values
+    order = np.argsort(values, kind="stable")
+    left = np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(left * values[order]))
+    return adjusted
