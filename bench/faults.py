@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +28,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+from live_server import free_port, tracking_server  # noqa: E402
 from survival import Outcome, Place, Running, make_places  # noqa: E402
 
+from headwise import evaluate  # noqa: E402
+
 BOUND = 30.0
+WINDOW = 4
+"""Questions answered together: few, so that a small study can be cut at many places."""
 
 
 @dataclass
@@ -53,6 +59,7 @@ class Faults:
     def __init__(self, base: Path, kills: int, seed: int) -> None:
         self.base, self.kills, self.random = base, kills, random.Random(seed)
         self.place = make_places(base)
+        evaluate.WINDOW_QUESTIONS["cpu"] = WINDOW
         whole = self.place("reference")
         run = whole.run()
         assert run.code == 0, run.text
@@ -60,23 +67,34 @@ class Faults:
 
     def killed(self) -> list[Row]:
         """Kill at random moments, start the same command again, kill again, until a study is whole; then the next."""
-        lost, moments, studies, place = [], [], 0, self.place("killed-0")
-        while len(moments) < self.kills:
-            moment, run = self.random.uniform(0.05, self.seconds), place.start()
-            run.until(lambda: False, moment)
+        lost, moments, studies, place = [], Counter[str](), 1, self.place("killed-1")
+        while moments.total() < self.kills:
+            run = place.start()
+            self._random_moment(place, run, by_answers=moments.total() % 2 == 1)
             if run.alive():
                 run.kill()
-                moments.append(moment)
+                moments[self._stage(place)] += 1
                 continue
+            lost += self._again(place, run)
             studies += 1
-            lost += self._again(place, run.wait())
             place = self.place(f"killed-{studies}")
         lost += self._again(place)
-        when = (
-            f"{len(moments)} random moments, {min(moments):.1f} to {max(moments):.1f} s into a study that takes "
-            f"{self.seconds:.1f} s, in {studies + 1} studies"
-        )
+        when = f"{moments.total()} random moments in {studies} studies of {self.seconds:.0f} s: "
+        when += ", ".join(f"{count} {stage}" for stage, count in sorted(moments.items()))
         return [Row("the process (SIGKILL)", when, lost, None, "nothing; the same command goes on")]
+
+    def _random_moment(self, place: Place, run: Running, by_answers: bool) -> None:
+        """Wait a random time, or for a random number of further answers: answering is a small part of a small study."""
+        before = place.spooled()
+        if by_answers and before < self.lines:
+            wanted = self.random.randint(before + 1, self.lines)
+            run.until(lambda: place.spooled() >= wanted or not run.alive())
+        else:
+            run.until(lambda: not run.alive(), self.random.uniform(0.05, self.seconds))
+
+    def _stage(self, place: Place) -> str:
+        answered = place.spooled()
+        return "before an answer" if not answered else "while logging" if answered == self.lines else "between answers"
 
     def stopped(self) -> list[Row]:
         rows = []
@@ -127,7 +145,7 @@ class Faults:
         rows = [Row("tracking server down", "at the start", lost, run.seconds, run.last_line)]
         offline = place.run("--offline")
         lost, said = [] if offline.code == 0 else [f"exit code {offline.code}"], offline.last_line
-        with _server(place, port):
+        with tracking_server(place.folder, port):
             lost += self._synced(place)
         rows.append(Row("tracking server down", "from start to end, `--offline`", lost, None, said))
         return rows
@@ -164,20 +182,17 @@ class Faults:
         place = self.place(f"server-{number.name}")
         port = free_port()
         place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
-        with _server(place, port) as server:
+        with tracking_server(place.folder, port) as server:
             run = self._answering(place)
             os.killpg(server.pid, number)
-            run.until(lambda: place.spooled() >= self.lines or not run.alive())
-            broken = time.monotonic()
-            run.wait()
-            wait, said = time.monotonic() - broken, run.last_line
+            wait, said = _longest_pause(place, run), run.last_line
             whole = run.code == 2 and place.spooled() == self.lines
             lost = [] if whole else [f"exit code {run.code}, {place.spooled()} answered"]
             os.killpg(server.pid, signal.SIGCONT)
             if number == signal.SIGSTOP:
                 lost += self._synced(place)
         if number == signal.SIGKILL:
-            with _server(place, port):
+            with tracking_server(place.folder, port):
                 lost += self._synced(place)
         return Row(f"tracking server {name}", "while answering", lost, wait, said)
 
@@ -214,26 +229,6 @@ class Faults:
 
 
 @contextmanager
-def _server(place: Place, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real tracking server on a loopback port, with the store of this place."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{place.folder}/mlflow.db"]
-    stores += ["--artifacts-destination", str(place.folder / "artifacts")]
-    with open(place.folder / "server.txt", "ab") as log:
-        server = subprocess.Popen([*command, *stores], stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(1200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield server
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-@contextmanager
 def _small_disk(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
     """A disk of 20 KiB under the spool (root), or a limit on file sizes; what it is, and how to make room."""
     home = place.folder / "disk"
@@ -254,9 +249,15 @@ def _small_disk(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "no file may grow (RLIMIT_FSIZE)", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+def _longest_pause(place: Place, run: Running) -> float:
+    """The longest time in which no answer came until the process ended, in seconds."""
+    lines, since, longest = place.spooled(), time.monotonic(), 0.0
+    while run.alive():
+        time.sleep(0.05)
+        if place.spooled() != lines:
+            lines, since = place.spooled(), time.monotonic()
+        longest = max(longest, time.monotonic() - since)
+    return longest
 
 
 def table(rows: list[Row]) -> str:

@@ -18,10 +18,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from faults import ROOT, Faults, Row, free_port, table
+from faults import ROOT, Faults, Row, table
+from live_server import free_port
 from survival import OPTIONS, Place, Running
 
-PATIENCE = "8"
+from headwise import evaluate
+
+USUAL_WINDOW = evaluate.WINDOW_QUESTIONS["cpu"]
+PATIENCE = "20"
 LAUNCH = "--multi_gpu --mixed_precision no --dynamo_backend no --main_process_ip 127.0.0.1"
 
 
@@ -80,7 +84,10 @@ class Processes(Faults):
 
 
 def launched(faults: Processes) -> list[Row]:
-    """Two launches of `accelerate launch`, machine rank 0 and 1, two processes each."""
+    """Two launches of `accelerate launch`, machine rank 0 and 1, two processes each, with windows of the usual size."""
+    evaluate.WINDOW_QUESTIONS["cpu"] = USUAL_WINDOW
+    alone = faults.place("launch-alone")
+    lost = [] if alone.run().code == 0 else ["the study alone failed"]
     places, port = [faults.place("launch-0"), faults.place("launch-1")], free_port()
     study = ["--model", str(places[0].model), "--data-dir", str(places[0].data), *OPTIONS.split()]
     launches = []
@@ -93,8 +100,8 @@ def launched(faults: Processes) -> list[Row]:
                 subprocess.Popen(command, cwd=place.folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
             )
     codes = [launch.wait() for launch in launches]
-    lost = [] if codes == [0, 0] else [f"exit codes {codes}: {(places[0].folder / 'launch.txt').read_text()[-500:]}"]
-    lost += places[0].outcome().lost(faults.reference)
+    lost += [] if codes == [0, 0] else [f"exit codes {codes}: {(places[0].folder / 'launch.txt').read_text()[-500:]}"]
+    lost += places[0].outcome().lost(alone.outcome())
     said = f"{places[1].spooled()} of {faults.lines} questions came from the second host"
     return [Row("nothing", "`accelerate launch`, 2 machine ranks, 4 processes", lost, None, said)]
 

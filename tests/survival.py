@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,6 +233,7 @@ def make_places(base: Path) -> Callable[[str], Place]:
     from headwise.tasks import code_digest
 
     code_digest()  # so that a source edited meanwhile does not make the forked studies different ones
+    _warm()
     model, data = write_tiny_llava(base / "tiny"), write_bundle(base / "eval")
     template = base / "template"
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -248,10 +248,12 @@ def make_places(base: Path) -> Callable[[str], Place]:
     return place
 
 
-@contextmanager
-def flipped(path: Path, place: int) -> Any:
-    """A file with one bit turned."""
-    content = bytearray(path.read_bytes())
-    content[place % len(content)] ^= 4
-    path.write_bytes(content)
-    yield path
+def _warm() -> None:
+    """Import and configure once what every forked process would do for itself before it reaches a store."""
+    import alembic.command  # noqa: F401
+    from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
+    from sqlalchemy.orm import configure_mappers
+
+    import headwise.pipeline  # noqa: F401
+
+    configure_mappers()

@@ -9,6 +9,7 @@ wait for each other at the rendezvous' store, where each leaves a heartbeat, so 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,12 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from headwise.errors import HeadwiseError
+from headwise.errors import ConfigError, HeadwiseError
 from headwise.spool import SUFFIX, Spool
 
 BEAT_SECONDS = 1.0
-PATIENCE_SECONDS = float(os.environ.get("HEADWISE_PATIENCE", "60"))
-"""How long a process may give no sign of life before the others give up."""
+PATIENCE = "HEADWISE_PATIENCE"
+"""Names how many seconds a process may give no sign of life before the others give up."""
 PIECE = 16 << 20
 MEETING = timedelta(minutes=30)
 
@@ -72,9 +73,9 @@ class Crew:
 class Processes(Crew):
     """A crew of several processes."""
 
-    def __init__(self, store: Any, rank: int, size: int) -> None:
+    def __init__(self, store: Any, rank: int, size: int, patience: float) -> None:
         super().__init__()
-        self.rank, self.size, self._store = rank, size, store
+        self.rank, self.size, self._store, self._patience = rank, size, store, patience
         self._beats = [(0, time.monotonic())] * size
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, args=(self._store.clone(),), daemon=True)
@@ -143,8 +144,8 @@ class Processes(Crew):
             found = self._store.add(f"headwise/beat/{rank}", 0)
             if found != beats:
                 self._beats[rank] = found, now
-            elif now - since > PATIENCE_SECONDS:
-                raise ProcessLost(_lost(f"process {rank} of {self.size} gave no sign for {PATIENCE_SECONDS:.0f} s"))
+            elif now - since > self._patience:
+                raise ProcessLost(_lost(f"process {rank} of {self.size} gave no sign for {self._patience:.0f} s"))
 
 
 @contextmanager
@@ -154,15 +155,23 @@ def crew() -> Iterator[Crew]:
     if size == 1:
         yield Crew()
         return
+    patience = _patience()
     with _peers():
         store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=MEETING)
-    processes = Processes(store, rank, size)
+    processes = Processes(store, rank, size, patience)
     try:
         yield processes
     finally:
         processes.close()
     dist.destroy_process_group()
+
+
+def _patience() -> float:
+    text = os.environ.get(PATIENCE, "60")
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise ConfigError(f"{PATIENCE}: {text!r} is not a number of seconds, such as 60")
+    return float(text)
 
 
 @contextmanager
