@@ -45,7 +45,7 @@ def unexplained(visual: Tensor, labels: np.ndarray, speaker: Speaker) -> tuple[T
 
 
 def train_align(
-    folder: Path, aligner: Aligner, speaker: Speaker, steps: int = 150, batch: int = 12, seed: int = 3
+    folder: Path, aligner: Aligner, speaker: Speaker, steps: int = 220, batch: int = 12, seed: int = 3
 ) -> Aligner:
     """Tower and projector together, from a fitted projector."""
 
