@@ -66,7 +66,7 @@ def naming_loss(namer: Namer, features_BNC: Tensor, labels_BNF: np.ndarray) -> t
     return total, right
 
 
-def train_tower(folder: Path, steps: int = 475, batch: int = 12, seed: int = 1) -> Namer:
+def train_tower(folder: Path, steps: int = 500, batch: int = 12, seed: int = 1) -> Namer:
     torch.manual_seed(seed)
     namer = Namer(tower_config())
 

@@ -14,7 +14,7 @@ from headwise.embedded.loop import in_parallel
 from headwise.embedded.tower import Namer, tower_config, train_tower
 from headwise.embedded.tune import Student, cached_features, scene_number, train_tune
 
-STEPS = {"tower": 475, "language": 2600, "fit": 1500, "align": 220, "tune": 700}
+STEPS = {"tower": 500, "language": 2600, "fit": 1500, "align": 220, "tune": 700}
 SCENES = 640  # images of the last stage
 FIT_SCENES = 256
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
