@@ -73,8 +73,7 @@ def front_texts(analysis: Analysis) -> pd.DataFrame:
     looks = {column.name: column for column in EFFICIENCY if column.name in front}
     for name, column in looks.items():
         front = front.assign(**{name: front[name].map(column.show)})
-    titles = {name: column.title for name, column in looks.items()}
-    return front.rename(columns=titles | {"of_vanilla": "% of vanilla"})
+    return front.rename(columns={name: column.title for name, column in looks.items()} | {"of_vanilla": "of_vanilla"})
 
 
 def heading(name: str, part: Findings) -> str:

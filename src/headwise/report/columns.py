@@ -74,13 +74,14 @@ WINS = [
 EFFICIENCY = [
     *NAME,
     Column("score", "score", "", number(1)),
+    Column("of_vanilla", "% of vanilla", "percent of the unpruned model's score", number(1)),
     Column("kept_tokens", "kept", "visual tokens above the pruning layer", number(0)),
     Column("mean_visual_tokens", "mean tokens", "visual tokens a layer, on average", number(1)),
     Column("flops", "FLOPs", "of a prefill, counted from shapes", magnitude),
     Column("kv_bytes", "KV bytes", "of the key-value cache, 2-byte numbers", magnitude),
-    Column("prefill_seconds", "prefill s", "measured: one question alone, from embedded image to first token", seconds),
-    Column("token_seconds", "s a token", "measured: one question alone, after the first token", seconds),
-    Column("peak_bytes", "peak bytes", "measured: weights, activations and cache of one question alone", magnitude),
+    Column("prefill_seconds", "prefill", "measured: one question alone, from embedded image to first token", seconds),
+    Column("token_seconds", "each token", "measured: one question alone, after the first token", seconds),
+    Column("peak_bytes", "peak memory", "measured: weights, activations and cache of one question alone", magnitude),
     Column("measured_questions", "measured on", "questions that seconds and bytes are medians of", number(0)),
     *(
         Column(f"front_{cost}", f"front: {word}", "on the Pareto front of score and this cost", mark)
