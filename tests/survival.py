@@ -26,6 +26,7 @@ INSTRUCTION = "Answer the question using a single word or phrase."
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # headwise.tracking sets it, but was imported before the fork
     "HEADWISE_COMMIT": "as if committed",
 }
 OPTIONS = "--strategy sparsity --controls vanilla --tokens 12 --heads 4 --benchmark pope,gqa --max-new-tokens 6"

@@ -1,0 +1,160 @@
+"""A whole study through the command line: resumed, stopped, synced; and what it must never write down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_server import free_port, tracking_server
+from survival import Outcome, Place, make_places
+
+from headwise import evaluate
+from headwise.engine import Engine
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = "--benchmark pope --limit 20"
+QUESTIONS = 20
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Place]:
+    return make_places(tmp_path_factory.mktemp("places"))
+
+
+@pytest.fixture(scope="module")
+def whole(place: Callable[[str], Place]) -> Outcome:
+    """An undisturbed study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
+        at = place("whole")
+        run = at.run(QUICK)
+    assert run.code == 0, run.text
+    return at.outcome()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
+    """How many questions the engine was asked since the last call, whatever process asked it."""
+    path = tmp_path / "asked"
+    path.touch()
+    answer = Engine.answer
+
+    def counting(self: Engine, visual: Any, questions: Any) -> Any:
+        with path.open("a") as out:
+            out.write("q" * len(questions))
+        return answer(self, visual, questions)
+
+    def since() -> int:
+        count = path.stat().st_size
+        path.write_text("")
+        return count
+
+    monkeypatch.setattr(Engine, "answer", counting)
+    return since
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
+
+
+def test_a_restarted_study_asks_only_what_is_missing(
+    place: Callable[[str], Place], whole: Outcome, asked: Callable[[], int]
+) -> None:
+    at = place("resumed")
+    run = at.start(QUICK)
+    run.until(lambda: at.spooled() >= 6 or not run.alive())
+    run.kill()
+    asked()
+    kept = at.spooled()
+    assert 6 <= kept < QUESTIONS
+    assert at.run(QUICK).code == 0
+    assert asked() == QUESTIONS - kept
+    assert not at.outcome().lost(whole)
+    assert at.outcome().runs == whole.runs
+
+
+def test_a_finished_study_asked_for_once_more_asks_nothing(
+    place: Callable[[str], Place], whole: Outcome, asked: Callable[[], int]
+) -> None:
+    at = place("twice")
+    assert at.run(QUICK).code == 0
+    assert asked() == QUESTIONS
+    assert at.run(QUICK).code == 0
+    assert asked() == 0
+    assert at.outcome().runs == {kind: 2 * count for kind, count in whole.runs.items()}, "a run of its own each time"
+
+
+def test_a_larger_grid_asks_every_question_for_the_new_cells_only(
+    place: Callable[[str], Place], whole: Outcome
+) -> None:
+    at = place("grown")
+    assert at.run(QUICK).code == 0
+    lines = at.spooled()
+    assert at.run(f"{QUICK} --heads 4,2").code == 0
+    assert at.spooled() == 2 * lines
+    answered = [line for path in at.spool_files() for line in path.read_text().splitlines()]
+    assert [line.count('"t":') for line in answered] == [2] * QUESTIONS + [1] * QUESTIONS
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_a_stopped_study_is_killed_and_then_goes_on(
+    place: Callable[[str], Place], whole: Outcome, number: signal.Signals, code: int
+) -> None:
+    at = place(f"stopped-{number.name}")
+    run = at.start(QUICK)
+    run.until(lambda: at.spooled() > 0 or not run.alive())
+    assert run.kill(number).code == code
+    assert at.outcome().runs == {"study KILLED": 1}
+    assert at.run(QUICK).code == 0
+    assert at.outcome() == whole
+
+
+def test_sync_uploads_once(place: Callable[[str], Place], whole: Outcome, asked: Callable[[], int]) -> None:
+    at = place("offline")
+    assert at.run(f"{QUICK} --offline").code == 0
+    assert not at.outcome().runs
+    asked()
+    for _ in range(2):
+        assert at.run(command="sync").code == 0
+        assert at.outcome() == whole
+    assert asked() == 0
+
+
+SECRETS = {"HF_TOKEN": "hf_SeCrEtOfTheHub", "MLFLOW_TRACKING_PASSWORD": "SeCrEtOfTheServer", "MY_API_KEY": "SeCrEtKey"}
+WAYS = [(QUICK, "run"), (f"{QUICK} --seed 1 --offline", "evaluate")]
+
+
+def sync_in_a_new_process(at: Place) -> int:
+    """`headwise sync` with nothing imported or set before it; what it prints is in the folder."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "HEADWISE_"))}
+    environment = ours | at.environment | {"PYTHONPATH": str(ROOT / "src"), "HEADWISE_COMMIT": "as if committed"}
+    with (at.folder / "output-sync.txt").open("wb") as out:
+        command = [sys.executable, "-m", "headwise", "sync"]
+        return subprocess.run(command, cwd=at.folder, env=environment, stdout=out, stderr=out, timeout=200).returncode
+
+
+@pytest.mark.timeout(600)  # a server, three studies and a report: seconds, but not on a machine that is busy
+def test_no_password_or_token_is_written_down(place: Callable[[str], Place]) -> None:
+    at, port = place("secrets"), free_port()
+    at.environment |= SECRETS | {"MLFLOW_TRACKING_USERNAME": "anna"}
+    at.environment["MLFLOW_TRACKING_URI"] = f"http://anna:SeCrEtOfTheAddress@127.0.0.1:{port}"
+    with tracking_server(at.folder, port):
+        for number, (options, command) in enumerate(WAYS):
+            at.output = f"output-{number}.txt"
+            run = at.run(options, command)
+            assert run.code == 0, run.text
+        synced = sync_in_a_new_process(at)
+        found = at.outcome()
+    assert synced == 0
+    assert found.runs["study FINISHED"] == 2
+    files = [path for path in at.folder.rglob("*") if path.is_file()]
+    assert any("artifacts" in path.parts for path in files)
+    leaks = [str(path.relative_to(at.folder)) for path in files if b"SeCrEt" in path.read_bytes()]
+    assert not leaks
