@@ -11,8 +11,30 @@ from PIL import Image
 from selenium import webdriver
 
 FOLDER = Path(__file__).parent
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1160,1500")
-LEAST_KEPT = "[...document.querySelectorAll('#samples-answers tr')].at(-1).click()"
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=1160,1500"),
+)
+SHOW = """
+// The most disputed question that has an image, under the strategy that kept least of it.
+const ones = (packed) => [...atob(packed)].map((c) => c.charCodeAt(0).toString(2).replaceAll('0', '')).join('').length;
+let found = null;
+data.forEach((part, place) => part.samples.forEach((sample, row) => {
+  if (sample.image === null || (found && sample.disagreement <= found.disagreement)) return;
+  const passed = (cell) => part.vanilla[cell] || part.cells[cell].includes('random');
+  const sizes = sample.kept.map((packed, cell) => packed === null || passed(cell) ? Infinity : ones(packed));
+  const least = Math.min(...sizes);
+  if (least < Infinity) found = { place, row, cell: sizes.indexOf(least), disagreement: sample.disagreement };
+}));
+if (!found) return false;
+const select = document.getElementById('samples-benchmark');
+select.value = found.place;
+select.dispatchEvent(new Event('change'));
+document.querySelectorAll('#samples-list button')[found.row].click();
+document.querySelectorAll('#samples-answers tr')[found.cell].click();
+document.querySelectorAll('#samples-answers tr')[found.cell].scrollIntoView({ block: 'center' });
+return true;
+"""
 
 
 def main(report: Path) -> None:
@@ -23,8 +45,10 @@ def main(report: Path) -> None:
             options.add_argument(argument)
         browser = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         browser.get(report.resolve().as_uri())
+        if not browser.execute_script(SHOW):
+            browser.quit()
+            sys.exit(f"{report}: no sample has an image and kept tokens; compare where the study's images are")
         shoot(browser, "report.png", 0, 1500)
-        browser.execute_script(f"{LEAST_KEPT}; document.querySelector('.answers').scrollTop = 0;")
         top = browser.execute_script("return document.getElementById('samples').offsetTop")
         shoot(browser, "report-samples.png", top - 46, 860)
         browser.quit()

@@ -14,6 +14,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path as File
 from typing import Any
 
@@ -78,17 +79,18 @@ class Meter:
         """Costs of one question for each of `widths` (kept tokens), as rows of plain values."""
         started = time.perf_counter()
         found = []
+        run = _Run(self.decoder, system, layer, visual_VD[None], question_QD)
         for kept in widths:
-            run = _Run(self.decoder, system, layer, visual_VD[None], question_QD, kept)
             if (layer, kept) not in self._peaks:
-                self._peaks[layer, kept] = self._weights + _peak(run, self.device)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)  # what was queued before is not this branch's time
-            prefill, token = run()
+                self._peaks[layer, kept] = self._weights + _peak(partial(_whole, run, kept), self.device)
+        _wait(self.device)
+        asked, below = run.prefix()
+        for kept in widths:
+            above, token = run.branch(asked, kept)
             cost = Cost(
                 layer=layer,
                 kept=kept,
-                prefill=round(prefill, 6),
+                prefill=round(below + above, 6),
                 token=round(token, 6),
                 peak=self._peaks[layer, kept],
                 device=self._name,
@@ -101,22 +103,35 @@ class Meter:
 
 @dataclass(frozen=True)
 class _Run:
-    """One branch to be run alone, keeping evenly spaced tokens; calling it gives seconds of prefill and of a token."""
+    """One question to be run alone, keeping evenly spaced tokens."""
 
     decoder: Decoder
     system: System
     layer: int
     visual_1VD: Tensor
     question_QD: Tensor
-    kept: int
 
-    def __call__(self) -> tuple[float, float]:
+    def prefix(self) -> tuple[Questions, float]:
+        """The part below the pruning layer, which is the same for every width, and the seconds it took."""
         started = time.perf_counter()
         images = Images(self.decoder, self.system, self.visual_1VD, self.layer)
         asked = Questions(images, [self.question_QD], [0])
-        places = torch.linspace(0, images.visual - 1, self.kept, device=self.visual_1VD.device).round().long()
-        path = Path(0, None if self.kept == images.visual else places)
+        _wait(self.decoder.home)
+        return asked, time.perf_counter() - started
+
+    def branch(self, asked: Questions, kept: int) -> tuple[float, float]:
+        """Seconds from there to the first token, and of a token thereafter."""
+        started = time.perf_counter()
+        visual = asked.images.visual
+        places = torch.linspace(0, visual - 1, kept, device=self.decoder.home).round().long()
+        path = Path(0, None if kept == visual else places)
         return _Single(asked, [path], Levers(), STEPS + 1).seconds(started)
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done what was queued, so that it is not taken for what comes next."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class _Single(Stack):
@@ -130,6 +145,11 @@ class _Single(Stack):
 
     def _finished(self, outcome: Outcome) -> bool:
         return len(outcome.tokens) > STEPS
+
+
+def _whole(run: _Run, kept: int) -> None:
+    asked, _ = run.prefix()
+    run.branch(asked, kept)
 
 
 def _peak(run: Callable[[], Any], device: torch.device) -> int:
