@@ -139,8 +139,8 @@ def run(threads: int) -> dict[str, object]:
     from headwise.pipeline import Job, evaluate_study
 
     torch.set_num_threads(threads)
-    settings = {"model": "model", "data_dir": "eval", "strategy": "sparsity", "tokens": 64, "heads": 8}
-    settings |= {"controls": "vanilla", "budget": "kept", "max_new_tokens": 2}
+    settings = {"model": "model", "data_dir": "eval", "strategy": "sparsity", "tokens": "128,64", "heads": 8}
+    settings |= {"controls": "none", "budget": "kept", "max_new_tokens": 2}
     result: dict[str, object] = {"machine": describe(torch.device("cpu"))}
     for name in OFFICIAL:
         started, busy = time.perf_counter(), time.process_time()

@@ -31,7 +31,7 @@ from headwise.engine.decoder import Decoder
 from headwise.model import Vlm, find_checkpoint, read_image
 
 ROOT = Path(__file__).parents[1]
-LEVER_QUESTIONS = 6
+LEVER_QUESTIONS = 3
 
 
 class Work:

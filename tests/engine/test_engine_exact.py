@@ -64,7 +64,7 @@ def grid(model, system, images, questions, levers=None):
 @pytest.mark.parametrize("few", [0, 8], ids=["system prompt shared", "system prompt in every branch"])
 @torch.inference_mode()
 def test_every_branch_says_what_recomputing_everything_says(model, monkeypatch, few):
-    monkeypatch.setattr("headwise.engine.branches.FEW", few)
+    monkeypatch.setattr("headwise.engine.prefix.FEW", few)
     system, images, questions = prompts(5, [4, 7, 3])
     for number, branches in enumerate(grid(model, system, images, questions)):
         embeds = torch.cat([system, images[number % 2], questions[number]])
@@ -87,7 +87,7 @@ def test_keeping_every_token_is_the_unpruned_model(model):
 
 @pytest.mark.parametrize("lever", [field.name for field in fields(Levers)])
 def test_a_lever_changes_no_answer(model, lever, monkeypatch):
-    monkeypatch.setattr("headwise.engine.branches.FEW", 0)
+    monkeypatch.setattr("headwise.engine.prefix.FEW", 0)
     system, images, questions = prompts(6, [4, 9, 5], seed=1)
     on = grid(model, system, images, questions)
     off = grid(model, system, images, questions, Levers(**{lever: False}))

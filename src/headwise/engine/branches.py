@@ -13,10 +13,6 @@ from headwise.engine.decoder import KV, Decoder, join, take
 from headwise.engine.levers import Levers
 from headwise.engine.prefix import Questions, causal, visible
 
-FEW = 8
-"""A system prompt no longer than this is run in every branch: less work than to copy it in front of each layer's
-keys, and without it in front attention is plainly causal (bench/grid.py)."""
-
 
 @dataclass(frozen=True)
 class Path:
@@ -101,7 +97,7 @@ class Stack:
         kept_BRD = images.hidden_IVD[image_B[:, None], self.kept_BR]
         hidden = torch.cat([kept_BRD, text_BQD], dim=1)
         positions = torch.cat([system.length + self.kept_BR, text_positions], dim=1)
-        if self.levers.shared_system and system.length > FEW:
+        if self.levers.shared_system and not system.short:
             return hidden, positions, system.kv[images.layer :], system.length
         batch = len(self.rows_B)
         start = torch.arange(system.length, device=self.device).expand(batch, -1)

@@ -14,11 +14,16 @@ from torch import Tensor
 
 from headwise.engine.decoder import KV, Decoder, join, take
 
+FEW = 8
+"""A system prompt no longer than this is run with every image and branch: less work than to copy it in front of
+each layer's keys, and without it in front attention is plainly causal (bench/grid.py)."""
+
 
 @dataclass
 class System:
-    """The prompt before the image: its keys and values in all layers, and its hidden states after layer K."""
+    """The prompt before the image: embeddings, keys and values in all layers, and hidden states after layer K."""
 
+    embeds_1MD: Tensor
     kv: list[KV]
     hidden_1MD: Tensor
 
@@ -26,12 +31,16 @@ class System:
     def length(self) -> int:
         return self.hidden_1MD.shape[1]
 
+    @property
+    def short(self) -> bool:
+        return self.length <= FEW
+
 
 def system_prompt(decoder: Decoder, embeds_MD: Tensor, layer: int) -> System:
     """Run the tokens before the image through every layer; `layer` is K."""
     hidden = embeds_MD.unsqueeze(0)
     if not hidden.shape[1]:
-        return System([decoder.empty(1)] * len(decoder.layers), hidden)
+        return System(hidden, [decoder.empty(1)] * len(decoder.layers), hidden)
     rope = decoder.rope(_positions(0, hidden.shape[1], hidden.device))
     mask = causal(hidden.shape[1], 0, hidden.device)
     kvs, after_K = [], hidden
@@ -40,7 +49,7 @@ def system_prompt(decoder: Decoder, embeds_MD: Tensor, layer: int) -> System:
         kvs.append(kv)
         if index == layer - 1:
             after_K = hidden
-    return System(kvs, after_K)
+    return System(embeds_MD.unsqueeze(0), kvs, after_K)
 
 
 class Images:
@@ -49,14 +58,19 @@ class Images:
     def __init__(self, decoder: Decoder, system: System, visual_IVD: Tensor, layer: int) -> None:
         self.decoder, self.system, self.layer = decoder, system, layer
         self.visual = visual_IVD.shape[1]
-        self.rope = decoder.rope(_positions(system.length, self.visual, visual_IVD.device))
-        self._mask = causal(self.visual, system.length, visual_IVD.device)
-        self.kv: list[KV] = []
         hidden = visual_IVD
+        if system.short:
+            hidden = torch.cat([system.embeds_1MD.expand(len(visual_IVD), -1, -1), hidden], dim=1)
+        start = self.length - hidden.shape[1]
+        self.rope = decoder.rope(_positions(start, hidden.shape[1], hidden.device))
+        plain = not start and decoder.causal_without_mask
+        self._mask = None if plain else causal(hidden.shape[1], start, hidden.device)
+        self.kv: list[KV] = []
         for index in range(layer):
-            hidden, kv = decoder.run(index, hidden, self.rope, self._mask, system.kv[index])
-            self.kv.append(join(system.kv[index], kv))
-        self.hidden_IVD = hidden
+            hidden, kv = self._layer(index, hidden)
+            self.kv.append(kv)
+        self._hidden = hidden
+        self.hidden_IVD = hidden[:, hidden.shape[1] - self.visual :]
         self._upper: list[KV] = []
 
     @property
@@ -67,13 +81,21 @@ class Images:
     def upper_kv(self) -> list[KV]:
         """Keys and values of the whole prefix in the layers above K: what unpruned branches attend to."""
         if not self._upper:
-            hidden, last = self.hidden_IVD, len(self.decoder.layers) - 1
+            hidden, last = self._hidden, len(self.decoder.layers) - 1
             for index in range(self.layer, last):
-                hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, self.system.kv[index])
-                self._upper.append(join(self.system.kv[index], kv))
-            kv = self.decoder.keys_values(last, hidden, self.rope)
-            self._upper.append(join(self.system.kv[last], kv))
+                hidden, kv = self._layer(index, hidden)
+                self._upper.append(kv)
+            self._upper.append(self._whole(last, self.decoder.keys_values(last, hidden, self.rope)))
         return self._upper
+
+    def _layer(self, index: int, hidden: Tensor) -> tuple[Tensor, KV]:
+        """A layer over what is run here: its output, and keys and values of the whole prefix."""
+        before = None if self.system.short else self.system.kv[index]
+        hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, before)
+        return hidden, self._whole(index, kv)
+
+    def _whole(self, index: int, kv: KV) -> KV:
+        return kv if self.system.short else join(self.system.kv[index], kv)
 
 
 class Questions:
