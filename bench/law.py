@@ -21,12 +21,14 @@ from machine import describe
 from scipy.optimize import nnls
 
 from headwise.config import load_study
+from headwise.names import PUBLISHED_STRATEGIES
 
+PUBLISHED = ",".join(PUBLISHED_STRATEGIES)
 CELLS = {
     1: {"strategy": "sparsity", "tokens": "64", "heads": "8"},
     9: {"strategy": "sparsity", "tokens": "192,128,64", "heads": "24,16,8"},
-    63: {"strategy": "all", "tokens": "192,128,64", "heads": "24,16,8"},
-    252: {"strategy": "all", "tokens": ",".join(str(n) for n in range(32, 224, 16)), "heads": "24,16,8"},
+    63: {"strategy": PUBLISHED, "tokens": "192,128,64", "heads": "24,16,8"},
+    252: {"strategy": PUBLISHED, "tokens": ",".join(str(n) for n in range(32, 224, 16)), "heads": "24,16,8"},
 }
 QUESTIONS = (1, 2, 6, 18)  # an image
 

@@ -94,8 +94,10 @@ def sentence(part: Findings, table: Grid | None) -> str:
 
 
 def best_set_sentence(members: list[str], candidates: int) -> str:
+    if candidates == 1:
+        return "Nothing to compare it with."
     if len(members) == 1:
-        return f"Significantly better than the {candidates - 1} others."
+        return f"Significantly better than {'the other one' if candidates == 2 else f'the {candidates - 1} others'}."
     rest = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
     named = ", ".join(members[:NAMED])
     return f"Best set, not told from the best at 95 %: {len(members)} of {candidates}: {named}{rest}."

@@ -176,7 +176,9 @@ def sentence(found: Findings) -> str:
     best, inside, digits = found.best, len(found.best_set()), 0 if found.unit == "points" else 1
     score = f"{best['score']:.{digits}f} {found.unit} [{best['low']:.{digits}f}, {best['high']:.{digits}f}]"
     known = (
-        "it is significantly better than every other"
+        "nothing to compare it with"
+        if len(found.pruned) == 1
+        else "it is significantly better than every other"
         if inside == 1
         else f"{inside} of {len(found.pruned)} configurations cannot be told from it"
     )

@@ -1,0 +1,18 @@
+"""What compare says about the best configuration."""
+
+import pytest
+
+from headwise.compare.text import best_set_sentence
+
+
+@pytest.mark.parametrize(
+    ("members", "candidates", "said"),
+    [
+        (["a"], 1, "Nothing to compare it with."),
+        (["a"], 2, "Significantly better than the other one."),
+        (["a"], 9, "Significantly better than the 8 others."),
+        (["a", "b"], 9, "Best set, not told from the best at 95 %: 2 of 9: a, b."),
+    ],
+)
+def test_best_set_in_words(members, candidates, said):
+    assert best_set_sentence(members, candidates) == said
