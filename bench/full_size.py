@@ -13,6 +13,7 @@ import json
 import os
 import random
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -139,7 +140,7 @@ def run(threads: int) -> dict[str, object]:
     from headwise.pipeline import Job, evaluate_study
 
     torch.set_num_threads(threads)
-    settings = {"model": "model", "data_dir": "eval", "strategy": "sparsity", "tokens": "128,64", "heads": 8}
+    settings = {"model": "model", "data_dir": "eval", "strategy": "sparsity", "tokens": "32,16", "heads": 8}
     settings |= {"controls": "none", "budget": "kept", "max_new_tokens": 2}
     result: dict[str, object] = {"machine": describe(torch.device("cpu"))}
     for name in OFFICIAL:
@@ -156,6 +157,7 @@ def run(threads: int) -> dict[str, object]:
             "questions_a_second": round(questions / seconds, 1),
             "peak_bytes": peak,
         }
+        print(name, result[name], file=sys.stderr, flush=True)
     return result
 
 
