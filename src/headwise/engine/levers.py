@@ -10,7 +10,8 @@ class Levers:
     """Switches, all on by default.
 
     `shared_prefix`: one pass over an image and layers 1..K for all its questions and cells.
-    `shared_system`: keys and values of the prompt before the image computed once a run.
+    `shared_system`: keys and values of the prompt before the image computed once a run (a short one is run with
+    every image and branch all the same: `prefix.FEW`).
     `merge_equal`: cells that keep the same tokens of the same question share a branch.
     `batch`: branches that keep equally many tokens run as one stack.
     `draft`: the first finished answer of a question is checked inside the other branches' prefill.

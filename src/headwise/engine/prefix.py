@@ -15,8 +15,8 @@ from torch import Tensor
 from headwise.engine.decoder import KV, Decoder, join, take
 
 FEW = 8
-"""A system prompt no longer than this is run with every image and branch: less work than to copy it in front of
-each layer's keys, and without it in front attention is plainly causal (bench/grid.py)."""
+"""A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
+in front of each layer's keys, and without it in front attention is plainly causal and needs no mask."""
 
 
 @dataclass
