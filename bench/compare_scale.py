@@ -133,7 +133,7 @@ def write_verdicts(folder: Path, benchmark: str, right: np.ndarray) -> None:
     }
     columns = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in text.items()}
     columns["correct"] = pa.array(right.astype(np.float32))
-    pq.write_table(pa.table(columns), folder / "verdicts.parquet", compression="zstd")
+    pq.write_table(pa.table(columns), folder / "verdicts.parquet")
 
 
 def timed_compare(study: str) -> dict[str, float]:

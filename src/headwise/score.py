@@ -150,7 +150,7 @@ def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
     write_jsonl(rows, verdicts)
     os.replace(rows, folder / VERDICTS_JSONL)
     columns = folder / f".{VERDICTS_PARQUET}.part"
-    pq.write_table(verdict_table(verdicts), columns, compression="zstd")
+    pq.write_table(verdict_table(verdicts), columns)
     os.replace(columns, folder / VERDICTS_PARQUET)
 
 

@@ -31,7 +31,7 @@ def command(
     if run_ids and (study or experiment):
         raise ConfigError("compare: give either --run or --study and --experiment")
     # A short process that makes millions of objects which all stay: collecting garbage would double their cost.
-    gc.set_threshold(200_000)
+    gc.set_threshold(1_000_000)
     from rich.console import Console
 
     from headwise import tracking

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from headwise.compare.comparison import Comparison
 from headwise.compare.grid import Grid, grid, tops
@@ -104,8 +105,9 @@ class Analysis:
 def analyse(comparison: Comparison, seed: int = 0) -> Analysis:
     """Read the verdicts of every benchmark and compute what is known. DataError where verdicts do not fit."""
     names = comparison.benchmarks
-    with ThreadPoolExecutor(2) as pool:  # numpy lets go of the interpreter: benchmarks share two cores
+    # numpy lets go of the interpreter, so benchmarks share two cores; BLAS threads beside them would fight for both.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(2) as pool:
         parts = pool.map(lambda name: find(name, comparison.of(name), comparison.verdicts(name), seed), names)
-    findings = dict(zip(names, parts, strict=True))
+        findings = dict(zip(names, parts, strict=True))
     overall = over_benchmarks(list(findings.values())) if len(findings) > 1 else None
     return Analysis(comparison=comparison, findings=findings, overall=overall)

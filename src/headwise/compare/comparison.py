@@ -154,7 +154,7 @@ def _rank(names: Sequence[str]) -> dict[str, int]:
 def _named(cells: pd.DataFrame) -> pd.DataFrame:
     """Add the columns `label` and `configuration`."""
     varying = [name for name in ("model", *RANKING) if cells[name].nunique() > 1]
-    rows = cells.to_dict("records")
+    rows = cells[["strategy", "tokens", "heads", *varying]].to_dict("records")
     labels = [" ".join([row["strategy"], *_extras(row, varying)]) for row in rows]
     budgets = [[str(row[name]) for name in ("tokens", "heads") if not pd.isna(row[name])] for row in rows]
     names = ["/".join([*budget, label]) for budget, label in zip(budgets, labels, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -62,8 +61,7 @@ class _Column:
 
 def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> VerdictMatrix:
     """Read `files` (run_id → verdicts.parquet). DataError where one is unreadable or none shares a question."""
-    with ThreadPoolExecutor(4) as pool:
-        columns = _share_keys(list(pool.map(_column, files.values())))
+    columns = _share_keys([_column(path) for path in files.values()])
     distinct = {id(column.keys): column.keys for column in columns}
     keys = {table: _unique(asked) for table, asked in distinct.items()}
     shared = reduce(lambda left, right: left[left.isin(right)], keys.values())
@@ -97,7 +95,7 @@ def _column(path: Path) -> _Column:
 
 def _read(path: Path, names: list[str]) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns=names, use_threads=False).select(names)
+        return pq.ParquetFile(path, pre_buffer=False).read(columns=names, use_threads=False).select(names)
     except (OSError, KeyError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the verdicts {path}: {reason}; score the run again") from error

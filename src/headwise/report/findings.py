@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -83,12 +84,12 @@ class Findings:
     replicates: Replicates
     relative: Replicates
 
-    @property
+    @cached_property
     def pruned(self) -> pd.DataFrame:
         """The candidates: every cell but the unpruned ones."""
         return self.cells[self.cells["strategy"] != "vanilla"]
 
-    @property
+    @cached_property
     def best(self) -> pd.Series:
         """The pruned cell with the highest score."""
         return self.pruned.iloc[self.pruned["score"].to_numpy().argmax()]

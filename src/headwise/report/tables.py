@@ -72,9 +72,10 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
     """
     counts: dict[str, dict[str, int]] = {}
     for part in parts:
+        names = part.cells["strategy"].to_numpy()
         for rows in _table_rows(part.cells):
             best = part.best_among(rows)
-            for strategy, inside in zip(part.cells.loc[rows, "strategy"], best, strict=True):
+            for strategy, inside in zip(names[rows], best, strict=True):
                 outcome = "lost" if not inside else "won" if best.sum() == 1 else "shared"
                 counts.setdefault(strategy, {"won": 0, "shared": 0, "lost": 0})[outcome] += 1
     summary = [{"strategy": name, "rows": sum(each.values()), **each} for name, each in counts.items()]

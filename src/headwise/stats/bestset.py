@@ -19,7 +19,6 @@ from headwise.stats.outcomes import Floats
 PAIRS = 6e8
 """Pairs of cells × resamples that are looked at: all resamples up to 547 cells, fewer (never below FEWEST) beyond."""
 FEWEST = 500
-RESAMPLES_AT_ONCE = 256
 
 
 def best_set(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
@@ -48,18 +47,15 @@ def _worst_comparison(replicates: Replicates) -> tuple[Floats, Floats]:
     np.fill_diagonal(gap_CC, -np.inf)
     count = max(FEWEST, int(PAIRS / len(score) ** 2))
     centred = (replicates.score_CB[:, :count] - score[:, None]).astype(np.float32)
-    parts = range(0, centred.shape[1], RESAMPLES_AT_ONCE)
-    null = [_largest_gaps(centred[:, at : at + RESAMPLES_AT_ONCE], weight_CC.astype(np.float32)) for at in parts]
-    return gap_CC.max(axis=1), np.concatenate(null, axis=1)
+    return gap_CC.max(axis=1), _largest_gaps(centred, weight_CC.astype(np.float32))
 
 
 def _largest_gaps(centred_CB: np.ndarray, weight_CC: np.ndarray) -> np.ndarray:
     """For each cell the largest of (others − its own) · weight, in each resample.
 
-    Weights are symmetric, so a pair is computed once: what i lacks to j is what j has over i. A few resamples at a
-    time fit in the cache.
+    Weights are symmetric, so a pair is computed once: what i lacks to j is what j has over i. All resamples go
+    together: numpy's calls are long then, and two benchmarks can be computed side by side.
     """
-    centred_CB = np.ascontiguousarray(centred_CB)
     largest = np.full_like(centred_CB, -np.inf)
     lead, buffer = np.full_like(centred_CB, np.inf), np.empty_like(centred_CB)
     for i, own in enumerate(centred_CB[:-1]):
