@@ -1,6 +1,6 @@
 """README's table and picture of the embedded study.
 
-    headwise evaluate --config configs/default.yaml --heads 8 --limit 100 && headwise compare --json > compare.json
+    headwise evaluate --config configs/default.yaml --heads 8 --limit all && headwise compare --json > compare.json
     PYTHONPATH=src python docs/embedded_figures.py compare.json docs/kept-tokens.png
 
 Prints the table in Markdown from what compare found, and draws what strategies keep of three scenes.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from survival import Place, make_places
 
 INSTRUCTION = "Answer the question using a single word or phrase."
 
@@ -32,6 +33,16 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Place]]:
+    """A maker of folders for small studies, whose windows hold one image: there are several to lose or to share."""
+    from headwise import evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
+        yield make_places(tmp_path_factory.mktemp("places"))
 
 
 @pytest.fixture

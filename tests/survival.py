@@ -224,6 +224,13 @@ def _outcome(folder: Path, environment: Mapping[str, str]) -> Outcome:
     return Outcome(cells, counts, doubled)
 
 
+def undisturbed(at: Place, options: str) -> Outcome:
+    """What one process makes of a study that nothing happens to."""
+    run = at.run(options)
+    assert run.code == 0, run.text
+    return at.outcome()
+
+
 def make_places(base: Path) -> Callable[[str], Place]:
     """A maker of working folders with one checkpoint, one bundle and a store that is initialised already."""
     from tiny_llava import write_tiny_llava

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from live_server import free_port
-from survival import Outcome, Place, Running, make_places
+from survival import Outcome, Place, Running, undisturbed
 
-from headwise import evaluate
 from headwise.errors import ConfigError
 from headwise.shards import Crew, crew
 
@@ -19,24 +18,9 @@ QUICK = "--benchmark pope --limit 24"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Place]:
-    return make_places(tmp_path_factory.mktemp("places"))
-
-
-@pytest.fixture(scope="module")
 def alone(place: Callable[[str], Place]) -> Outcome:
-    """What one process makes of the study, with windows of one image so that there is something to share."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
-        single = place("alone")
-        run = single.run(QUICK)
-    assert run.code == 0, run.text
-    return single.outcome()
-
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
+    """What one process makes of the study."""
+    return undisturbed(place("alone"), QUICK)
 
 
 def crew_of(size: int) -> list[Crew]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 from live_server import free_port, tracking_server
-from survival import Outcome, Place, make_places
+from survival import Outcome, Place, undisturbed
 
-from headwise import evaluate
 from headwise.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,19 +22,9 @@ QUESTIONS = 20
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Place]:
-    return make_places(tmp_path_factory.mktemp("places"))
-
-
-@pytest.fixture(scope="module")
 def whole(place: Callable[[str], Place]) -> Outcome:
     """An undisturbed study."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
-        at = place("whole")
-        run = at.run(QUICK)
-    assert run.code == 0, run.text
-    return at.outcome()
+    return undisturbed(place("whole"), QUICK)
 
 
 @pytest.fixture
@@ -57,11 +46,6 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
 
     monkeypatch.setattr(Engine, "answer", counting)
     return since
-
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)
 
 
 def test_a_restarted_study_asks_only_what_is_missing(
