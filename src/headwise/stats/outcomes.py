@@ -125,7 +125,7 @@ def sum_of_ratios(terms: Iterator[tuple[float, Floats, Floats]]) -> Floats:
     return total
 
 
-IN_CACHE = 1 << 16
+IN_CACHE = 1 << 17
 """Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time."""
 
 
