@@ -170,11 +170,13 @@ def best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
 
 
 def _reference_line(ax: Axes, cells: pd.DataFrame) -> None:
+    """Where the unpruned model is; its name stands on the side where the other cells are, so that it is not cut off."""
     for _, row in cells[cells["strategy"] == "vanilla"].head(1).iterrows():
+        side, anchor = (-4, "right") if row["score"] > cells["score"].median() else (4, "left")
         ax.axvline(row["score"], color=GREY, linewidth=1.2, linestyle="-.")
         ax.annotate(
-            "vanilla", (row["score"], 0), xycoords=("data", "axes fraction"), xytext=(3, 4), textcoords="offset points",
-            color=GREY, fontsize=9,
+            "vanilla", (row["score"], 0), xycoords=("data", "axes fraction"), xytext=(side, 4),
+            textcoords="offset points", ha=anchor, color=GREY, fontsize=9,
         )  # fmt: skip
 
 

@@ -180,7 +180,7 @@ def sentence(found: Findings) -> str:
         if len(found.pruned) == 1
         else "it is significantly better than every other"
         if inside == 1
-        else f"{inside} of {len(found.pruned)} configurations cannot be told from it"
+        else f"it and {inside - 1} of {len(found.pruned) - 1} others cannot be told apart"
     )
     return f"Highest: {best['configuration']} with {score}; {known}."
 
