@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import resource
 import time
-from pathlib import Path
 
 import torch
 
+from headwise.engine.alone import device_name
 from headwise.provenance import commit
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-    return {"device": name, "threads": str(torch.get_num_threads()), "torch": torch.__version__, "commit": commit()}
+    return {"device": device_name(device), "torch": torch.__version__, "commit": commit()}
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
@@ -38,9 +36,3 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    return ", ".join(sorted(models)) or platform.processor()

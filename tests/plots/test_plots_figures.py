@@ -121,3 +121,14 @@ def test_drawing_leaves_matplotlib_as_it_was(cells):
     before = mpl.rcParams["font.size"], mpl.get_backend()
     plots.heat_maps(cells, "GQA", "%")
     assert (mpl.rcParams["font.size"], mpl.get_backend()) == before
+
+
+@pytest.mark.parametrize("score", [90.0, -20.0], ids=["vanilla highest", "vanilla lowest"])
+def test_the_name_of_the_reference_line_is_not_cut_off(cells, score):
+    cells.loc[cells["strategy"] == "vanilla", "score"] = score
+    figure = plots.best_set(cells, "GQA", "%")
+    assert figure.png
+    (name,) = [text for text in figure.findobj(mpl.text.Text) if text.get_text() == "vanilla"]
+    place = name.get_window_extent()
+    assert figure.axes[0].bbox.x0 <= place.x0
+    assert place.x1 <= figure.bbox.x1

@@ -1,18 +1,8 @@
-"""A small finished study in an sqlite store, and a real MLflow server over it on a free port of this machine."""
+"""A small finished study in an sqlite store."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,35 +57,3 @@ def _verdict(number: int, right: bool) -> Verdict:
         prediction=truth if right else other,
         truth=truth,
     )
-
-
-@contextmanager
-def served(folder: Path, seconds: float = 180) -> Iterator[str]:
-    """The address of an MLflow server over `mlflow.db` in the folder, as long as the block runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    with open(folder / "server.log", "w", encoding="utf-8") as log:
-        apart = {"cwd": folder, "env": environment, "start_new_session": True}
-        server = subprocess.Popen([*command, *store], stdout=log, stderr=log, **apart)
-    try:
-        _await(f"http://127.0.0.1:{port}/health", server, seconds, folder / "server.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        # It has children; in a session of its own it is ended with all of them, and nothing else is.
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _await(url: str, server: subprocess.Popen, seconds: float, log: Path) -> None:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-    raise RuntimeError(f"the MLflow server did not start:\n{log.read_text()[-2000:]}")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from live_server import free_port, tracking_server
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mlflow_store import QUESTIONS, SHARES, log_study, served  # noqa: E402
+from mlflow_store import QUESTIONS, SHARES, log_study  # noqa: E402
 
 PATIENCE = 120
 """Seconds for the UI's script to load and show something, on a busy machine."""
@@ -33,8 +34,9 @@ def links(browser, tmp_path_factory) -> Iterator[dict[str, str]]:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         study = log_study(folder / "cells")
-        with served(folder) as address:
-            patch.setenv("MLFLOW_TRACKING_URI", address)
+        port = free_port()
+        with tracking_server(folder, port):
+            patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
             done = CliRunner().invoke(headwise, ["compare", "--study", study], catch_exceptions=False)
             yield dict(re.findall(r"^(.+): (http\S+)$", done.stderr, re.MULTILINE))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from headwise.errors import DataError
 from headwise.recommend import RULE, recommend
 from headwise.report.findings import find, over_benchmarks
+from headwise.report.page import sentence
 from headwise.report.publish import write_report
 
 
@@ -29,7 +31,7 @@ def stored(analysis, folder: Path):
     for name, cells in places.items():
         cells["artifact_uri"] = [str(folder / run) for run in cells["run_id"]]
         found = analysis.findings[name]
-        findings[name] = type(found)(**{**vars(found), "cells": cells})
+        findings[name] = replace(found, cells=cells)
     return SimpleNamespace(**{**vars(analysis), "findings": findings})
 
 
@@ -96,3 +98,10 @@ def test_costs_stand_beside_accuracy_and_say_how_they_were_measured(written):
     assert "Accuracy beside cost" in page
     assert "500 ms" in page
     assert "front: prefill" in page
+
+
+def test_the_best_is_not_counted_among_those_not_told_from_it(analysis):
+    found = analysis.findings["gqa"]
+    inside, candidates = len(found.best_set()), len(found.pruned)
+    assert 1 < inside < candidates
+    assert f"it and {inside - 1} of {candidates - 1} others cannot be told apart" in sentence(found)

@@ -88,13 +88,12 @@ class _Part:
 def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = None) -> Report:
     """The report of an analysed comparison. `titles` are the benchmarks' names as people write them."""
     named = dict(titles or {}) | {OVERALL: "All benchmarks"}
-    beside_costs = next(iter(_findings(analysis)), "")  # all benchmarks where there are several
     figures: dict[str, Drawing] = {}
     extra: dict[str, pd.DataFrame] = {}
     parts, browser = [], []
     for name, found in _findings(analysis).items():
         title = named.get(name, name)
-        drawn = drawings.of_scores(found, title, costs=name == beside_costs)
+        drawn = drawings.of_scores(found, title, costs=name == _beside_costs(analysis))
         more: dict[str, Drawing] = {}
         if name != OVERALL:
             evidence = _evidence(found.cells, files)
@@ -114,6 +113,11 @@ def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = N
 def _findings(analysis: Analysed) -> dict[str, Findings]:
     overall = {OVERALL: analysis.overall} if analysis.overall is not None else {}
     return {**overall, **dict(analysis.findings)}
+
+
+def _beside_costs(analysis: Analysed) -> str:
+    """Whose accuracy stands beside costs, as in `compare.Analysis`: all benchmarks, or the only one."""
+    return next(iter(_findings(analysis)), "")
 
 
 def _evidence(cells: pd.DataFrame, files: Files) -> dict[str, Evidence]:
@@ -144,7 +148,7 @@ def _part(
     tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
     if name in analysis.grids:
         tables.insert(0, grid_table(f"grid_{name}", BEST_OF_ROW, analysis.grids[name], digits + 1))
-    if name == next(iter(_findings(analysis))):
+    if name == _beside_costs(analysis):
         tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
     evidence = []
     if f"float16_{name}" in extra:

@@ -126,7 +126,8 @@ def sum_of_ratios(terms: Iterator[tuple[float, Floats, Floats]]) -> Floats:
 
 
 IN_CACHE = 1 << 17
-"""Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time."""
+"""Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time; with smaller
+ones numpy's calls are so short that two benchmarks computed side by side wait for each other."""
 
 
 def blocks(cells: int, columns: int) -> Iterator[slice]:
