@@ -12,10 +12,13 @@ import pandas as pd
 from headwise import tracking
 from headwise.data import data_folder
 from headwise.records import Scorecard, Verdict
-from headwise.score import ANSWERS, score_answers, score_labelled, write_verdicts
+from headwise.score import ANSWERS, agrees, score_answers, score_labelled, write_verdicts
 
 KEY_IN_ANSWERS = "answers"
 """Value of the parameter `data_dir` of a run whose answers carry their own labels."""
+CONTRADICTED = "contradicted"
+"""Status of an imported cell whose answers score otherwise than its log says; LOG_SCORE tags what that is."""
+LOG_SCORE = "headwise.log_score"
 
 
 def rescore(cells: Iterable[Mapping[str, Any]], data_dir: str | None = None) -> Iterator[tuple[str, Scorecard]]:
@@ -29,8 +32,18 @@ def rescore(cells: Iterable[Mapping[str, Any]], data_dir: str | None = None) -> 
         card, verdicts = _score(cell, answers, data_dir or str(cell["data_dir"]))
         with tempfile.TemporaryDirectory(prefix="headwise-") as folder:
             write_verdicts(Path(folder), verdicts)
-            tracking.update_cell(cell["run_id"], metrics=card.as_metrics(), folder=Path(folder))
+            tags = _still_contradicted(cell, card)
+            tracking.update_cell(cell["run_id"], metrics=card.as_metrics(), folder=Path(folder), tags=tags)
         yield cell["run_id"], card
+
+
+def _still_contradicted(cell: Mapping[str, Any], card: Scorecard) -> dict[str, str]:
+    """A cell that its log contradicts stays so, unless it now scores what the log says."""
+    if cell.get("tags.headwise.status") != CONTRADICTED:
+        return {}
+    printed = cell.get(f"tags.{LOG_SCORE}")
+    known = isinstance(printed, str)
+    return {} if known and agrees(cell["benchmark"], card.score, float(printed)) else {"headwise.status": CONTRADICTED}
 
 
 def _score(cell: Mapping[str, Any], answers: Path, data_dir: str) -> tuple[Scorecard, list[Verdict]]:

@@ -119,8 +119,8 @@ def check_logged(benchmark: str, cells: pd.DataFrame) -> None:
         row = cells[apart].iloc[0]
         more = f" (and {apart.sum() - 1} other runs)" if apart.sum() > 1 else ""
         raise DataError(
-            f"{benchmark}: run {row['run_id']} ({row['configuration']}) logged the score {row['logged_score']:.4f}, its "
-            f"verdicts give {row['score']:.4f}{more}; score it anew: `headwise score --run {row['run_id']}`"
+            f"{benchmark}: run {row['run_id']} ({row['configuration']}) logged the score {row['logged_score']:.4f}, "
+            f"its verdicts give {row['score']:.4f}{more}; score it anew: `headwise score --run {row['run_id']}`"
         )
 
 

@@ -93,7 +93,7 @@ def _holes(cells: pd.DataFrame, rows: pd.MultiIndex, columns: Sequence[str]) -> 
     """Cells that were not run: of each label's rows, those that have heads or those that have none."""
     ran = {label: {_place(*place) for place in group[["tokens", "heads"]].to_numpy()} for label, group in _by(cells)}
     asked = {
-        label: [place for place in map(lambda row: _place(*row), rows) if (place[1] is None) == _headless(ran[label])]
+        label: [place for place in (_place(*row) for row in rows) if (place[1] is None) == _headless(ran[label])]
         for label in columns
     }
     return sum(place not in ran[label] for label in columns for place in asked[label])
@@ -126,9 +126,7 @@ def _or_any(number: Any) -> int | None:
     return None if pd.isna(number) else int(number)
 
 
-def _lookup(
-    known: Mapping[tuple[int | None, int | None], float], tokens: int | None, heads: int | None
-) -> float:
+def _lookup(known: Mapping[tuple[int | None, int | None], float], tokens: int | None, heads: int | None) -> float:
     places = ((tokens, heads), (tokens, None), (None, heads), (None, None))
     return next((known[place] for place in places if place in known), float("nan"))
 

@@ -99,9 +99,9 @@ def again(cells: pd.DataFrame) -> str:
 
 def answered_otherwise(cells: pd.DataFrame) -> list[str]:
     """A note where cells were answered in different ways: precision, device, length, prompt, or by another program."""
-    names = [name for name in ANSWERING if cells[name].nunique() > 1 or (name == "source" and cells[name].notna().any())]
-    different = {name: cells[name].fillna("headwise").unique() for name in names}
-    told = [f"{name} ({', '.join(sorted(map(str, values)))})" for name, values in different.items() if len(values) > 1]
+    known = cells.assign(source=cells["source"].fillna("headwise"))
+    different = [name for name in ANSWERING if known[name].nunique() > 1]
+    told = [f"{name} ({', '.join(sorted(map(str, known[name].dropna().unique())))})" for name in different]
     if not told:
         return []
     return [

@@ -51,7 +51,7 @@ class VerdictMatrix:
 
 @dataclass(frozen=True)
 class _Column:
-    """One cell's verdicts; `keys` (questions and their right answers) is one shared object where cells have the same."""
+    """One cell's verdicts; `keys` (questions and their right answers) is one shared object where cells share them."""
 
     run_id: str
     keys: pa.Table
@@ -112,9 +112,7 @@ def _aligned(
     return {table: asked[table].get_indexer(everything) for table in order}, pd.concat(found, ignore_index=True)
 
 
-def _two_keys(
-    benchmark: str, runs: tuple[str, str], own: pd.DataFrame, others: np.ndarray, differ: np.ndarray
-) -> str:
+def _two_keys(benchmark: str, runs: tuple[str, str], own: pd.DataFrame, others: np.ndarray, differ: np.ndarray) -> str:
     row = own.iloc[differ[0]]
     return (
         f"{benchmark}: runs {runs[0]} and {runs[1]} were scored by different right answers to {len(differ)} questions "
