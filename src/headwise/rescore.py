@@ -42,8 +42,9 @@ def _still_contradicted(cell: Mapping[str, Any], card: Scorecard) -> dict[str, s
     if cell.get("tags.headwise.status") != CONTRADICTED:
         return {}
     printed = cell.get(f"tags.{LOG_SCORE}")
-    known = isinstance(printed, str)
-    return {} if known and agrees(cell["benchmark"], card.score, float(printed)) else {"headwise.status": CONTRADICTED}
+    if isinstance(printed, str) and agrees(cell["benchmark"], card.score, float(printed)):
+        return {}
+    return {"headwise.status": CONTRADICTED}
 
 
 def _score(cell: Mapping[str, Any], answers: Path, data_dir: str) -> tuple[Scorecard, list[Verdict]]:

@@ -219,7 +219,7 @@ def _relative(replicates: Replicates, reference_C: np.ndarray, best: int) -> tup
     if (reference_C >= 0).all():
         whole, resampled = replicates.score_C[reference_C], replicates.score_CB[reference_C]
         return "vanilla", Replicates(_percent(replicates.score_C, whole), _percent(replicates.score_CB, resampled))
-    top = replicates.score_C[best] if best >= 0 else np.nan
+    top = replicates.score_C[best] if best >= 0 else np.array(np.nan)
     return "best", Replicates(_percent(replicates.score_C, top), _percent(replicates.score_CB, top))
 
 
@@ -241,7 +241,8 @@ def _pair_by_pair(found: Findings, pairs: Pairs) -> None:
     """Differences and percentages of cells that are not full, or whose reference is not, over what both answered."""
     table = found.cells
     vanilla_C = vanilla_rows(table)
-    best = -1 if found.pruned.empty else int(found.best.name)
+    rows = found.pruned.index.to_numpy()
+    best = int(rows[found.pruned["score"].to_numpy().argmax()]) if len(rows) else -1
     for name, reference_C in (("vanilla", vanilla_C), ("best", np.full(len(table), best))):
         for row in [row for row, other in enumerate(reference_C) if pairs.needed(row, other)]:
             pair = pairs.of(row, reference_C[row])
@@ -263,7 +264,7 @@ def _vanilla_tests(cells: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
     for vanilla in np.unique(reference_C[tested]):
         rows = np.flatnonzero(tested & (reference_C == vanilla))
         exact[rows] = mcnemar(outcomes.correct_CQ[rows], outcomes.correct_CQ[vanilla])
-        apart = np.array([pairs.needed(row, vanilla) for row in rows])
+        apart = np.array([pairs.needed(row, int(vanilla)) for row in rows.tolist()])
         for row in rows[apart]:
             pair = pairs.of(row, vanilla)
             flip[row] = np.nan if pair is None else pair.p

@@ -15,7 +15,7 @@ from headwise.stats.paired import Paired, compare_pair
 
 def answered_by_any(outcomes: Outcomes) -> Outcomes:
     """Without the questions that no cell answered (an image that cannot be read); DataError where none is left."""
-    answered_Q = outcomes.answered_CQ.any(axis=0)
+    answered_Q = np.asarray(outcomes.answered_CQ.any(axis=0))
     if not answered_Q.any():
         raise DataError("no cell answered any question, so there is nothing to compare")
     return outcomes if answered_Q.all() else outcomes.columns(answered_Q)
@@ -26,14 +26,14 @@ def own_replicates(outcomes: Outcomes, seed: int) -> Replicates:
 
     Cells that answered everything are resampled together and so are pairs; the others are pairs to nobody here.
     """
-    full_C = outcomes.answered_CQ.all(axis=1)
+    full_C = np.asarray(outcomes.answered_CQ.all(axis=1))
     if full_C.all():
         return bootstrap(outcomes, seed=seed)
     score_C, score_CB = np.full(len(full_C), np.nan), np.full((len(full_C), RESAMPLES), np.nan)
     if full_C.any():
         together = bootstrap(outcomes.rows(np.flatnonzero(full_C)), seed=seed)
         score_C[full_C], score_CB[full_C] = together.score_C, together.score_CB
-    for cell in np.flatnonzero(~full_C):
+    for cell in np.flatnonzero(~full_C).tolist():
         answered_Q = outcomes.answered_CQ[cell]
         if not answered_Q.any():
             continue
@@ -50,7 +50,7 @@ class Pairs:
 
     def __init__(self, outcomes: Outcomes, seed: int = 0) -> None:
         self.outcomes, self.seed = outcomes, seed
-        self.full_C = outcomes.answered_CQ.all(axis=1)
+        self.full_C = np.asarray(outcomes.answered_CQ.all(axis=1))
         self._known: dict[tuple[int, int], Paired | None] = {}
 
     def needed(self, cell: int, reference: int) -> bool:
