@@ -192,7 +192,7 @@ def _numbers(column: pd.Series, path: Path, blank: bool) -> pd.Series:
     if column.name in ("tokens", "heads"):
         wrong, wanted = wrong | (numbers % 1 != 0) | (numbers.abs() > LARGEST), "a whole number"
     if wrong.any():
-        raise DataError(f"{path}, line {_line(wrong)}: {column.name} {column[wrong].iloc[0]!r} is not {wanted}")
+        raise DataError(f"{path}, line {_line(wrong)}: {column.name} {str(column[wrong].iloc[0])!r} is not {wanted}")
     return numbers.astype("int64") if wanted == "a whole number" else numbers.astype(float)
 
 
