@@ -31,7 +31,8 @@ def cell(root, name="vtn_64_8_sparsity", rows=ROWS, file="merge.jsonl"):
 
 
 def imported(root, bundle):
-    result = CliRunner().invoke(headwise, ["import", str(root), "--data-dir", str(bundle), "--experiment", "x", "--json"])
+    options = ["--data-dir", str(bundle), "--experiment", "x", "--json"]
+    result = CliRunner().invoke(headwise, ["import", str(root), *options])
     if result.exception:
         raise result.exception
     return json.loads(result.stdout)
@@ -61,7 +62,7 @@ def test_one_bad_file_is_named_and_the_rest_is_taken(store, bundle, tmp_path, co
     assert [row["strategy"] for row in report["logged"]] == ["sparsity"]
     (issue,) = report["issues"]
     assert "vtn_64_8_sum" in issue["where"] or issue["where"] == "gqa-64-8-sum"
-    assert issue["what"] and "\n" not in issue["what"]
+    assert len(issue["what"].splitlines()) == 1
 
 
 def test_a_file_that_cannot_be_opened_is_passed_over(store, bundle, tmp_path):
@@ -78,15 +79,14 @@ def test_a_billion_chunks_are_not_listed(tmp_path):
     issues, started = [], time.perf_counter()
     assert find_sources(tmp_path, "m", issues.append) == []
     assert time.perf_counter() - started < 2
-    assert "1 of 999999999 chunks; missing: 999999999_1.jsonl, 999999999_2.jsonl, 999999999_3.jsonl and 999999995 more" in (
-        issues[0].what
-    )
+    named = ", ".join(f"999999999_{part}.jsonl" for part in (1, 2, 3))
+    assert f"1 of 999999999 chunks; missing: {named} and 999999995 more" in issues[0].what
 
 
-@pytest.mark.parametrize("names", [("2_0.jsonl", "2_1.jsonl", "2_2.jsonl"), ("1_0.jsonl", "01_0.jsonl"), ("0_0.jsonl",)])
+@pytest.mark.parametrize("names", [("2_0", "2_1", "2_2"), ("1_0", "01_0"), ("0_0",)])
 def test_a_chunk_beyond_the_last_one_is_reported(tmp_path, names):
     for name in names:
-        cell(tmp_path, rows=ROWS[:1], file=name)
+        cell(tmp_path, rows=ROWS[:1], file=f"{name}.jsonl")
     issues = []
     assert find_sources(tmp_path, "m", issues.append) == []
     assert "is none of the chunks" in issues[0].what

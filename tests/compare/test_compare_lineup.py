@@ -164,7 +164,8 @@ def test_one_cell_asked_less_does_not_shorten_the_others(log):
     found = compared()
     assert cells_of(found)["vanilla"]["score"] == pytest.approx(100 * sum(vanilla) / 60)
     assert set(cells_of(found)) == {"vanilla", "64/8/sum"}
-    assert f"gqa: asked fewer than the others' 60 questions and left out: gqa-64-8-sparsity (run {run[:8]})" in str(found)
+    (note,) = found["notes"]
+    assert f"gqa: asked fewer than the others' 60 questions and left out: gqa-64-8-sparsity (run {run[:8]})" in note
     taken = analyse(load_study(experiment="x", include_incomplete=True))
     grid, part = taken.grids["gqa"], taken.findings["gqa"]
     assert part.cells.set_index("configuration").loc["vanilla", "score"] == pytest.approx(100 * sum(vanilla) / 60)
