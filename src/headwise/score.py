@@ -22,8 +22,6 @@ from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, r
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
 VERDICTS_PARQUET = "verdicts.parquet"
-SCORERS = {"textvqa": 1, "mme": 1, "gqa": 1, "pope": 1}
-"""Version of each benchmark's rule: it goes up where the same answers would get another score."""
 PRINTED_TO = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
 """Half the last digit of the score that each official script prints."""
 SHOWN = 3
@@ -146,7 +144,7 @@ def labels_digest(truths: Iterable[tuple[str, str, str]]) -> str:
 
 def scored_by(benchmark_name: str, truths: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     """The tags of a cell run that say by which labels and which version of the rule it was scored."""
-    scorer = f"{benchmark_name}/{SCORERS[benchmark_name]}"
+    scorer = f"{benchmark_name}/{benchmark(benchmark_name).version}"
     return {"headwise.labels_digest": labels_digest(truths), "headwise.scorer": scorer}
 
 
