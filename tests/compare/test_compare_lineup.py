@@ -230,3 +230,17 @@ def test_a_number_that_no_table_holds_is_named_with_its_run(log):
     with pytest.raises(TrackingError) as caught:
         compared()
     assert f"run {run} has seed=9223372036854775808, which no table can hold" in str(caught.value)
+
+
+def test_the_command_takes_in_what_answered_nothing_without_a_score(log):
+    log("vanilla", right(0.9))
+    log("sum", right(0.8))
+    log("sparsity", [None] * 60)
+    found = compared("--include-incomplete", "--against", "published")
+    cell = cells_of(found)["64/8/sparsity"]
+    assert (cell["score"], cell["of_vanilla"], cell["in_best_set"]) == (None, None, False)
+    assert "gqa: 64/8/sparsity did not answer every question" in found["notes"][0]
+    options = ["--experiment", "x", "--include-incomplete", "--report"]
+    done = CliRunner().invoke(headwise, ["compare", *options], catch_exceptions=False)
+    assert "Best: 64/8/sum 80.00" in done.output
+    assert "not run" not in done.output
