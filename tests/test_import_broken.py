@@ -8,6 +8,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 from headwise import tracking
 from headwise.cli import headwise
@@ -132,13 +133,18 @@ def test_scoring_again_leaves_a_contradicted_import_contradicted(store, bundle, 
     imported(tmp_path / "answers", bundle)
     run = tracking.find_cells(experiment="x", include_incomplete=True)["run_id"].item()
 
-    def rescored() -> str:
+    def rescored() -> tuple[str, bool]:
         done = CliRunner().invoke(headwise, ["score", "--run", run, "--data-dir", str(bundle), "--json"])
         assert done.exit_code == 0, done.exception
-        return tracking.find_cells(run_ids=[run])["tags.headwise.status"].item()
+        status = tracking.find_cells(run_ids=[run])["tags.headwise.status"].item()
+        return status, json.loads(done.stdout)[0]["complete"]
 
-    assert rescored() == "contradicted"
+    assert rescored() == ("contradicted", False)
+    note = MlflowClient().get_run(run).data.tags["mlflow.note.content"]
+    assert note == "gqa-64-8-sparsity: 50.00 over 2 questions, scored anew. Contradicted: its log says 100.0."
+    shown = CliRunner().invoke(headwise, ["score", "--run", run, "--data-dir", str(bundle)])
+    assert "contradicted" in shown.stdout
     key = bundle / "gqa/data/testdev_balanced_questions.json"
     key.write_text(key.read_text().replace('"answer": "box"', '"answer": "dog"'))
     os.utime(key, ns=(1, 1))
-    assert rescored() == "complete"  # by the mended key it scores what its log says
+    assert rescored() == ("complete", True)  # by the mended key it scores what its log says
