@@ -83,7 +83,8 @@ def _rows(cells: pd.DataFrame) -> pd.MultiIndex:
 
 def _values(cells: pd.DataFrame, rows: pd.MultiIndex, columns: Sequence[str], value: str) -> pd.DataFrame:
     """A column each label, a row each budget, NaN where there is no such cell."""
-    known = {(row["label"], *_place(row["tokens"], row["heads"])): row[value] for row in cells.to_dict("records")}
+    records = cells[["label", "tokens", "heads", value]].itertuples(index=False, name=None)
+    known = {(label, *_place(tokens, heads)): number for label, tokens, heads, number in records}
     places = [_place(tokens, heads) for tokens, heads in rows]
     found = {label: [known.get((label, *place), np.nan) for place in places] for label in columns}
     return pd.DataFrame(found, index=rows, dtype=float)
