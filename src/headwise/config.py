@@ -29,6 +29,12 @@ ALL: dict[str, tuple[Any, ...]] = {
 """What the word `all` stands for; token and head counts are those of the published ablation."""
 
 
+LARGEST = 2**31 - 1
+"""No count of tokens, heads, layers or questions is larger."""
+LARGEST_SEED = 2**63 - 1
+"""What a column of a table can hold: a larger number would spoil every table that it is in."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen."""
@@ -67,14 +73,14 @@ class Study(BaseModel):
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
     tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
     heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
-    layer: int = Field(2, ge=1, description="decoder layer K after which tokens are pruned, from 1")
+    layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept"] = Field("average", description="what T counts: mean a layer, or kept")
     score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
-    limit: int | None = Field(None, ge=1, description="first n questions of every benchmark, or all")
-    seed: int = Field(0, ge=0, description="seed of the random controls")
+    limit: int | None = Field(None, ge=1, le=LARGEST, description="first n questions of every benchmark, or all")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the random controls")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
-    max_new_tokens: int = Field(16, ge=1, description="longest answer in tokens")
+    max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
 
     @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
     @classmethod
@@ -116,6 +122,8 @@ class Study(BaseModel):
         for number in value:
             if number < 1:
                 raise ValueError(f"{number} is not a positive number")
+            if number > LARGEST:
+                raise ValueError(f"{number} is larger than {LARGEST}")
         return value
 
     def cells(self, geometry: Geometry) -> list[Cell]:
@@ -141,7 +149,8 @@ class Study(BaseModel):
                     layer=self.layer,
                     budget=self.budget,
                     score_dtype=self.score_dtype,
-                    seed=self.seed,
+                    # What draws nothing is one cell under every seed, and answered once.
+                    seed=self.seed if names.needs_seed(strategy) else 0,
                 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections import Counter
@@ -20,6 +22,8 @@ from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, r
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
 VERDICTS_PARQUET = "verdicts.parquet"
+PRINTED_TO = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
+"""Half the last digit of the score that each official script prints."""
 SHOWN = 3
 log = logging.getLogger(__name__)
 
@@ -130,6 +134,23 @@ def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
     if question_ids:
         shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
         raise DataError(f"{source}: {len(question_ids)} answers are to questions that {why} ({shown})")
+
+
+def labels_digest(truths: Iterable[tuple[str, str, str]]) -> str:
+    """Digest of an answer key: (question_id, prompt, right answer) of every question, in whatever order."""
+    text = json.dumps(sorted(map(list, truths)), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def scored_by(benchmark_name: str, truths: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """The tags of a cell run that say by which labels and which version of the rule it was scored."""
+    scorer = f"{benchmark_name}/{benchmark(benchmark_name).version}"
+    return {"headwise.labels_digest": labels_digest(truths), "headwise.scorer": scorer}
+
+
+def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:
+    """Whether a score is the one that the official script printed."""
+    return score is not None and abs(score - printed) <= PRINTED_TO[benchmark_name]
 
 
 def as_record(card: Scorecard) -> dict[str, object]:

@@ -33,6 +33,7 @@ def log_cell_folder(
 ) -> str:
     """Log a scored cell as a run of its own; its run id."""
     tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
+    tags |= answered_by(job)
     if folder.measured:
         tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(
@@ -45,6 +46,13 @@ def log_cell_folder(
         note=summary(task.name, folder.cell, card),
         seconds_range=between,
     )
+
+
+def answered_by(job: Job) -> dict[str, str]:
+    """What answered, where the study may have asked for `auto`; a model on a GPU in `auto` is as its files are."""
+    device = job.placement.kind(job.study)
+    dtype = "float32" if (job.study.dtype, device) == ("auto", "cpu") else job.study.dtype
+    return {"headwise.device": device, "headwise.dtype": dtype}
 
 
 def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from headwise.errors import ConfigError
 @click.option("--study", help="Compare the cells of this study (run id, or `latest`).  [default: latest]")
 @click.option("--experiment", help="Compare every finished cell of this experiment (with --study: look there).")
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")
-@click.option("--include-incomplete", is_flag=True, help="Take in cells with failed or missing answers.")
+@click.option("--include-incomplete", is_flag=True, help="Take in cells that lack answers or are contradicted.")
 @click.option("--against", default="none", help="Show differences to: none, published, or a folder of that form.")
 @click.option("--report/--no-report", default=None, help="Draw the report.  [default: of up to 1,000 cells]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")

@@ -110,10 +110,15 @@ def _with_progress(rescored: Iterable[tuple[str, Scorecard]], total: int) -> dic
 
 
 def _print_runs(cells: list[dict[str, Any]], cards: dict[str, Scorecard], as_json: bool) -> None:
+    from headwise.rescore import contradicted
     from headwise.score import as_record
 
+    against = {cell["run_id"] for cell in cells if contradicted(cell, cards[cell["run_id"]])}
     if as_json:
-        click.echo(json.dumps([{"run_id": run_id} | as_record(card) for run_id, card in cards.items()]))
+        rows = [{"run_id": run_id} | as_record(card) for run_id, card in cards.items()]
+        for row in rows:
+            row["complete"] = bool(row["complete"]) and row["run_id"] not in against
+        click.echo(json.dumps(rows))
         return
     from rich.console import Console
     from rich.table import Table
@@ -121,7 +126,7 @@ def _print_runs(cells: list[dict[str, Any]], cards: dict[str, Scorecard], as_jso
     table = Table("run", "was", "is", "complete", title="rescored runs")
     for cell in cells:
         card = cards[cell["run_id"]]
-        whole = "yes" if card.complete else "no"
+        whole = "contradicted" if cell["run_id"] in against else "yes" if card.complete else "no"
         table.add_row(cell["run_name"], _figure(cell.get("score")), _figure(card.score), whole)
     Console().print(table)
 

@@ -84,7 +84,8 @@ def heading(name: str, part: Findings) -> str:
 def sentence(part: Findings, table: Grid | None) -> str:
     """The best cell with its interval, its ties, and who cannot be told from it."""
     if part.pruned.empty:
-        return "No pruned cell."
+        pruned = (part.cells["strategy"] != "vanilla").any()
+        return "No pruned cell answered every question, so none is named the best." if pruned else "No pruned cell."
     best, members = part.best, part.best_set()["configuration"].tolist()
     score = f"Best: **{best['configuration']}** {best['score']:.2f} [{best['low']:.2f}, {best['high']:.2f}]"
     tied = [name for name in (table.best_cells() if table else []) if name != best["configuration"]]
@@ -114,7 +115,8 @@ def grid_texts(table: Grid, best: str) -> pd.DataFrame:
     texts = pd.concat([table.values, table.controls], axis=1).map(_number)
     for column in map(str, table.values):
         texts[column] = texts[column].where(~table.best[column], texts[column].map(best.format))
-    return texts.reset_index()
+    frame = texts.reset_index()
+    return frame.assign(heads=[HOLE if pd.isna(heads) else heads for heads in frame["heads"]])
 
 
 def table_markdown(frame: pd.DataFrame) -> str:

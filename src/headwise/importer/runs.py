@@ -18,11 +18,11 @@ from headwise.benchmarks import benchmark, mme
 from headwise.config import fingerprint
 from headwise.data import data_folder
 from headwise.errors import DataError
-from headwise.importer.logs import TOLERANCE, LogFigure, cell_key, read_logs
-from headwise.importer.sources import Identity, Issue, Source, find_sources
+from headwise.importer.logs import LogFigure, cell_key, read_logs
+from headwise.importer.sources import UNREADABLE, Identity, Issue, Source, find_sources, one_line
 from headwise.records import Answer, Failure, Scorecard, Verdict, write_jsonl
-from headwise.rescore import KEY_IN_ANSWERS
-from headwise.score import ANSWERS, score_labelled_rows, score_records, write_verdicts
+from headwise.rescore import CONTRADICTED, KEY_IN_ANSWERS, LOG_SCORE
+from headwise.score import ANSWERS, agrees, score_labelled_rows, score_records, scored_by, write_verdicts
 
 DIGEST = "headwise.import"
 AS_PUBLISHED = {"layer": 2, "budget": "average", "score_dtype": "float16", "seed": 0}
@@ -43,13 +43,19 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A cell ready to be logged: `data_dir` is where its labels were, `contradiction` what a log says instead."""
+    """A cell ready to be logged.
+
+    `data_dir` is where its labels were, `scored_by` the tags that say which they were, `contradiction` what a log
+    says instead and `log_score` the score that it says.
+    """
 
     source: Source
     card: Scorecard
     verdicts: list[Verdict]
     data_dir: str
+    scored_by: Mapping[str, str]
     contradiction: str = ""
+    log_score: float | None = None
 
 
 def import_tree(
@@ -101,8 +107,8 @@ def _scored(source: Source, data_dir: str | None, figures: Sequence[LogFigure], 
     where = source.identity.name
     try:
         scored = score_source(source, data_dir)
-    except DataError as error:
-        report.issues.append(Issue(where=where, what=f"not taken: {error}"))
+    except UNREADABLE as error:
+        report.issues.append(Issue(where=where, what=f"not taken: {one_line(error)}"))
         return None
     if not scored.card.complete:
         what = f"incomplete: {scored.card.missing} missing and {scored.card.failed} failed answers"
@@ -111,7 +117,7 @@ def _scored(source: Source, data_dir: str | None, figures: Sequence[LogFigure], 
         if figure.key == cell_key(source.identity) and _differ(scored.card, figure):
             what = f"its answers score {scored.card.score:.4f}, its log says {figure.score:g} ({figure.where})"
             report.issues.append(Issue(where=where, what=what))
-            scored = replace(scored, contradiction=what)
+            scored = replace(scored, contradiction=what, log_score=figure.score)
     return scored
 
 
@@ -124,12 +130,15 @@ def score_source(source: Source, data_dir: str | None) -> Scored:
     folder = data_folder(data_dir, [name]) if data_dir else None
     if source.labelled and not (folder and mme.key_folder(folder).is_dir()):
         card, verdicts = score_labelled_rows(rows, str(source.folder))
-        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS)
+        tags = scored_by(name, ((row["question_id"], row["prompt"], row["label"]) for row in rows))
+        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS, scored_by=tags)
     if folder is None:
         raise DataError("its answers carry no labels; say where they are with --data-dir")
     records = _named_as_in(folder, rows) if source.labelled else [as_answer(row) for row in rows]
     card, verdicts = score_records(name, folder, records, source=str(source.folder))
-    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir))
+    asked = zip(benchmark(name).samples(folder), verdicts, strict=True)
+    tags = scored_by(name, ((sample.question_id, sample.prompt, verdict.truth) for sample, verdict in asked))
+    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir), scored_by=tags)
 
 
 def as_answer(row: Mapping[str, str]) -> Answer | Failure:
@@ -151,7 +160,7 @@ def _named_as_in(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Answer
 
 
 def _differ(card: Scorecard, figure: LogFigure) -> bool:
-    return card.score is None or abs(card.score - figure.score) > TOLERANCE[figure.cell.benchmark]
+    return not agrees(figure.cell.benchmark, card.score, figure.score)
 
 
 def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list[Issue]:
@@ -175,9 +184,9 @@ def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list
 def _log(study: tracking.Study, scored: Scored, root: Path) -> None:
     source, cell = scored.source, scored.source.identity
     path = source.folder.relative_to(root).as_posix()
-    tags = {"headwise.source": "import", DIGEST: source.digest}
+    tags = {"headwise.source": "import", DIGEST: source.digest, **scored.scored_by}
     if scored.contradiction:
-        tags["headwise.status"] = "contradicted"
+        tags |= {"headwise.status": CONTRADICTED, LOG_SCORE: repr(scored.log_score)}
     params = asdict(cell) | AS_PUBLISHED | {"data_dir": scored.data_dir, "source": "import", "answers": path}
     with tempfile.TemporaryDirectory(prefix="headwise-") as work:
         folder = Path(work)

@@ -11,15 +11,20 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from headwise import names
 from headwise.benchmarks import mme
-from headwise.config import fingerprint
+from headwise.config import LARGEST, fingerprint
 from headwise.errors import DataError, HeadwiseError
 from headwise.records import read_answers
 
+UNREADABLE = (HeadwiseError, OSError, ValueError, RecursionError)
+"""What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
+are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep."""
+SHOWN = 3
 CELL_FOLDER = re.compile(r"vtn_(\d+)(?:_(\d+)_(\w+))?")
 CHUNK = re.compile(r"(\d+)_(\d+)\.jsonl")
 MERGED = "merge.jsonl"
@@ -79,8 +84,8 @@ def find_sources(root: Path, model: str, report: Callable[[Issue], None]) -> lis
         try:
             for source in _sources(folder, root, model):
                 found[source.identity].setdefault(source.digest, source)
-        except HeadwiseError as error:
-            report(Issue(where=_below(folder, root), what=str(error)))
+        except UNREADABLE as error:
+            report(Issue(where=_below(folder, root), what=one_line(error)))
     return list(_single(found, root, report))
 
 
@@ -140,17 +145,23 @@ def read_merged(folder: Path) -> list[dict[str, str]]:
 
 
 def _chunks(folder: Path) -> list[dict[str, str]]:
-    found = {path: CHUNK.fullmatch(path.name) for path in folder.glob("*.jsonl")}
-    numbered = {(int(m[1]), int(m[2])): path for path, m in found.items() if m}
+    found = [(path, CHUNK.fullmatch(path.name)) for path in sorted(folder.glob("*.jsonl"))]
+    named = [(int(match[1]), int(match[2]), path) for path, match in found if match]
+    numbered = {(total, part): path for total, part, path in named}
     if not numbered:
         return []
     totals = {total for total, _ in numbered}
     if len(totals) > 1:
         raise DataError(f"chunks of different splits ({', '.join(map(str, sorted(totals)))} parts); none taken")
     total = totals.pop()
-    missing = [f"{total}_{part}.jsonl" for part in range(total) if (total, part) not in numbered]
-    if missing:
-        raise DataError(f"{len(numbered)} of {total} chunks; missing: {', '.join(missing)}")
+    if wrong := [path.name for _, part, path in named if part >= total or numbered[total, part] != path]:
+        chunks = f"{total}_0.jsonl to {total}_{total - 1}.jsonl"
+        raise DataError(f"{wrong[0]} is none of the chunks {chunks}, or is there twice")
+    # A file's name can say any number of chunks: they are counted, and only the first missing ones named.
+    if missing := total - len(numbered):
+        absent = (f"{total}_{part}.jsonl" for part in range(total) if (total, part) not in numbered)
+        more = f" and {missing - SHOWN} more" if missing > SHOWN else ""
+        raise DataError(f"{len(numbered)} of {total} chunks; missing: {', '.join(islice(absent, SHOWN))}{more}")
     return [asdict(row) for part in range(total) for row in read_answers(numbered[total, part])]
 
 
@@ -171,9 +182,21 @@ def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Ide
         benchmark=benchmark,
         method=method,
         strategy=strategy,
-        tokens=int(tokens),
-        heads=int(heads) if heads and names.needs_heads(strategy) else None,
+        tokens=_count(tokens, name),
+        heads=_count(heads, name) if heads and names.needs_heads(strategy) else None,
     )
+
+
+def _count(digits: str, name: str) -> int:
+    """A number of tokens or heads; DataError for one that no table could hold."""
+    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
+        raise DataError(f"{name[:80]}: {digits[:20]} tokens or heads are more than {LARGEST}")
+    return int(digits)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_checkpoint(part: str) -> bool:

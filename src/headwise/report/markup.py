@@ -107,7 +107,7 @@ def grid_table(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
     titles = ["tokens", "heads", *map(str, grid.values.columns), *map(str, grid.controls.columns)]
     rows = []
     for place, values in grid.values.iterrows():
-        row = [Field(str(part), float(part)) for part in place]
+        row = [Field(whole(part), _sortable(part)) for part in place]
         for strategy, value in values.items():
             best = bool(grid.best.loc[place, strategy])
             text = show(value) + (" =" if best and shared[place] else "")

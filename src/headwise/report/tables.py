@@ -84,8 +84,8 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
 
 
 def _table_rows(cells: pd.DataFrame) -> list[np.ndarray]:
-    """Row numbers of each row of a strategies table that has at least two strategies."""
-    own = cells[~cells["strategy"].isin(CONTROLS)]
+    """Row numbers of each row of a strategies table that has at least two strategies that answered everything."""
+    own = cells[~cells["strategy"].isin(CONTROLS) & cells["full"]]
     varied = [name for name in VARIED if name in own]
     groups = own.groupby(varied, dropna=False, sort=False).groups.values()
     return [rows.to_numpy() for rows in groups if len(rows) > 1]
@@ -97,7 +97,7 @@ def strategies(found: Findings) -> pd.DataFrame:
     Averaging over budgets and head counts finds differences that no single cell can show; `in_best_set`
     is simultaneous over the strategies.
     """
-    own = found.cells[~found.cells["strategy"].isin(CONTROLS)]
+    own = found.full[~found.full["strategy"].isin(CONTROLS)]
     varied = [name for name in VARIED if name in own]
     full = own.groupby(varied, dropna=False)["strategy"].transform("nunique") == own["strategy"].nunique()
     groups = own.loc[full].groupby("strategy", sort=False).groups
@@ -116,7 +116,8 @@ def efficiency(found: Findings) -> pd.DataFrame:
     costs, sizes = ([name for name in names if name in found.cells] for names in (COSTS, SIZES))
     table = found.cells[[*NAMES, "score", "low", "high", "of_vanilla", *costs, *sizes]].copy()
     for cost in costs:
-        table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), table["score"].to_numpy(float))
+        score = table["score"].where(found.cells["full"])
+        table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), score.to_numpy(float))
     return table
 
 

@@ -6,6 +6,7 @@ reasons for each procedure are in docs/statistics.md.
 
 from headwise.stats.bestset import best_set, best_set_p
 from headwise.stats.bootstrap import LEVEL, RESAMPLES, Replicates, bootstrap, percentile_interval
+from headwise.stats.incomplete import Pairs, answered_by_any, own_replicates
 from headwise.stats.outcomes import Outcomes, headline
 from headwise.stats.paired import FLIPS, Paired, compare_pair, holm, mcnemar, mcnemar_p, sign_flip_p
 
@@ -14,8 +15,10 @@ __all__ = [
     "LEVEL",
     "RESAMPLES",
     "Paired",
+    "Pairs",
     "Replicates",
     "Outcomes",
+    "answered_by_any",
     "best_set",
     "best_set_p",
     "bootstrap",
@@ -24,6 +27,7 @@ __all__ = [
     "holm",
     "mcnemar",
     "mcnemar_p",
+    "own_replicates",
     "percentile_interval",
     "sign_flip_p",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr
 
-from headwise.stats.bootstrap import LEVEL, RESAMPLES, bootstrap
+from headwise.stats.bootstrap import LEVEL, RESAMPLES, Replicates, bootstrap, percentile_interval
 from headwise.stats.outcomes import Floats, Headline, Outcomes, blocks, headline, sum_of_ratios
 
 FLIPS = 9999
@@ -30,6 +30,10 @@ class Paired:
     high: float
     p: float
     p_mcnemar: float | None
+    percent: float
+    percent_low: float
+    percent_high: float
+    """Percent of the reference's score, NaN where that is 0, and its interval."""
 
 
 def compare_pair(
@@ -40,9 +44,20 @@ def compare_pair(
     if not both.any():
         raise ValueError(f"cells {cell} and {reference} have no answered question in common")
     pair = outcomes.rows([cell, reference]).columns(both)
-    difference, low, high = bootstrap(pair, resamples, seed).difference(0, 1, LEVEL)
+    replicates = bootstrap(pair, resamples, seed)
+    difference, low, high = replicates.difference(0, 1, LEVEL)
     p = float(sign_flip_p(pair, 1, flips, seed)[0])
-    return Paired(int(both.sum()), difference, low, high, p, mcnemar_p(pair.correct_CQ[0], pair.correct_CQ[1]))
+    exact = mcnemar_p(pair.correct_CQ[0], pair.correct_CQ[1])
+    return Paired(int(both.sum()), difference, low, high, p, exact, *_percent(replicates))
+
+
+def _percent(pair: Replicates) -> tuple[float, float, float]:
+    """The first row's score in percent of the second's, and its interval."""
+    score_C, score_CB = pair.score_C, pair.score_CB
+    if score_C[1] == 0 or (score_CB[1] == 0).any():
+        return np.nan, np.nan, np.nan
+    low, high = percentile_interval(100 * score_CB[0] / score_CB[1], LEVEL)
+    return float(100 * score_C[0] / score_C[1]), float(low), float(high)
 
 
 def sign_flip_p(outcomes: Outcomes, reference: int, flips: int = FLIPS, seed: int = 0) -> Floats:
