@@ -37,7 +37,7 @@ class Tower:
         self.tower, self.project = vision_tower, project
         self.layers = list(vision_tower.encoder.layers)
         count = len(self.layers)
-        if not isinstance(feature_layer, int) or feature_layer not in [*range(-count, 0), *range(1, count + 1)]:
+        if type(feature_layer) is not int or feature_layer not in [*range(-count, 0), *range(1, count + 1)]:
             raise ModelError(f"vision tower: vision_feature_layer {feature_layer!r} is not one of its {count} layers")
         # hidden_states[0] is the embeddings, so that hidden_states[-2] is what layer index count − 2 puts out.
         self.feature = feature = feature_layer % (count + 1) - 1
