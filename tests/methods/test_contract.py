@@ -12,25 +12,23 @@ from headwise.methods import METHODS, BeforeMethod, Vision, reduce
 
 BEFORE = [name for name, method in METHODS.items() if isinstance(method, BeforeMethod)]
 OF_TOWER = [name for name in BEFORE if name != "downsample"]
-REQUIRED = set(
-    [
-        "visionzip",
-        "fastervlm",
-        "vispruner",
-        "divprune",
-        "cdpruner",
-        "cdpruner_llm",
-        "holov",
-        "prumerge",
-        "prumerge_plus",
-        "trim",
-        "scope",
-        "mmtok",
-        "hiprune",
-        "pool",
-        "downsample",
-    ]
-)
+REQUIRED = {
+    "visionzip",
+    "fastervlm",
+    "vispruner",
+    "divprune",
+    "cdpruner",
+    "cdpruner_llm",
+    "holov",
+    "prumerge",
+    "prumerge_plus",
+    "trim",
+    "scope",
+    "mmtok",
+    "hiprune",
+    "pool",
+    "downsample",
+}
 
 
 def changed(vision: Vision, **signals: torch.Tensor | None) -> Vision:

@@ -12,7 +12,7 @@ from headwise.study.registry import Registry
 
 BASE = "class Base:\n    name = ''\n"
 ONE = "from shop.base import Base\nclass One(Base):\n    name = 'one'\n"
-TWO = "from shop.base import Base\nfrom shop.one import One\nclass Two(Base):\n    name = 'two'\nclass Part(Base):\n    pass\n"
+TWO = f"from shop.one import One\n{ONE.replace('One', 'Two').replace('one', 'two')}class Part(Base):\n    pass\n"
 
 
 @pytest.fixture
