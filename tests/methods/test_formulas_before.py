@@ -7,8 +7,9 @@ from methods.vision_inputs import random_vision
 
 from headwise.errors import ConfigError
 from headwise.methods import METHODS, Reduced, Vision, reduce
+from headwise.methods._clip import patch_embeddings
 from headwise.methods._coverage import greedy_coverage
-from headwise.methods.cdpruner import greedy_map
+from headwise.methods.cdpruner import _scaled, greedy_map
 
 
 def test_ties_go_to_the_lower_patch():
@@ -202,3 +203,32 @@ def test_mmtok_reads_the_question_where_no_word_is_left():
 def test_made_rows_go_through_the_projector():
     reduced = Reduced(torch.tensor([-1]), tokens_TC=torch.ones(1, 2))
     assert reduced.embeddings(torch.zeros(3, 2), lambda rows: 2 * rows).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mmtok_weighs_words_against_image(seed):
+    vision = random_vision(30, seed, torch.float64)
+    words = torch.nn.functional.cosine_similarity(vision.words_mD[:, None], vision.projected_VD, dim=-1) / 0.1
+    image = torch.nn.functional.cosine_similarity(vision.hidden_NC[1:, None], vision.hidden_NC[1:], dim=-1) / 0.2
+    value_RV = torch.cat([words.softmax(1) / 3, 0.5 * image.softmax(1) / 30])
+    chosen: list[int] = []
+    for _ in range(10):
+        cover_R = value_RV[:, chosen].amax(1) if chosen else torch.zeros(33, dtype=torch.float64)
+        gain_V = (value_RV - cover_R[:, None]).clamp(min=0).sum(0)
+        gain_V[chosen] = -1
+        chosen.append(int(gain_V.argmax()))
+    assert reduce("mmtok", vision, 10, temperature=0.1).kept.tolist() == sorted(chosen)
+
+
+def test_the_least_relevant_patch_of_cdpruner_keeps_a_trace_of_relevance():
+    scaled = _scaled(torch.tensor([2.0, 3.0, 6.0], dtype=torch.float64), 1e-6)
+    torch.testing.assert_close(scaled, torch.tensor([0.25e-6, 0.25 + 0.25e-6, 1 + 0.25e-6], dtype=torch.float64))
+
+
+def test_patches_in_clips_space_are_those_of_its_own_layers():
+    vision = random_vision(9, dtype=torch.float64)
+    faint = Vision(**{**vars(vision), "hidden_NC": 1e-3 * vision.hidden_NC})  # so faint that the norm's epsilon counts
+    norm = torch.nn.LayerNorm(16, eps=1e-5, dtype=torch.float64)
+    norm.load_state_dict({"weight": vision.post_ln_weight, "bias": vision.post_ln_bias})
+    expected = norm(faint.hidden_NC[1:]) @ vision.visual_projection_EC.T
+    torch.testing.assert_close(patch_embeddings(faint), expected.detach())
