@@ -7,8 +7,9 @@ import torch
 from methods.vision_inputs import golden
 from torch import nn
 from torch.nn.functional import gelu, linear
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaForConditionalGeneration
 
+from headwise.embedded import MODEL_DIR
 from headwise.errors import ModelError
 from headwise.methods import METHODS, Vision, reduce
 from headwise.models.tower import Tower
@@ -150,3 +151,20 @@ def test_another_kind_of_tower_is_refused():
 
     with pytest.raises(ModelError, match="'siglip_vision_model' is not one"):
         Tower(Other(), project)
+
+
+def test_the_embedded_checkpoint_is_read_as_transformers_reads_it():
+    model = LlavaForConditionalGeneration.from_pretrained(MODEL_DIR).eval()
+    pixels = torch.randn(2, 3, 192, 192, generator=torch.Generator().manual_seed(1))
+    inner = model.model
+    tower = Tower(inner.vision_tower, inner.multi_modal_projector, model.config.vision_feature_layer)
+    visions = tower.signals(pixels, SIGNALS)
+    with torch.no_grad():
+        expected = model.get_image_features(pixels).pooler_output
+    for vision, projected_VD in zip(visions, expected, strict=True):
+        torch.testing.assert_close(vision.projected_VD, projected_VD, rtol=1e-5, atol=1e-5)
+    for name in ("visionzip", "vispruner", "divprune", "holov", "prumerge_plus", "scope", "hiprune", "pool"):
+        reduced = reduce(name, visions[0], 64)
+        rows_TD = reduced.embeddings(visions[0].projected_VD, inner.multi_modal_projector)
+        assert rows_TD.shape == (64, 128)
+        assert rows_TD.isfinite().all()
