@@ -29,7 +29,8 @@ State = Literal["new", "open", "finished"]
 class Note:
     """One study: its key, its settings, where it is logged, and how far it is.
 
-    `tracking` names the server without its password; `run_id` is None as long as no run was opened.
+    `tracking` names the server without its password; `run_id` is None as long as no run was opened;
+    `mark` is a tag of the run from its first moment, noted before there is a run.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Note:
     run_id: str | None = None
     state: State = "new"
     changed: float = 0.0
+    mark: str = ""
 
     def save(self, **news: Any) -> Note:
         """Write the note with these changes, and return it."""
