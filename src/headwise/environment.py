@@ -15,7 +15,7 @@ def whole_number(name: str, default: int, least: int = 0) -> int:
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
-        raise ConfigError(f"{name}: {text!r} is not a whole number of at least {least}; the launcher sets it, or unset it")
+        raise ConfigError(f"{name}: {text!r} is not a whole number of at least {least}; the launcher sets it")
     return int(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from headwise import tracking
@@ -21,7 +22,8 @@ def log_study(job: Job, note: Note, console: Console, crew: Crew | None = None) 
     note = note.save(state="open", mark=note.mark or new_mark())
     earlier = begun_runs(note)
     if earlier and is_finished(earlier[0]) and not os.environ.get("MLFLOW_RUN_ID"):
-        return _was_finished(job, note, earlier[0], console, crew)
+        _was_finished(job, note, earlier[0], console, crew)
+        return
     before = earlier[0] if earlier else None
     tags = {"headwise.model_digest": job.checkpoint.digest}
     with tracking.open_study(
@@ -53,7 +55,8 @@ def sync_note(note: Note, console: Console, forget: bool = False) -> bool:
 
     `forget` drops a study that can never be uploaded. ServerUnreachable where the server does not answer.
     """
-    name = f"study {note.key} ({', '.join(note.study['benchmark'])}, model {note.study['model']})"
+    benchmarks = note.study.get("benchmark") or ["?"]
+    name = f"study {note.key} ({', '.join(map(str, benchmarks))}, model {note.study.get('model', '?')})"
     with claimed_now(note) as mine:
         if not mine:
             return _left(console, f"{name}: another process is working on it")
@@ -77,6 +80,9 @@ def _job(note: Note) -> tuple[Job | None, str]:
     """The study as it was planned; nothing and the reason where it is another one by now."""
     try:
         job = Job.of(Study.model_validate(note.study))
+    except ValidationError as error:
+        setting = ".".join(map(str, error.errors()[0]["loc"])) or "?"
+        return None, f"was begun by another version of headwise (its setting {setting} is no longer one); run it again"
     except (ConfigError, DataError, ModelError) as error:
         return None, str(error)
     if fingerprint(job.key, note.comparing, note.tracking, note.experiment) != note.key:

@@ -66,13 +66,13 @@ def _close(path: Path) -> None:
     except FileNotFoundError:  # its process has just ended
         return
     except (ValueError, KeyError, TypeError):  # killed while it wrote the mark, before there was a run
-        return _remove(path)
+        _remove(path)
+        return
     if place == tracking_place():
         query = f"tags.`{TAG}` = '{path.stem}' and attributes.status = 'RUNNING'"
         for run_id in _found(experiment_id, query):
             MlflowClient().set_terminated(run_id, "KILLED")
         _remove(path)
-    return None
 
 
 def _found(experiment_id: str, query: str) -> list[str]:
