@@ -81,7 +81,7 @@ def _build_once(bundle: Path, folders: dict[str, Path]) -> None:
         bundle.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"HEADWISE_CACHE: cannot create {bundle.parent} ({error.strerror})") from error
-    with held(bundle.with_name(f"{bundle.name}.lock"), "HEADWISE_CACHE"):
+    with held(bundle.parent.with_name(f"{bundle.name}.lock"), "HEADWISE_CACHE"):
         if not bundle.is_dir():
             _build(bundle, folders)
 
