@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from headwise import names
 from headwise.budget import kept_tokens
 from headwise.errors import ConfigError
 
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 AS_CONFIGURED = "config"
 """The value of an option that means: whatever the configuration file says."""
 
@@ -114,6 +116,13 @@ class Study(BaseModel):
         for name in value:
             if name not in names.CONTROLS:
                 raise ValueError(f"{name!r} is not one of {', '.join(names.CONTROLS)}, none")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not DEVICE.fullmatch(value):
+            raise ValueError(f"{value!r} is not auto, cpu, cuda or cuda:NUMBER")
         return value
 
     @field_validator("tokens", "heads")

@@ -12,6 +12,7 @@ from PIL import Image
 from headwise import embedded, names
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.files import KeyedBenchmark
+from headwise.environment import expanded
 from headwise.errors import DataError
 from headwise.hf_data import PREFIX, bundle_from_datasets
 from headwise.records import Sample
@@ -75,7 +76,7 @@ def data_folder(data_dir: str | Path, benchmarks: Sequence[str] = names.BENCHMAR
         return embedded.DATA_DIR
     if str(data_dir).startswith(PREFIX):
         return bundle_from_datasets(str(data_dir).removeprefix(PREFIX), benchmarks)
-    folder = Path(data_dir).expanduser()
+    folder = expanded(data_dir, "data_dir")
     if not folder.is_dir():
         allowed = f"{EMBEDDED}, a bundle's playground/data/eval, {PREFIX} or {PREFIX}FOLDER"
         raise DataError(f"data_dir: {data_dir} is not a folder (allowed: {allowed})")

@@ -50,6 +50,7 @@ class Job:
     @classmethod
     def of(cls, study: Study, placement: Placement | None = None) -> Job:
         placement = placement or Placement()
+        placement.check(study)
         checkpoint = find_checkpoint(study.model, placement.allow_pickle)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)

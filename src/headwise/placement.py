@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headwise.config import Study
+from headwise.environment import whole_number
 from headwise.errors import ConfigError
 from headwise.model import Checkpoint, Vlm, pick_device
 
@@ -43,9 +44,20 @@ class Placement:
             allow_pickle=allow_pickle,
         )
 
+    def check(self, study: Study) -> None:
+        """ConfigError where the study's own `device`, which its runs record, is none of `devices`."""
+        kind = study.device.partition(":")[0]
+        if study.device == "auto" or not self.devices:
+            return
+        if any(name.partition(":")[0] != kind for name in self.devices) or (
+            ":" in study.device and set(self.devices) != {study.device}
+        ):
+            given = ", ".join(self.devices)
+            raise ConfigError(f"devices: {given} contradicts device {study.device}; give one of the two")
+
     def device(self, study: Study) -> str:
         """The device of this process: its turn among `devices`, or among all GPUs where there are several processes."""
-        turn = int(os.environ.get("LOCAL_RANK", "0"))
+        turn = whole_number("LOCAL_RANK", 0)
         if self.devices:
             return self.devices[turn % len(self.devices)]
         if study.device in ("auto", "cuda") and (found := pick_device(study.device)).type == "cuda":

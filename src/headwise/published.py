@@ -14,6 +14,7 @@ import pandas as pd
 
 from headwise import names
 from headwise.config import LARGEST
+from headwise.environment import expanded
 from headwise.errors import ConfigError, DataError
 
 PUBLISHED = "published"
@@ -143,7 +144,7 @@ def read_published(source: str | Path = PUBLISHED) -> Published:
 
     ConfigError where there is none, DataError where a file is no such table.
     """
-    path = FOLDER if str(source) == PUBLISHED else Path(source).expanduser()
+    path = FOLDER if str(source) == PUBLISHED else expanded(source, "against")
     folder, scores = (path.parent, path) if path.is_file() else (path, path / SCORES)
     if not scores.is_file():
         raise ConfigError(f"against: no {SCORES} in {path} (allowed: {PUBLISHED}, or a folder or file of that form)")

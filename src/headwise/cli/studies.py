@@ -38,6 +38,7 @@ def run_study(
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
     study = load_study(chosen or _default(), settings)
     placement = Placement.of(devices, device_map, allow_pickle)
+    placement.check(study)
     if (count := processes_for(placement)) > 1:
         start_processes(count, sys.argv[1:])
     from headwise.shards import crew

@@ -18,10 +18,13 @@ def command(forget: bool) -> None:
     from rich.console import Console
 
     from headwise import tracking
-    from headwise.pending import open_notes
+    from headwise.pending import forget_unreadable, open_notes
     from headwise.sync import sync_note
 
     console = Console(stderr=True)
+    if forget:
+        for reason in forget_unreadable():
+            console.print(f"{reason}: forgotten, its answers stay in the spool", soft_wrap=True, markup=False)
     notes = open_notes()
     if not notes:
         console.print("nothing to upload: every study begun in this folder is logged")

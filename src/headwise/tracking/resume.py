@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from headwise.tracking.connection import reaching
+from headwise.pending import Note
+from headwise.tracking.connection import NothingFound, reaching
+from headwise.tracking.orphans import marked_runs
+from headwise.tracking.queries import experiment_of
 from headwise.tracking.study import Study
 
 Logged = dict[tuple[str, str], str]
@@ -22,6 +27,26 @@ def resumable(run_id: str) -> bool:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
+
+
+def begun_runs(note: Note) -> list[str]:
+    """Run ids of what was begun for this study and is still there, the one to go on with first.
+
+    The note names the run only after it was made; one that was made right before its process was killed is
+    found by its mark.
+    """
+    known = [note.run_id] if note.run_id and resumable(note.run_id) else []
+    with reaching():
+        try:
+            where = experiment_of(None if os.environ.get("MLFLOW_RUN_ID") else note.experiment)
+        except NothingFound:
+            return known
+        return list(dict.fromkeys([*known, *marked_runs(note.mark, where.experiment_id)]))
+
+
+def is_finished(run_id: str) -> bool:
+    with reaching():
+        return MlflowClient().get_run(run_id).info.status == "FINISHED"
 
 
 def logged_cells(study: Study) -> Logged:
@@ -43,6 +68,8 @@ def take_over(study: Study, run_id: str) -> None:
         for cell in _cells(study, run_id):
             MlflowClient().set_tag(cell.info.run_id, "headwise.study", study.run_id)
         MlflowClient().set_tag(run_id, "headwise.continued_by", study.run_id)
+        if MlflowClient().get_run(run_id).info.status == "RUNNING":
+            MlflowClient().set_terminated(run_id, "KILLED")
 
 
 def _cells(study: Study, run_id: str) -> list[Run]:
