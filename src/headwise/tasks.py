@@ -19,7 +19,7 @@ import numpy as np
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.config import Cell, Study, fingerprint
-from headwise.digests import file_digests
+from headwise.digests import image_digests
 from headwise.model import PROMPT_VERSION, Checkpoint
 from headwise.records import Sample
 from headwise.spool import Spool
@@ -96,7 +96,7 @@ def question_keys(name: str, data_dir: Path, samples: Sequence[Sample]) -> list[
     DataError for an image whose name leaves its folder.
     """
     paths = {sample.image: benchmark(name).image_path(data_dir, sample) for sample in samples}
-    digests = dict(zip(paths, file_digests(list(paths.values())), strict=True))
+    digests = dict(zip(paths, image_digests(list(paths.values())), strict=True))
     return [fingerprint(sample.sample_id, sample.image, digests[sample.image]) for sample in samples]
 
 
