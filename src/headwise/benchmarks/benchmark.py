@@ -22,6 +22,8 @@ class Benchmark(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     kind: ClassVar[ScoreKind]
+    version: ClassVar[str]
+    """Changes whenever the same answers and labels can get other verdicts or figures; recorded with every score."""
 
     @abstractmethod
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:

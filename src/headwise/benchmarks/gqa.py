@@ -34,6 +34,7 @@ class GQA(KeyedBenchmark):
     name = "gqa"
     title = "GQA"
     kind = "mean"
+    version = "1"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(data_dir / "gqa" / "llava_gqa_testdev_balanced.jsonl", self.name, limit)

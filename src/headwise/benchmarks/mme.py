@@ -42,6 +42,7 @@ class MME(KeyedBenchmark):
     name = "mme"
     title = "MME"
     kind = "mme"
+    version = "1"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name, limit)

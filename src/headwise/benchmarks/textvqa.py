@@ -31,6 +31,7 @@ class TextVQA(KeyedBenchmark):
     name = "textvqa"
     title = "TextVQA"
     kind = "mean"
+    version = "1"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name, limit)
