@@ -22,7 +22,14 @@ from headwise.importer.logs import TOLERANCE, LogFigure, cell_key, read_logs
 from headwise.importer.sources import Identity, Issue, Source, find_sources
 from headwise.records import Answer, Failure, Scorecard, Verdict, write_jsonl
 from headwise.rescore import KEY_IN_ANSWERS
-from headwise.score import ANSWERS, score_labelled_rows, score_records, write_verdicts
+from headwise.score import (
+    ANSWERS,
+    key_tags,
+    labelled_key_tags,
+    score_labelled_rows,
+    score_records,
+    write_verdicts,
+)
 
 DIGEST = "headwise.import"
 AS_PUBLISHED = {"layer": 2, "budget": "average", "score_dtype": "float16", "seed": 0}
@@ -43,12 +50,17 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A cell ready to be logged: `data_dir` is where its labels were, `contradiction` what a log says instead."""
+    """A cell ready to be logged.
+
+    `data_dir` is where its labels were, `key` the tags that say which labels and scorer they were (`score.key_tags`),
+    `contradiction` what a log says instead.
+    """
 
     source: Source
     card: Scorecard
     verdicts: list[Verdict]
     data_dir: str
+    key: dict[str, str]
     contradiction: str = ""
 
 
@@ -124,12 +136,14 @@ def score_source(source: Source, data_dir: str | None) -> Scored:
     folder = data_folder(data_dir, [name]) if data_dir else None
     if source.labelled and not (folder and mme.key_folder(folder).is_dir()):
         card, verdicts = score_labelled_rows(rows, str(source.folder))
-        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS)
+        key = labelled_key_tags(rows, card)
+        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS, key=key)
     if folder is None:
         raise DataError("its answers carry no labels; say where they are with --data-dir")
     records = _named_as_in(folder, rows) if source.labelled else [as_answer(row) for row in rows]
     card, verdicts = score_records(name, folder, records, source=str(source.folder))
-    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir))
+    key = key_tags(name, folder)
+    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir), key=key)
 
 
 def as_answer(row: Mapping[str, str]) -> Answer | Failure:
@@ -175,7 +189,7 @@ def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list
 def _log(study: tracking.Study, scored: Scored, root: Path) -> None:
     source, cell = scored.source, scored.source.identity
     path = source.folder.relative_to(root).as_posix()
-    tags = {"headwise.source": "import", DIGEST: source.digest}
+    tags = {"headwise.source": "import", DIGEST: source.digest} | scored.key
     if scored.contradiction:
         tags["headwise.status"] = "contradicted"
     params = asdict(cell) | AS_PUBLISHED | {"data_dir": scored.data_dir, "source": "import", "answers": path}

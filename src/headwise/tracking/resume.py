@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -9,8 +11,8 @@ from mlflow.exceptions import MlflowException
 from headwise.tracking.connection import reaching
 from headwise.tracking.study import Study
 
-Logged = dict[tuple[str, str], str]
-"""Run ids of finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
+Logged = dict[tuple[str, str], Run]
+"""Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
 
 
 def resumable(run_id: str) -> bool:
@@ -31,10 +33,17 @@ def logged_cells(study: Study) -> Logged:
         for run in _cells(study, study.run_id):
             if run.info.status == "FINISHED":
                 tags = run.data.tags
-                finished[tags.get("headwise.group", ""), tags.get("headwise.answers", "")] = run.info.run_id
+                finished[tags.get("headwise.group", ""), tags.get("headwise.answers", "")] = run
             else:
                 MlflowClient().delete_run(run.info.run_id)
     return finished
+
+
+def drop_cells(study: Study, runs: Sequence[Run]) -> None:
+    """Delete cells of the study that will be logged anew."""
+    with reaching(study.uri):
+        for run in runs:
+            MlflowClient().delete_run(run.info.run_id)
 
 
 def take_over(study: Study, run_id: str) -> None:
