@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,8 @@ State = Literal["new", "open", "finished"]
 class Note:
     """One study: its key, its settings, where it is logged, and how far it is.
 
-    `tracking` names the server without its password; `run_id` is None as long as no run was opened.
+    `tracking` names the server without its password; `run_id` is None as long as no run was opened. `placement`
+    says on what kind of device its answers are made (`placement.Placement`): where they are logged may have another.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Note:
     run_id: str | None = None
     state: State = "new"
     changed: float = 0.0
+    placement: dict[str, Any] = field(default_factory=dict)
 
     def save(self, **news: Any) -> Note:
         """Write the note with these changes, and return it."""

@@ -71,11 +71,14 @@ class Job:
         return self.study.model_dump(exclude_none=True)
 
 
-def evaluate_study(job: Job, study: tracking.Study, console: Console, crew: Crew | None = None) -> list[str]:
+def evaluate_study(
+    job: Job, study: tracking.Study, console: Console, crew: Crew | None = None, answered: bool = False
+) -> list[str]:
     """Answer, score and log every cell of the study; the run ids of the cells, those logged before included.
 
     Cells with failed questions are logged as incomplete and named on the console. Where the tracking server
-    fails, answering goes on without it; its TrackingError is raised when everything is answered.
+    fails, answering goes on without it; its TrackingError is raised when everything is answered. `answered`
+    says that all is answered that can be.
     """
     run_ids: list[str] = []
     outage: TrackingError | None = None
@@ -83,7 +86,8 @@ def evaluate_study(job: Job, study: tracking.Study, console: Console, crew: Crew
     with progress_bar(console) as bar:
         for task in job.tasks:
             started = time.time()
-            answer_task(job, task, crew or Crew(), bar)
+            if not answered:
+                answer_task(job, task, crew or Crew(), bar)
             try:
                 if outage is None:
                     logged = logged_cells(study) if logged is None else logged

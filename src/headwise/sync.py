@@ -9,19 +9,25 @@ from headwise.config import Study, fingerprint
 from headwise.errors import ConfigError, DataError, ModelError
 from headwise.pending import Note, claimed_now, tracking_place
 from headwise.pipeline import Job, evaluate_study, lacking
+from headwise.placement import Placement
 from headwise.shards import Crew
 from headwise.tracking.resume import resumable, take_over
 
 
-def log_study(job: Job, note: Note, console: Console, crew: Crew | None = None) -> None:
-    """Open the study's run, or go on with the one that was cut short, and finish it."""
+def log_study(
+    job: Job, note: Note, console: Console, crew: Crew | None = None, answered: bool = False
+) -> None:
+    """Open the study's run, or go on with the one that was cut short, and finish it.
+
+    `answered`: nothing is left to answer, so that no model is loaded.
+    """
     before = note.run_id if note.run_id and resumable(note.run_id) else None
     tags = {"headwise.model_digest": job.checkpoint.digest}
     with tracking.open_study(job.params(), experiment=note.experiment, tags=tags, resume=before) as run:
         if before and before != run.run_id:
             take_over(run, before)
         note = note.save(run_id=run.run_id, state="open")
-        evaluate_study(job, run, console, crew)
+        evaluate_study(job, run, console, crew, answered)
         if note.comparing:
             from headwise.compare import compare_study
 
@@ -51,14 +57,15 @@ def sync_note(note: Note, console: Console, forget: bool = False) -> bool:
             return _left(
                 console, f"{name}: {open_questions} questions are not answered yet; run the study's command again"
             )
-        log_study(job, note, console)
+        log_study(job, note, console, answered=True)
     return True
 
 
 def _job(note: Note) -> tuple[Job | None, str]:
-    """The study as it was planned; nothing and the reason where it is another one by now."""
+    """The study as it was planned, for the devices it was answered on; nothing and the reason where it changed."""
     try:
-        job = Job.of(Study.model_validate(note.study))
+        placement = Placement(**note.placement | {"devices": tuple(note.placement.get("devices", ()))})
+        job = Job.of(Study.model_validate(note.study), placement)
     except (ConfigError, DataError, ModelError) as error:
         return None, str(error)
     if fingerprint(job.key, note.comparing, note.tracking, note.experiment) != note.key:
