@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from headwise import heads, tasks
 from headwise.config import Cell, Study
 from headwise.errors import DataError
 from headwise.evaluate import open_windows, unreadable
@@ -114,3 +116,23 @@ def test_devices_change_no_group(checkpoint: Checkpoint, bundle: Path) -> None:
     study = Study.model_validate({"device": "auto"})
     assert Placement.of("cpu,cpu").kind(study) == "cpu"
     assert task(checkpoint, bundle, "cuda", device="cuda:1").group == task(checkpoint, bundle, "cuda").group
+
+
+@pytest.mark.parametrize("name", ["PROMPT_VERSION", "ENGINE_VERSION"])
+def test_another_version_of_the_engine_or_the_prompt_is_another_group(
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = task(checkpoint, bundle).group
+    monkeypatch.setattr(tasks, name, "another")
+    assert task(checkpoint, bundle).group != before
+
+
+def test_another_version_of_a_strategy_voids_its_own_answers_only(
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = task(checkpoint, bundle, strategy="sparsity,entropy")
+    before = {cell.strategy: planned.key(cell) for cell in planned.cells}
+    monkeypatch.setitem(heads.STRATEGIES, "sparsity", replace(heads.STRATEGIES["sparsity"], version=2))
+    monkeypatch.setitem(heads.CONTROL_VERSIONS, "vanilla", 2)
+    after = {cell.strategy: planned.key(cell) for cell in planned.cells}
+    assert {name for name in before if before[name] != after[name]} == {"sparsity", "vanilla"}

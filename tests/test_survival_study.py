@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from live_server import free_port, tracking_server
 from mlflow import MlflowClient
-from survival import Outcome, Place, undisturbed
+from survival import Outcome, Place, undisturbed, write_bundle
 
 from headwise import pipeline, sync
+from headwise.config import Study
 from headwise.engine import Engine
 from headwise.pending import Note
+from headwise.placement import Placement
 from headwise.tracking import ending
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +163,28 @@ def test_sync_uploads_once(place: Callable[[str], Place], whole: Outcome, asked:
         assert at.run(command="sync").code == 0
         assert at.outcome() == whole
     assert asked() == 0
+
+
+def test_answers_of_another_kind_of_device_are_synced_from_here(
+    place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPU nodes answer offline, the login node has no GPU: one image is unreadable, which must load no model there."""
+    at = place("login")
+    at.data = write_bundle(at.folder / "eval")
+    (at.data / "pope/val2014/3.png").write_bytes(b"no image")
+    with monkeypatch.context() as there:
+        there.setattr(Placement, "kind", lambda self, study: "cuda")
+        run = at.run(f"{QUICK} --offline")
+        assert run.code == 0, run.text
+    monkeypatch.setattr(Placement, "load", lambda self, *_: pytest.fail("the model is loaded"))
+    synced = at.run(command="sync")
+    assert synced.code == 0, synced.text
+    assert at.outcome().runs == {"study FINISHED": 1, "cell FINISHED": 2}
+
+
+def test_the_device_that_answered_need_not_be_here() -> None:
+    study = Study.model_validate({"device": "cuda:1"})
+    assert Placement(made_on="cuda").kind(study) == "cuda"
 
 
 SECRETS = {"HF_TOKEN": "hf_SeCrEtOfTheHub", "MLFLOW_TRACKING_PASSWORD": "SeCrEtOfTheServer", "MY_API_KEY": "SeCrEtKey"}

@@ -226,9 +226,16 @@ def _read_config(name: str, folder: Path) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    """Digest of the whole content of everything that is read from a checkpoint's folder."""
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix in READ and path.is_file()]
-    return fingerprint(list(zip((path.name for path in paths), file_digests(paths), strict=True)))
+    """Digest of the whole content of everything that is read from a checkpoint's folder.
+
+    ModelError for a file that cannot be read.
+    """
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in READ and not path.is_dir()]
+    try:
+        digests = file_digests(paths)
+    except DataError as error:
+        raise ModelError(f"model: {error}") from error
+    return fingerprint(list(zip((path.name for path in paths), digests, strict=True)))
 
 
 def _first_line(error: BaseException) -> str:

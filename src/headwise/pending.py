@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,8 @@ class Note:
     """One study: its key, its settings, where it is logged, and how far it is.
 
     `tracking` names the server without its password; `run_id` is None as long as no run was opened;
-    `mark` is a tag of the run from its first moment, noted before there is a run.
+    `mark` is a tag of the run from its first moment, noted before there is a run. `placement` says on what kind of
+    device its answers are made (`placement.Placement`): where they are logged may have another.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Note:
     state: State = "new"
     changed: float = 0.0
     mark: str = ""
+    placement: dict[str, Any] = field(default_factory=dict)
 
     def save(self, **news: Any) -> Note:
         """Write the note with these changes, and return it."""

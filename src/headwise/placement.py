@@ -22,12 +22,14 @@ class Placement:
     """Devices (`0,2` for cuda:0 and cuda:2), how a model is spread over them, and whether pickles are read.
 
     Without `device_map` each process holds the whole model on one device; with it one process spreads the
-    model over all of `devices`.
+    model over all of `devices`. `made_on` (cpu or cuda) is where the answers of a study were made already: it is
+    logged from any machine, whatever devices that has.
     """
 
     devices: tuple[str, ...] = ()
     device_map: str | None = None
     allow_pickle: bool = False
+    made_on: str | None = None
 
     @classmethod
     def of(cls, devices: str | None = None, device_map: str | None = None, allow_pickle: bool = False) -> Placement:
@@ -66,7 +68,7 @@ class Placement:
 
     def kind(self, study: Study) -> str:
         """cpu or cuda."""
-        return pick_device(self.device(study)).type
+        return self.made_on or pick_device(self.device(study)).type
 
     def load(self, checkpoint: Checkpoint, study: Study) -> Vlm:
         """The checkpoint on this process's device, or spread over all of them."""

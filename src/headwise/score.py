@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise.benchmarks import benchmark, mme
+from headwise.benchmarks.files import KeyedBenchmark
 from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_answers, read_jsonl, write_jsonl
 
@@ -24,6 +25,8 @@ VERDICTS_JSONL = "verdicts.jsonl"
 VERDICTS_PARQUET = "verdicts.parquet"
 PRINTED_TO = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
 """Half the last digit of the score that each official script prints."""
+LABELS_TAG, SCORER_TAG = "headwise.labels_digest", "headwise.scorer"
+"""Tags of every cell run: what its verdicts were made by."""
 SHOWN = 3
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,49 @@ def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple
     return replace(benchmark(mme.MME.name).summarise(verdicts), missing=missing), verdicts
 
 
+def labels_digest(truths: Iterable[tuple[str, str, str]]) -> str:
+    """Digest of an answer key: `truths` are question_id, prompt and all that the key says of the question."""
+    content = json.dumps(sorted(truths), ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def key_tags(benchmark_name: str, data_dir: Path, limit: int | None = None) -> dict[str, str]:
+    """What verdicts on the first `limit` questions are made by: digest of the labels, and the scorer's version.
+
+    DataError where a label is missing or malformed.
+    """
+    bench = benchmark(benchmark_name)
+    assert isinstance(bench, KeyedBenchmark)
+    samples = bench.samples(data_dir, limit)
+    truth_of = bench.truths(data_dir, samples)
+    named = [(sample.question_id, sample.prompt, truth_of(sample)) for sample in samples]
+    return _tags(benchmark_name, [(name, prompt, truth.category, truth.key) for name, prompt, truth in named])
+
+
+def labelled_key_tags(rows: Sequence[Mapping[str, str]], card: Scorecard) -> dict[str, str]:
+    """As `key_tags`, for MME's answers that carry their label; without the digest where answers (so labels) lack."""
+    truths = [(row["question_id"], row["prompt"], mme.category_of(row["question_id"]), row["label"]) for row in rows]
+    tags = _tags(card.benchmark, truths)
+    return tags if card.complete else {SCORER_TAG: tags[SCORER_TAG]}
+
+
+def _tags(benchmark_name: str, truths: Iterable[tuple[str, str, str, Any]]) -> dict[str, str]:
+    """The whole key is digested: category and rule's input (TextVQA's ten answers), not the text shown as truth."""
+    rows = [
+        (*_asked(benchmark_name, question_id, prompt), json.dumps([category, key], ensure_ascii=False))
+        for question_id, prompt, category, key in truths
+    ]
+    return {LABELS_TAG: labels_digest(rows), SCORER_TAG: f"{benchmark_name}/{benchmark(benchmark_name).version}"}
+
+
+def _asked(benchmark_name: str, question_id: str, prompt: str) -> Key:
+    """The question's identity; MME's own tables name images and word questions a little otherwise."""
+    if benchmark_name != mme.MME.name:
+        return question_id, prompt
+    category, image, text = mme.question_of(question_id, prompt)
+    return f"{category}/{image}", text
+
+
 def by_question(
     samples: Sequence[Sample], records: Sequence[Answer | Failure], source: str
 ) -> dict[tuple[Key, int], Answer | Failure]:
@@ -134,18 +180,6 @@ def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
     if question_ids:
         shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
         raise DataError(f"{source}: {len(question_ids)} answers are to questions that {why} ({shown})")
-
-
-def labels_digest(truths: Iterable[tuple[str, str, str]]) -> str:
-    """Digest of an answer key: (question_id, prompt, right answer) of every question, in whatever order."""
-    text = json.dumps(sorted(map(list, truths)), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def scored_by(benchmark_name: str, truths: Iterable[tuple[str, str, str]]) -> dict[str, str]:
-    """The tags of a cell run that say by which labels and which version of the rule it was scored."""
-    scorer = f"{benchmark_name}/{benchmark(benchmark_name).version}"
-    return {"headwise.labels_digest": labels_digest(truths), "headwise.scorer": scorer}
 
 
 def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:

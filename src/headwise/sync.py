@@ -12,13 +12,19 @@ from headwise.config import Study, fingerprint
 from headwise.errors import ConfigError, DataError, ModelError
 from headwise.pending import Note, claimed_now, tracking_place
 from headwise.pipeline import Job, answer_study, evaluate_study, lacking
+from headwise.placement import Placement
 from headwise.shards import Crew
 from headwise.tracking.orphans import new_mark
 from headwise.tracking.resume import begun_runs, is_finished, take_over
 
 
-def log_study(job: Job, note: Note, console: Console, crew: Crew | None = None) -> None:
-    """Open the study's run, or go on with the one that was cut short, and finish it."""
+def log_study(
+    job: Job, note: Note, console: Console, crew: Crew | None = None, answered: bool = False
+) -> None:
+    """Open the study's run, or go on with the one that was cut short, and finish it.
+
+    `answered`: nothing is left to answer, so that no model is loaded.
+    """
     note = note.save(state="open", mark=note.mark or new_mark())
     earlier = begun_runs(note)
     if earlier and is_finished(earlier[0]) and not os.environ.get("MLFLOW_RUN_ID"):
@@ -33,7 +39,7 @@ def log_study(job: Job, note: Note, console: Console, crew: Crew | None = None) 
             if other != run.run_id:
                 take_over(run, other)
         note = note.save(run_id=run.run_id, state="open")
-        evaluate_study(job, run, console, crew)
+        evaluate_study(job, run, console, crew, answered)
         if note.comparing:
             from headwise.compare import compare_study
 
@@ -72,14 +78,15 @@ def sync_note(note: Note, console: Console, forget: bool = False) -> bool:
             return _left(
                 console, f"{name}: {open_questions} questions are not answered yet; run the study's command again"
             )
-        log_study(job, note, console)
+        log_study(job, note, console, answered=True)
     return True
 
 
 def _job(note: Note) -> tuple[Job | None, str]:
-    """The study as it was planned; nothing and the reason where it is another one by now."""
+    """The study as it was planned, for the devices it was answered on; nothing and the reason where it changed."""
     try:
-        job = Job.of(Study.model_validate(note.study))
+        placement = Placement(**note.placement | {"devices": tuple(note.placement.get("devices", ()))})
+        job = Job.of(Study.model_validate(note.study), placement)
     except ValidationError as error:
         setting = ".".join(map(str, error.errors()[0]["loc"])) or "?"
         return None, f"was begun by another version of headwise (its setting {setting} is no longer one); run it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -29,11 +30,17 @@ def write_provenance(job: Job, task: Task, folder: CellFolder) -> None:
 
 
 def log_cell_folder(
-    job: Job, study: tracking.Study, task: Task, folder: CellFolder, card: Scorecard, between: tuple[float, float]
+    job: Job,
+    study: tracking.Study,
+    task: Task,
+    folder: CellFolder,
+    card: Scorecard,
+    key: Mapping[str, str],
+    between: tuple[float, float],
 ) -> str:
-    """Log a scored cell as a run of its own; its run id."""
+    """Log a scored cell as a run of its own; its run id. `key` says what it was scored by (`score.key_tags`)."""
     tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
-    tags |= answered_by(job)
+    tags |= answered_by(job) | key
     if folder.measured:
         tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(

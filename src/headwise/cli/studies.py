@@ -110,13 +110,18 @@ def _connect() -> None:
 
 
 def _note(job: Job, comparing: bool) -> Note:
+    from dataclasses import asdict
+
     from headwise.config import fingerprint
     from headwise.pending import Note, tracking_place
 
     place, experiment = tracking_place(), os.environ.get("MLFLOW_EXPERIMENT_NAME")
     key = fingerprint(job.key, comparing, place, experiment)
     settings = job.study.model_dump()
-    return Note(key=key, study=settings, comparing=comparing, tracking=place, experiment=experiment)
+    placement = asdict(job.placement) | {"made_on": job.placement.kind(job.study)}
+    return Note(
+        key=key, study=settings, comparing=comparing, tracking=place, experiment=experiment, placement=placement
+    )
 
 
 def _default() -> Path | None:

@@ -62,12 +62,13 @@ def asked_less(cells: pd.DataFrame) -> pd.Series:
 def check_scored_alike(cells: pd.DataFrame, notes: list[str]) -> None:
     """DataError where cells of a benchmark were scored by different labels or rules; a note where that is unknown.
 
-    Labels of cells that were asked fewer questions are compared question by question, as the verdicts are read.
+    Labels of incomplete cells, and of those asked fewer questions, are compared question by question, as the verdicts
+    are read.
     """
     unknown: list[str] = []
     for benchmark, rows in cells.groupby("benchmark", sort=False):
         for what, tag in SCORED_BY.items():
-            compared = rows[~asked_less(rows)] if what == "labels" else rows
+            compared = rows[~asked_less(rows) & rows["complete"].astype(bool)] if what == "labels" else rows
             values = compared[tag].fillna(UNKNOWN) if tag in compared else pd.Series(UNKNOWN, index=compared.index)
             if values.nunique() > 1:
                 raise DataError(_differently_scored(str(benchmark), what, compared, values))

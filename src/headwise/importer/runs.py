@@ -22,7 +22,15 @@ from headwise.importer.logs import LogFigure, cell_key, read_logs
 from headwise.importer.sources import UNREADABLE, Identity, Issue, Source, find_sources, one_line
 from headwise.records import Answer, Failure, Scorecard, Verdict, write_jsonl
 from headwise.rescore import CONTRADICTED, KEY_IN_ANSWERS, LOG_SCORE
-from headwise.score import ANSWERS, agrees, score_labelled_rows, score_records, scored_by, write_verdicts
+from headwise.score import (
+    ANSWERS,
+    agrees,
+    key_tags,
+    labelled_key_tags,
+    score_labelled_rows,
+    score_records,
+    write_verdicts,
+)
 
 DIGEST = "headwise.import"
 AS_PUBLISHED = {"layer": 2, "budget": "average", "score_dtype": "float16", "seed": 0}
@@ -45,15 +53,15 @@ class Report:
 class Scored:
     """A cell ready to be logged.
 
-    `data_dir` is where its labels were, `scored_by` the tags that say which they were, `contradiction` what a log
-    says instead and `log_score` the score that it says.
+    `data_dir` is where its labels were, `key` the tags that say which labels and scorer they were (`score.key_tags`),
+    `contradiction` what a log says instead and `log_score` the score that it says.
     """
 
     source: Source
     card: Scorecard
     verdicts: list[Verdict]
     data_dir: str
-    scored_by: Mapping[str, str]
+    key: dict[str, str]
     contradiction: str = ""
     log_score: float | None = None
 
@@ -130,15 +138,14 @@ def score_source(source: Source, data_dir: str | None) -> Scored:
     folder = data_folder(data_dir, [name]) if data_dir else None
     if source.labelled and not (folder and mme.key_folder(folder).is_dir()):
         card, verdicts = score_labelled_rows(rows, str(source.folder))
-        tags = scored_by(name, ((row["question_id"], row["prompt"], row["label"]) for row in rows))
-        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS, scored_by=tags)
+        key = labelled_key_tags(rows, card)
+        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS, key=key)
     if folder is None:
         raise DataError("its answers carry no labels; say where they are with --data-dir")
     records = _named_as_in(folder, rows) if source.labelled else [as_answer(row) for row in rows]
     card, verdicts = score_records(name, folder, records, source=str(source.folder))
-    asked = zip(benchmark(name).samples(folder), verdicts, strict=True)
-    tags = scored_by(name, ((sample.question_id, sample.prompt, verdict.truth) for sample, verdict in asked))
-    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir), scored_by=tags)
+    key = key_tags(name, folder)
+    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir), key=key)
 
 
 def as_answer(row: Mapping[str, str]) -> Answer | Failure:
@@ -184,7 +191,7 @@ def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list
 def _log(study: tracking.Study, scored: Scored, root: Path) -> None:
     source, cell = scored.source, scored.source.identity
     path = source.folder.relative_to(root).as_posix()
-    tags = {"headwise.source": "import", DIGEST: source.digest, **scored.scored_by}
+    tags = {"headwise.source": "import", DIGEST: source.digest} | scored.key
     if scored.contradiction:
         tags |= {"headwise.status": CONTRADICTED, LOG_SCORE: repr(scored.log_score)}
     params = asdict(cell) | AS_PUBLISHED | {"data_dir": scored.data_dir, "source": "import", "answers": path}

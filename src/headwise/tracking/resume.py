@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -14,8 +15,8 @@ from headwise.tracking.orphans import marked_runs
 from headwise.tracking.queries import experiment_of
 from headwise.tracking.study import Study
 
-Logged = dict[tuple[str, str], str]
-"""Run ids of finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
+Logged = dict[tuple[str, str], Run]
+"""Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
 
 
 def resumable(run_id: str) -> bool:
@@ -56,10 +57,17 @@ def logged_cells(study: Study) -> Logged:
         for run in _cells(study, study.run_id):
             if run.info.status == "FINISHED":
                 tags = run.data.tags
-                finished[tags.get("headwise.group", ""), tags.get("headwise.answers", "")] = run.info.run_id
+                finished[tags.get("headwise.group", ""), tags.get("headwise.answers", "")] = run
             else:
                 MlflowClient().delete_run(run.info.run_id)
     return finished
+
+
+def drop_cells(study: Study, runs: Sequence[Run]) -> None:
+    """Delete cells of the study that will be logged anew."""
+    with reaching(study.uri):
+        for run in runs:
+            MlflowClient().delete_run(run.info.run_id)
 
 
 def take_over(study: Study, run_id: str) -> None:
