@@ -22,9 +22,10 @@ from headwise.config import load_study
 from headwise.data import data_folder
 from headwise.engine import Engine, Question
 from headwise.engine.decoder import Decoder
-from headwise.model import Vlm, find_checkpoint, read_image
+from headwise.model import Vlm, find_checkpoint
 from headwise.names import CONTROLS
 from headwise.plots import Overlay, Seen, kept_tokens
+from headwise.reading import read_image
 from headwise.records import Answer, Sample
 
 ROOT = Path(__file__).parents[1]

@@ -6,6 +6,7 @@ No figure is written here: they are read from `configs/published` (or another fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import StringIO
 from itertools import product
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pandas as pd
 
 from headwise import names
 from headwise.errors import ConfigError, DataError
+from headwise.packaged import configs
+from headwise.reading import read_text
 
 PUBLISHED = "published"
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "published"
+FOLDER = configs() / PUBLISHED
 SCORES, METHODS, MISPRINTS = "head_strategy_scores.csv", "methods.csv", "misprints.csv"
 HEADLINE = {"textvqa": "accuracy", "mme": "total", "gqa": "accuracy", "pope": "f1"}
 """Which metric of the published table is `Scorecard.score` (the same units)."""
@@ -154,7 +157,10 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     """The file's columns; an empty table of them where a folder has scores but not this file."""
     if not path.is_file():
         return pd.DataFrame(columns=columns)
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(StringIO(read_text(path)))
+    except (ValueError, pd.errors.ParserError) as error:  # ValueError: nothing in it
+        raise DataError(f"{path}: not a table ({' '.join(str(error).split())})") from error
     if missing := [name for name in columns if name not in table]:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}")
     return table[columns]

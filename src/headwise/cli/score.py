@@ -36,7 +36,7 @@ def _given(context: click.Context, parameter: click.Parameter, value: Any) -> An
 )
 @click.option("--benchmark", callback=_given, help="Benchmark that the answers are for.")
 @click.option("--data-dir", callback=_given, help="Bundle with the labels.  [default: embedded, or the run's own]")
-@click.option("--limit", type=_Limit(min=1), help="Score the first n questions only, or all.")
+@click.option("--limit", type=_Limit(min=1), help="Score the n questions that a study with this limit asks, or all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --answers) or a list.")
 @click.option("--study", help="Rescore every cell of this study (run id, or `latest`).  [default: latest]")
 @click.option("--run", "run_ids", multiple=True, help="Rescore this cell (run id; may be repeated).")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from headwise.pending import Note
     from headwise.pipeline import Job
     from headwise.shards import Crew
-
-DEFAULT_CONFIG = Path("configs/default.yaml")
 
 
 def run_study(
@@ -33,10 +30,11 @@ def run_study(
     In one of several processes: do this process's share. With several `devices`: start a process a device.
     """
     from headwise.config import AS_CONFIGURED, load_study
+    from headwise.packaged import DEFAULT, study_file
     from headwise.placement import Placement, processes_for, start_processes
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
-    study = load_study(chosen or _default(), settings)
+    study = load_study(study_file(chosen or DEFAULT), settings)
     placement = Placement.of(devices, device_map, allow_pickle)
     if (count := processes_for(placement)) > 1:
         start_processes(count, sys.argv[1:])
@@ -57,12 +55,13 @@ def print_plan(
 ) -> None:
     """Print what the study will cost; nothing is answered, nothing logged."""
     from headwise.config import AS_CONFIGURED, load_study
+    from headwise.packaged import DEFAULT, study_file
     from headwise.pipeline import Job
     from headwise.placement import Placement
     from headwise.planning import plan_lines
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
-    study = load_study(chosen or _default(), settings)
+    study = load_study(study_file(chosen or DEFAULT), settings)
     job = Job.of(study, Placement.of(devices, device_map, allow_pickle))
     for label, value in plan_lines(job):
         print(f"{label:12} {value}")
@@ -116,8 +115,3 @@ def _note(job: Job, comparing: bool) -> Note:
     key = fingerprint(job.key, comparing, place, experiment)
     settings = job.study.model_dump()
     return Note(key=key, study=settings, comparing=comparing, tracking=place, experiment=experiment)
-
-
-def _default() -> Path | None:
-    """The checkout's default study where the command is run in a checkout."""
-    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None

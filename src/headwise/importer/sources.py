@@ -77,7 +77,7 @@ def find_sources(root: Path, model: str, report: Callable[[Issue], None]) -> lis
     found: dict[Identity, dict[str, Source]] = defaultdict(dict)
     for folder in sorted(path for path in root.rglob("vtn_*") if path.is_dir()):
         try:
-            for source in _sources(folder, root, model):
+            for source in _sources(folder, root, model, report):
                 found[source.identity].setdefault(source.digest, source)
         except HeadwiseError as error:
             report(Issue(where=_below(folder, root), what=str(error)))
@@ -96,10 +96,11 @@ def _single(
             report(Issue(where=cell.name, what=what))
 
 
-def _sources(folder: Path, root: Path, model: str) -> Iterator[Source]:
+def _sources(folder: Path, root: Path, model: str, report: Callable[[Issue], None]) -> Iterator[Source]:
     """The sources in one cell folder: usually one, two where MME's tables lie beside merged answers."""
     parts = folder.relative_to(root.parent).parts[:-1]
-    tables, merged = read_tables(folder), read_merged(folder)
+    tables = read_tables(folder)
+    merged = read_merged(folder, lambda text: report(Issue(where=_below(folder, root), what=text)))
     if not tables and not merged:
         raise DataError("holds neither merge.jsonl, nor chunks of it, nor MME's <category>.txt")
     if tables:
@@ -127,19 +128,21 @@ def read_tables(folder: Path) -> list[dict[str, str]]:
     return [row for path in paths for row in mme.table_answers(path)]
 
 
-def read_merged(folder: Path) -> list[dict[str, str]]:
+def read_merged(folder: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, str]]:
     """Rows of `merge.jsonl`, or of all its chunks in order (empty where neither is there).
 
-    DataError where a chunk is missing, chunks are of different splits, or merged file and chunks differ.
+    `say` gets a line about malformed rows, which are left out. DataError where a chunk is missing, chunks are of
+    different splits, or merged file and chunks differ.
     """
-    chunks = _chunks(folder)
-    merged = [asdict(row) for row in read_answers(folder / MERGED)] if (folder / MERGED).exists() else []
+    whole = folder / MERGED
+    chunks = _chunks(folder, (lambda text: None) if whole.exists() else say)
+    merged = [asdict(row) for row in read_answers(whole, say)] if whole.exists() else []
     if merged and chunks and sorted(map(repr, merged)) != sorted(map(repr, chunks)):
         raise DataError(f"{MERGED} ({len(merged)} answers) and its chunks ({len(chunks)} answers) differ; none taken")
     return merged or chunks
 
 
-def _chunks(folder: Path) -> list[dict[str, str]]:
+def _chunks(folder: Path, say: Callable[[str], None]) -> list[dict[str, str]]:
     found = {path: CHUNK.fullmatch(path.name) for path in folder.glob("*.jsonl")}
     numbered = {(int(m[1]), int(m[2])): path for path, m in found.items() if m}
     if not numbered:
@@ -151,7 +154,7 @@ def _chunks(folder: Path) -> list[dict[str, str]]:
     missing = [f"{total}_{part}.jsonl" for part in range(total) if (total, part) not in numbered]
     if missing:
         raise DataError(f"{len(numbered)} of {total} chunks; missing: {', '.join(missing)}")
-    return [asdict(row) for part in range(total) for row in read_answers(numbered[total, part])]
+    return [asdict(row) for part in range(total) for row in read_answers(numbered[total, part], say)]
 
 
 def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Identity:
