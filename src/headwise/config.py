@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from headwise import names
 from headwise.budget import kept_tokens
 from headwise.errors import ConfigError
-from headwise.reading import read_text
+from headwise.reading import has_lone_surrogate, read_text
 
 AS_CONFIGURED = "config"
 """The value of an option that means: whatever the configuration file says."""
@@ -118,6 +118,13 @@ class Study(BaseModel):
         for number in value:
             if number < 1:
                 raise ValueError(f"{number} is not a positive number")
+        return value
+
+    @field_validator("model", "data_dir", "device")
+    @classmethod
+    def _writable(cls, value: str) -> str:
+        if has_lone_surrogate(value):
+            raise ValueError(f"{value!r} is not Unicode text, so it cannot be written to any file")
         return value
 
     def cells(self, geometry: Geometry) -> list[Cell]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from headwise.terminal import plain_console
 
 if TYPE_CHECKING:
     from headwise.config import Study
@@ -73,7 +73,7 @@ def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bo
 
     job = Job.of(study, placement)
     crew.same("study", job.key)
-    console = Console(stderr=True, quiet=not crew.main)
+    console = plain_console(stderr=True, quiet=not crew.main)
     if not crew.main:
         if crew.told("go", False):
             answer_study(job, console, crew)
