@@ -12,7 +12,7 @@ def test_brackets_in_the_name_of_an_answer_file_are_printed(tmp_path):
     path.write_text("")
     done = CliRunner().invoke(headwise, ["score", "--answers", str(path), "--benchmark", "pope"])
     assert done.exception is None
-    assert "[b]of :cat:.jsonl on POPE" in done.output
+    assert "[b]of:cat:.jsonlonPOPE" in "".join(done.output.split())
 
 
 def test_brackets_in_a_data_folder_are_printed(bundle):
@@ -20,5 +20,5 @@ def test_brackets_in_a_data_folder_are_printed(bundle):
     folder = bundle.rename(bundle.parent / "a[" / "b]")
     done = CliRunner().invoke(headwise, ["data", "check", str(folder), "--benchmark", "gqa"])
     assert "benchmarks in " in done.output
-    assert "a[/b]" in done.output.replace("\n", "")
+    assert "a[/b]" in "".join(done.output.split()).split("questions")[0]
     assert "incomplete" in done.output
