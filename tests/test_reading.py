@@ -13,9 +13,12 @@ from headwise.benchmarks.mme import table_answers
 from headwise.config import load_study
 from headwise.data import image_state
 from headwise.errors import ConfigError, DataError
+from headwise.importer.sources import Issue, find_sources
 from headwise.published import FOLDER, SCORES, read_published
 from headwise.reading import parse_json, read_image
 from headwise.records import Answer, Failure, read_answers, read_jsonl
+from headwise.score import score_labelled
+from headwise.spool import Spool
 
 MARK = b"\xef\xbb\xbf"
 DEEP = "[" * 100_000
@@ -160,3 +163,63 @@ def test_an_image_that_cannot_be_decoded_or_squared_is_a_data_error_that_names_i
     with pytest.raises(DataError, match=f"cannot read image .*{name}") as caught:
         read_image(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "field", "value"),
+    [
+        ("gqa", "gqa/data/testdev_balanced_questions.json", "answer", None),
+        ("gqa", "gqa/data/testdev_balanced_questions.json", "semantic", 3),
+        ("gqa", "gqa/data/testdev_balanced_questions.json", "types", ["x"]),
+        ("textvqa", "textvqa/TextVQA_0.5.1_val.json", "question", {}),
+        ("textvqa", "textvqa/TextVQA_0.5.1_val.json", "answers", [None] * 10),
+    ],
+)
+def test_a_malformed_annotation_is_one_line_that_names_the_file(bundle, name, file, field, value):
+    path = bundle / file
+    contents = json.loads(path.read_text())
+    rows = contents["data"] if "data" in contents else contents["101"]
+    (rows[0] if isinstance(rows, list) else rows)[field] = value
+    path.write_text(json.dumps(contents))
+    bench = benchmark(name)
+    with pytest.raises(DataError, match=path.name):
+        bench.judge(bundle, bench.samples(bundle), {})
+
+
+@pytest.mark.parametrize("contents", [[], 3, None])
+def test_a_key_of_another_form_is_one_line(bundle, contents):
+    path = bundle / "gqa/data/testdev_balanced_questions.json"
+    path.write_text(json.dumps(contents))
+    with pytest.raises(DataError, match="expected an object"):
+        benchmark("gqa").judge(bundle, benchmark("gqa").samples(bundle), {})
+
+
+def test_an_error_stays_one_line_whatever_it_names():
+    assert str(DataError("the benchmark lacks (a\nb\r\nc)")) == "the benchmark lacks (a b c)"
+
+
+def test_mme_s_labelled_answers_leave_null_out_and_take_whole_numbers_as_names(tmp_path):
+    row = {"question_id": "color/1.png", "prompt": "Is it red?", "text": "Yes", "label": "yes"}
+    rows = [row, row | {"prompt": "Is it blue?", "text": None}, row | {"question_id": 7}]
+    path = written(tmp_path / "a.jsonl", "".join(json.dumps(each) + "\n" for each in rows))
+    card, verdicts = score_labelled("mme", path)
+    assert [verdict.question_id for verdict in verdicts] == ["color/1.png", "7"]
+    assert not card.complete
+
+
+@pytest.mark.parametrize("row", [{"q": "x", "a": {"cell": {"t": None}}}, {"q": None, "a": {}}, {"q": "x"}])
+def test_a_spooled_line_without_a_text_is_no_answer(tmp_path, row):
+    spool = Spool(tmp_path)
+    spool.append(row)
+    spool.close()
+    assert (list(spool.lines()), spool.damaged) == ([], 1)
+
+
+def test_a_malformed_answer_in_a_tree_is_reported_and_left_out(tmp_path):
+    folder = tmp_path / "gqa/llava-v1.5-7b/sparsevlm/vtn_64_8_sparsity"
+    good = {"question_id": "1", "prompt": "p", "text": "yes"}
+    written(folder / "merge.jsonl", json.dumps(good) + "\n" + json.dumps(good | {"text": None}) + "\n")
+    issues: list[Issue] = []
+    [source] = find_sources(tmp_path, "m", issues.append)
+    assert source.rows() == [good]
+    assert ["answer 2 (text is null)" in issue.what for issue in issues] == [True]

@@ -87,7 +87,9 @@ def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, 
             raise DataError(f"{answers_path}, answer {number}: needs question_id, prompt, text and label")
         if row["label"] not in mme.LABELS:
             raise DataError(f"{answers_path}, answer {number}: label {row['label']!r} is not yes or no")
-    return score_labelled_rows(well_formed(rows, answers_path), str(answers_path))
+    said = [row for row in well_formed(rows, answers_path) if row["text"] is not None]
+    named = [row | {"question_id": str(row["question_id"])} for row in said]
+    return score_labelled_rows(named, str(answers_path))
 
 
 def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple[Scorecard, list[Verdict]]:
