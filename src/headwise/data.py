@@ -15,6 +15,7 @@ from headwise.benchmarks.files import KeyedBenchmark
 from headwise.environment import expanded
 from headwise.errors import DataError
 from headwise.hf_data import PREFIX, bundle_from_datasets
+from headwise.reading import check_square
 from headwise.records import Sample
 
 EMBEDDED = "embedded"
@@ -168,7 +169,7 @@ def _other_questions(name: str, samples: Sequence[Sample]) -> list[Problem]:
 def image_state(path: Path) -> str:
     """`whole`, `missing`, or `truncated or unreadable`.
 
-    A file that ends as its format ends counts as whole; any other is decoded to see.
+    A JPEG or PNG that can be opened and ends as its format ends counts as whole; any other is decoded to see.
     """
     try:
         with open(path, "rb") as file:
@@ -176,12 +177,13 @@ def image_state(path: Path) -> str:
             file.seek(0, 2)
             file.seek(-min(12, file.tell()), 2)
             tail = file.read()
-        if (head[:2] == b"\xff\xd8" and tail.endswith(b"\xff\xd9")) or (head[1:4] == b"PNG" and b"IEND" in tail):
-            return "whole"
-        with Image.open(path) as image:
-            image.load()
+        ended = (head[:2] == b"\xff\xd8" and tail.endswith(b"\xff\xd9")) or (head[1:4] == b"PNG" and b"IEND" in tail)
+        with Image.open(path) as image:  # reads the header alone, which also says how large the picture is
+            check_square(image)
+            if not ended:
+                image.load()
     except FileNotFoundError:
         return "missing"
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for broken files
+    except Exception:  # what Pillow raises for broken files, see `reading.read_image`
         return "truncated or unreadable"
     return "whole"

@@ -23,7 +23,8 @@ from headwise.engine import Branch, Engine, Levers, Question
 from headwise.engine.alone import Meter
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
-from headwise.model import Vlm, read_image
+from headwise.model import Vlm
+from headwise.reading import read_image
 from headwise.records import Sample
 from headwise.spool import Spool
 from headwise.tasks import Task

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 from transformers.utils import logging as hf_logging
@@ -161,15 +161,6 @@ class Vlm:
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device)).to(self.device)
-
-
-def read_image(path: Path) -> Image.Image:
-    """The image as RGB. DataError where it is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read image {path}: {_first_line(error)}") from error
 
 
 def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:

@@ -12,9 +12,10 @@ import torch
 from headwise.config import Cell, check_cell
 from headwise.efficiency import layer_flops
 from headwise.engine import Question
-from headwise.model import Checkpoint, Vlm, read_image
+from headwise.model import Checkpoint, Vlm
 from headwise.names import needs_tokens
 from headwise.pipeline import Job
+from headwise.reading import read_image
 from headwise.tasks import Task
 
 PROBE_QUESTIONS = 4

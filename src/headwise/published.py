@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import product
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from headwise import names
 from headwise.config import LARGEST
 from headwise.environment import expanded
 from headwise.errors import ConfigError, DataError
+from headwise.packaged import configs
+from headwise.reading import read_text
 
 PUBLISHED = "published"
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "published"
+FOLDER = configs() / PUBLISHED
 SCORES, METHODS, MISPRINTS = "head_strategy_scores.csv", "methods.csv", "misprints.csv"
 HEADLINE = {"textvqa": "accuracy", "mme": "total", "gqa": "accuracy", "pope": "f1"}
 """Which metric of the published table is `Scorecard.score` (the same units)."""
@@ -169,10 +172,10 @@ def _read(path: Path, columns: list[str], numbers: Sequence[str], key: list[str]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(StringIO(read_text(path)))
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path}: is empty; expected the columns {', '.join(columns)}") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors and undecodable text are ValueErrors
+    except ValueError as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"{path}: is no table of text ({' '.join(str(error).split())[:200]})") from error
     if missing := [name for name in columns if name not in table]:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}")

@@ -16,9 +16,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise.benchmarks import benchmark, mme
-from headwise.benchmarks.files import KeyedBenchmark
+from headwise.benchmarks.files import KeyedBenchmark, coverage
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_answers, read_jsonl, write_jsonl
+from headwise.records import (
+    Answer,
+    Failure,
+    Key,
+    Sample,
+    Scorecard,
+    Verdict,
+    read_answers,
+    read_jsonl,
+    well_formed,
+    write_jsonl,
+)
 
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
@@ -34,9 +45,9 @@ log = logging.getLogger(__name__)
 def score_answers(
     benchmark_name: str, data_dir: Path, answers_path: Path, limit: int | None = None
 ) -> tuple[Scorecard, list[Verdict]]:
-    """Score an answer file (JSON Lines: question_id, prompt, text) against the first `limit` questions.
+    """Score an answer file (JSON Lines: question_id, prompt, text) against the `limit` questions a study asks.
 
-    Answers to later questions are left aside. Raises ConfigError for an unknown benchmark and DataError for
+    Answers to other questions are left aside. Raises ConfigError for an unknown benchmark and DataError for
     files that are missing or malformed, an answer to a question that the benchmark does not have, or two
     answers to one question.
     """
@@ -56,7 +67,7 @@ def score_records(
     bench = benchmark(benchmark_name)
     everything = bench.samples(data_dir)
     answers = by_question(everything, records, source)
-    samples = everything[:limit]
+    samples = everything if limit is None else bench.samples(data_dir, limit)
     rounds = _occurrences(sample.key for sample in samples)
     verdicts: list[Verdict | None] = [None] * len(samples)
     for nth in range(max(rounds, default=0) + 1):
@@ -80,7 +91,11 @@ def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, 
     for number, row in enumerate(rows, 1):
         if not {"question_id", "prompt", "text", "label"} <= row.keys():
             raise DataError(f"{answers_path}, answer {number}: needs question_id, prompt, text and label")
-    return score_labelled_rows(rows, str(answers_path))
+        if row["label"] not in mme.LABELS:
+            raise DataError(f"{answers_path}, answer {number}: label {row['label']!r} is not yes or no")
+    said = [row for row in well_formed(rows, answers_path) if row["text"] is not None]
+    named = [row | {"question_id": str(row["question_id"])} for row in said]
+    return score_labelled_rows(named, str(answers_path))
 
 
 def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple[Scorecard, list[Verdict]]:
@@ -189,7 +204,9 @@ def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:
 
 def as_record(card: Scorecard) -> dict[str, object]:
     """A scorecard as one flat JSON object: the headline and counts first, then the sub-metrics."""
-    head = {"benchmark": card.benchmark, "score": card.score, "complete": card.complete}
+    head: dict[str, object] = {"benchmark": card.benchmark, "score": card.score, "complete": card.complete}
+    if partial := coverage(benchmark(card.benchmark).categories, card.metrics):
+        head["score_of"] = partial
     counts = {name: getattr(card, name) for name in ("samples", "failed", "missing", "unparsed")}
     return head | counts | card.metrics
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from headwise import tracking
+from headwise.benchmarks import benchmark as benchmark_of
+from headwise.benchmarks.files import coverage
 from headwise.budget import mean_tokens
 from headwise.config import Cell, check_cell
 from headwise.efficiency import costs
@@ -40,7 +42,7 @@ def log_cell_folder(
 ) -> str:
     """Log a scored cell as a run of its own; its run id. `key` says what it was scored by (`score.key_tags`)."""
     tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
-    tags |= answered_by(job) | key
+    tags |= {**answered_by(job), **key}
     if folder.measured:
         tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(
@@ -131,4 +133,6 @@ def summary(benchmark: str, cell: Cell, card: Scorecard) -> str:
     score = "no score" if card.score is None else f"{card.score:.2f}"
     counts = {"failed": card.failed, "missing": card.missing, "unparsed": card.unparsed}
     lost = ", ".join(f"{value} {name}" for name, value in counts.items() if value)
-    return f"{benchmark} {cell.name}: {score} over {card.samples} questions" + (f" ({lost})" if lost else "")
+    partial = coverage(benchmark_of(benchmark).categories, card.metrics)
+    of = f" of {partial}" if partial else ""
+    return f"{benchmark} {cell.name}: {score} over {card.samples} questions{of}" + (f" ({lost})" if lost else "")

@@ -34,6 +34,7 @@ class POPE(KeyedBenchmark):
     title = "POPE"
     kind = "mean_f1"
     version = "1"
+    categories = CATEGORIES
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(question_file(data_dir), self.name, limit)

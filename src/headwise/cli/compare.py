@@ -32,8 +32,6 @@ def command(
         raise ConfigError("compare: give either --run or --study and --experiment")
     # A short process that makes millions of objects which all stay: looking for garbage takes over a second at 3,000.
     gc.set_threshold(1_000_000)
-    from rich.console import Console
-
     from headwise import tracking
     from headwise.compare import load_study
     from headwise.compare.analysis import analyse
@@ -41,8 +39,9 @@ def command(
     from headwise.compare.baseline import Baseline
     from headwise.compare.study import output, publish
     from headwise.compare.text import print_analysis
+    from headwise.terminal import plain_console
 
-    uri, progress = tracking.connect(), Console(stderr=True)
+    uri, progress = tracking.connect(), plain_console(stderr=True)
     with progress.status("comparing"):
         comparison = load_study(
             study=study, experiment=experiment, run_ids=run_ids, include_incomplete=include_incomplete

@@ -11,6 +11,7 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
+from headwise.benchmarks.files import coverage
 from headwise.compare.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
 from headwise.compare.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.names import (
@@ -98,7 +99,7 @@ def load_study(
         cells = without_partial(cells, notes)
     check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += _machines(cells) + answered_otherwise(cells)
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -161,6 +162,17 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     tag = "tags.headwise.measured_on"
     names: list[str] = sorted(cells[tag].dropna().unique()) if tag in cells else []
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
+
+
+def _categories(cells: pd.DataFrame) -> list[str]:
+    """A mean or sum over some of a benchmark's official categories is no figure of the benchmark."""
+    notes = []
+    for name, rows in cells.groupby("benchmark", sort=False):
+        bench = benchmark_of(str(name))
+        present = rows.columns[rows.notna().any()]
+        if partial := coverage(bench.categories, present):
+            notes.append(f"{bench.title}: the score is of {partial}")
+    return notes
 
 
 def _sorted(cells: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headwise.benchmarks import BENCHMARKS
 from headwise.compare.analysis import OVERALL, Analysis
@@ -17,6 +18,8 @@ from headwise.report.columns import EFFICIENCY
 from headwise.report.findings import Findings
 
 HOLE = "·"
+BEST = "\0"
+"""Stands before the best scores of a row on their way to the console, where they are green."""
 NAMED = 12
 """Members of a best set that are named in a sentence; the tables have all of them."""
 
@@ -152,7 +155,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
 
 
 def _print_grid(title: str, table: Grid, console: Console) -> None:
-    texts = grid_texts(table, best="[bold green]{}[/]")
+    texts = grid_texts(table, best=f"{BEST}{{}}")
     names = [name for name in texts.columns if name not in ("tokens", "heads")]
     for block in _blocks(names, console.width - 14):
         _print_frame(title, texts[["tokens", "heads", *block]], console)
@@ -182,8 +185,13 @@ def _broken(name: str) -> str:
 def _print_frame(title: str, frame: pd.DataFrame, console: Console) -> None:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1), pad_edge=False)
     for name in frame.columns:
-        number = frame[name].map(lambda text: str(text)[-1:].isdigit() or str(text).endswith(("/]", HOLE))).all()
+        number = frame[name].map(lambda text: str(text)[-1:].isdigit() or str(text).endswith(HOLE)).all()
         table.add_column(_broken(str(name)), justify="right" if number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*map(str, row))
+        table.add_row(*(_cell(str(value)) for value in row))
     console.print(table)
+
+
+def _cell(text: str) -> Text:
+    """The text as it stands (a model's path may hold `[b]`), the best of a row in green."""
+    return Text(text.removeprefix(BEST), style="bold green" if text.startswith(BEST) else "")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from headwise.benchmarks import mme
 from headwise.importer.sources import CELL_FOLDER, UNREADABLE, Identity, Issue, identity, one_line
+from headwise.reading import read_text
 
 NUMBER = r"(\d+(?:\.\d+)?)"
 PRINTED = {
@@ -61,7 +62,7 @@ def read_logs(root: Path, model: str, report: Callable[[Issue], None]) -> list[L
 
 def _figures(path: Path, root: Path, model: str) -> Iterator[LogFigure]:
     folders = path.relative_to(root.parent).parts[:-1]
-    for name, line, text in sections(path.read_text(encoding="utf-8"), _cell_named(str(path.relative_to(root.parent)))):
+    for name, line, text in sections(read_text(path), _cell_named(str(path.relative_to(root.parent)))):
         for benchmark, pattern in PRINTED.items():
             for found in pattern.finditer(text):
                 cell = identity(name, [part for part in folders if part != name], benchmark, model)
