@@ -109,7 +109,7 @@ def share_kept(kind: str, images: int, own_C: np.ndarray, shares_C: np.ndarray, 
 @pytest.mark.parametrize("kind", ["mean", "mme", "mean_f1"])
 @pytest.mark.parametrize("images", [4, 10, 20, 60])
 def test_equally_good_cells_all_stay_however_few_images(kind, images):
-    """Standard error 1.1 % at 95 %; the bootstrap used before kept all in 26 % of studies (mean, 4 images) to 88 % (60)."""
+    """Standard error 1.1 % at 95 %; the bootstrap before kept all in 26 % (mean, 4 images) to 88 % (60)."""
     assert share_kept(kind, images, np.full(15, 0.5), np.full(15, 0.6), 15) >= 0.93
 
 
