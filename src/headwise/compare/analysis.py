@@ -95,7 +95,7 @@ class Analysis:
         won = tables.wins(list(self.findings.values()))
         topped = tops(benchmarks).assign(strategy=lambda table: table["strategy"].map(self._strategy_of))
         counts = topped.groupby("strategy")["all"].sum().rename("topped")
-        return won.join(counts, on="strategy")[["strategy", "topped", "rows", "won", "shared", "lost"]]
+        return won.join(counts, on="strategy")[["strategy", "topped", *won.columns[1:]]]
 
     @cached_property
     def _strategy_of(self) -> dict[str, str]:
@@ -105,7 +105,7 @@ class Analysis:
     @cached_property
     def recommendation(self) -> pd.DataFrame:
         """A configuration for each budget by `recommend.RULE`; over all benchmarks where there are several."""
-        return recommend(self.beside_costs.full)
+        return recommend(self.beside_costs.full, self.beside_costs.images)
 
 
 LOGGED_TO = 1e-4

@@ -9,7 +9,7 @@ import pandas as pd
 
 from headwise.names import CONTROLS
 from headwise.report.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findings, Verdicts
-from headwise.stats import best_set_p
+from headwise.stats import best_set_p, flip
 
 SCORES = [
     *NAMES,
@@ -59,8 +59,11 @@ def _mean_interval(part: Findings, rows: pd.Index) -> dict[str, float]:
     names = [f"mean_{name}" for name in ("of_vanilla", "of_vanilla_low", "of_vanilla_high")]
     if not len(rows):
         return dict.fromkeys(names, np.nan)
-    low, high = np.quantile(part.relative.score_CB[rows].mean(axis=0), [0.025, 0.975])
-    return dict(zip(names, (part.relative.score_C[rows].mean(), low, high), strict=True))
+    mean = part.relative.mean_of([rows.to_numpy()])
+    return dict(zip(names, (mean.score_C[0], *mean.intervals()[0]), strict=True))
+
+
+OUTCOMES = ("won", "shared", "lost", "too_few")
 
 
 def wins(parts: Sequence[Findings]) -> pd.DataFrame:
@@ -68,7 +71,8 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
 
     A row is one benchmark, token budget and number of heads (and whatever else was varied), its entries
     the head strategies. `won`: significantly better than every other strategy of the row; `shared`: in
-    the row's best set with others; `lost`: significantly worse than some other.
+    the row's best set with others; `lost`: significantly worse than some other; `too_few`, where there are such:
+    rows of a benchmark with too few images to tell any two apart, which are in none of the three.
     """
     counts: dict[str, dict[str, int]] = {}
     for part in parts:
@@ -77,9 +81,12 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
             best = part.best_among(rows)
             for strategy, inside in zip(names[rows], best, strict=True):
                 outcome = "lost" if not inside else "won" if best.sum() == 1 else "shared"
-                counts.setdefault(strategy, {"won": 0, "shared": 0, "lost": 0})[outcome] += 1
+                outcome = "too_few" if part.too_few else outcome
+                counts.setdefault(strategy, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
     summary = [{"strategy": name, "rows": sum(each.values()), **each} for name, each in counts.items()]
-    table = pd.DataFrame(summary, columns=["strategy", "rows", "won", "shared", "lost"])
+    table = pd.DataFrame(summary, columns=["strategy", "rows", *OUTCOMES])
+    if not table["too_few"].any():
+        table = table.drop(columns="too_few")
     return table.sort_values(["won", "lost"], ascending=[False, True], kind="stable", ignore_index=True)
 
 
@@ -104,7 +111,7 @@ def strategies(found: Findings) -> pd.DataFrame:
     if not groups:
         return pd.DataFrame(columns=["strategy", "cells", "of_vanilla", "low", "high", "p_best", "in_best_set"])
     means = found.relative.mean_of([rows.to_numpy() for rows in groups.values()])
-    p = best_set_p(means)
+    p = best_set_p(flip(means))
     low, high = means.intervals().T
     table = pd.DataFrame({"strategy": list(groups), "cells": [len(rows) for rows in groups.values()]})
     table = table.assign(of_vanilla=means.score_C, low=low, high=high, p_best=p, in_best_set=p > ALPHA)

@@ -5,11 +5,13 @@ Scores of two cells over different questions are no pair: the difference would b
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from headwise.errors import DataError
-from headwise.stats.bootstrap import RESAMPLES, Replicates, bootstrap
-from headwise.stats.outcomes import Outcomes
+from headwise.stats.estimates import Estimates, estimate
+from headwise.stats.outcomes import Floats, Outcomes
 from headwise.stats.paired import Paired, compare_pair
 
 
@@ -21,28 +23,49 @@ def answered_by_any(outcomes: Outcomes) -> Outcomes:
     return outcomes if answered_Q.all() else outcomes.columns(answered_Q)
 
 
-def own_replicates(outcomes: Outcomes, seed: int) -> Replicates:
-    """Scores of each cell over the questions it answered itself: NaN where that gives no score.
+def own_estimates(outcomes: Outcomes) -> tuple[Estimates, Floats]:
+    """Scores of each cell over the questions it answered itself, and their intervals [C, 2]; NaN where there is none.
 
-    Cells that answered everything are resampled together and so are pairs; the others are pairs to nobody here.
+    The estimates of cells that answered everything belong together. A cell that did not has its score there and no
+    shares: its questions are others', so that it is a pair to nobody here.
     """
     full_C = np.asarray(outcomes.answered_CQ.all(axis=1))
     if full_C.all():
-        return bootstrap(outcomes, seed=seed)
-    score_C, score_CB = np.full(len(full_C), np.nan), np.full((len(full_C), RESAMPLES), np.nan)
+        together = estimate(outcomes)
+        return together, together.intervals()
+    together = estimate(outcomes.rows(np.flatnonzero(full_C)) if full_C.any() else outcomes)
+    found = _spread_out(together, full_C)
+    bounds_C2 = np.full((len(full_C), 2), np.nan)
     if full_C.any():
-        together = bootstrap(outcomes.rows(np.flatnonzero(full_C)), seed=seed)
-        score_C[full_C], score_CB[full_C] = together.score_C, together.score_CB
+        bounds_C2[full_C] = together.intervals()
     for cell in np.flatnonzero(~full_C).tolist():
         answered_Q = outcomes.answered_CQ[cell]
-        if not answered_Q.any():
-            continue
         try:
-            alone = bootstrap(outcomes.rows([cell]).columns(answered_Q), seed=seed)
+            alone = estimate(outcomes.rows([cell]).columns(answered_Q)) if answered_Q.any() else None
         except DataError:  # not one whole pair of MME's
-            continue
-        score_C[cell], score_CB[cell] = alone.score_C[0], alone.score_CB[0]
-    return Replicates(score_C, score_CB)
+            alone = None
+        if alone is not None:
+            found.score_C[cell], found.question_C[cell] = alone.score_C[0], alone.question_C[0]
+            bounds_C2[cell] = alone.intervals()[0]
+    return found, bounds_C2
+
+
+def _spread_out(together: Estimates, full_C: np.ndarray) -> Estimates:
+    """Estimates of the full cells in rows of all cells: the others' scores unknown, their shares 0."""
+
+    def rows(values: Floats, empty: float) -> Floats:
+        wide = np.full((len(full_C), *values.shape[1:]), empty)
+        if full_C.any():
+            wide[full_C] = values
+        return wide
+
+    return replace(
+        together,
+        score_C=rows(together.score_C, np.nan),
+        share_CG=rows(together.share_CG, 0.0),
+        influence_CG=rows(together.influence_CG, 0.0),
+        question_C=rows(together.question_C, np.nan),
+    )
 
 
 class Pairs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr
 
-from headwise.stats.bootstrap import LEVEL, RESAMPLES, Replicates, bootstrap, percentile_interval
+from headwise.stats.estimates import estimate
 from headwise.stats.outcomes import Floats, Headline, Outcomes, blocks, headline, sum_of_ratios
 
 FLIPS = 9999
@@ -36,28 +36,25 @@ class Paired:
     """Percent of the reference's score, NaN where that is 0, and its interval."""
 
 
-def compare_pair(
-    outcomes: Outcomes, cell: int, reference: int, *, resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0
-) -> Paired:
-    """Compare two rows of the outcomes; ValueError where they share no answered question."""
+def compare_pair(outcomes: Outcomes, cell: int, reference: int, *, flips: int = FLIPS, seed: int = 0) -> Paired:
+    """Compare two rows of the outcomes; ValueError where they share no answered question.
+
+    The interval is NaN where there is a single image.
+    """
     both = outcomes.answered_CQ[cell] & outcomes.answered_CQ[reference]
     if not both.any():
         raise ValueError(f"cells {cell} and {reference} have no answered question in common")
     pair = outcomes.rows([cell, reference]).columns(both)
-    replicates = bootstrap(pair, resamples, seed)
-    difference, low, high = replicates.difference(0, 1, LEVEL)
-    p = float(sign_flip_p(pair, 1, flips, seed)[0])
+    scores = estimate(pair)
+    reference_C = np.array([1, 1])
+    low, high = scores.differences(reference_C)[0]
+    difference, p = scores.score_C[0] - scores.score_C[1], sign_flip_p(pair, 1, flips, seed)[0]
     exact = mcnemar_p(pair.correct_CQ[0], pair.correct_CQ[1])
-    return Paired(int(both.sum()), difference, low, high, p, exact, *_percent(replicates))
-
-
-def _percent(pair: Replicates) -> tuple[float, float, float]:
-    """The first row's score in percent of the second's, and its interval."""
-    score_C, score_CB = pair.score_C, pair.score_CB
-    if score_C[1] == 0 or (score_CB[1] == 0).any():
-        return np.nan, np.nan, np.nan
-    low, high = percentile_interval(100 * score_CB[0] / score_CB[1], LEVEL)
-    return float(100 * score_C[0] / score_C[1]), float(low), float(high)
+    percent = scores.percent_of(reference_C)
+    bounds = percent.intervals()[0]
+    return Paired(
+        int(both.sum()), float(difference), float(low), float(high), float(p), exact, float(percent.score_C[0]), *bounds
+    )
 
 
 def sign_flip_p(outcomes: Outcomes, reference: int, flips: int = FLIPS, seed: int = 0) -> Floats:
