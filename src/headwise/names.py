@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from headwise.errors import ConfigError
 
@@ -32,7 +33,15 @@ PUBLISHED_STRATEGIES = (
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
 SCORE_DTYPES = ("float64", "float32", "float16")
 BUDGETS = ("average", "kept")
-BENCHMARKS = ("textvqa", "mme", "gqa", "pope")
+
+
+def __getattr__(name: str) -> Any:
+    """`BENCHMARKS`: the names in the registry of benchmarks, whatever is in it by now."""
+    if name != "BENCHMARKS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from headwise.benchmarks import BENCHMARKS
+
+    return tuple(BENCHMARKS)
 
 
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:

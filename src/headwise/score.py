@@ -48,8 +48,8 @@ def score_records(
     """As `score_answers`, for answers already read; `source` names them in errors."""
     bench = benchmark(benchmark_name)
     everything = bench.samples(data_dir)
-    answers = by_question(everything, records, source)
-    samples = everything[:limit]
+    answers = by_question(everything, _asked(bench.not_asked(data_dir), records, source), source)
+    samples = bench.limited(everything, limit)
     rounds = _occurrences(sample.key for sample in samples)
     verdicts: list[Verdict | None] = [None] * len(samples)
     for nth in range(max(rounds, default=0) + 1):
@@ -60,6 +60,16 @@ def score_records(
             verdicts[place] = verdict
     whole = [verdict for verdict in verdicts if verdict is not None]
     return bench.summarise(whole), whole
+
+
+def _asked(
+    not_asked: frozenset[str], records: Sequence[Answer | Failure], source: str
+) -> Sequence[Answer | Failure]:
+    """The answers but those to questions that the benchmark's files hold and its score leaves out (no image)."""
+    kept = [record for record in records if record.question_id not in not_asked]
+    if len(kept) < len(records):
+        log.warning("%s: %d answers to questions outside the score were set aside", source, len(records) - len(kept))
+    return kept
 
 
 def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, list[Verdict]]:

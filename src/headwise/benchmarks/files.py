@@ -1,4 +1,4 @@
-"""What the four benchmarks share: reading question files and keys, safe image paths, verdicts, counts."""
+"""What the benchmarks share: reading question files and keys, safe image paths, verdicts, counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_jsonl
+from headwise.records import Answer, Failure, Key, Sample, Verdict, read_jsonl
 
 INSTRUCTION = "Answer the question using a single word or phrase."
 
@@ -32,7 +32,7 @@ class Grade(NamedTuple):
     parsed: bool
 
 
-def question_samples(path: Path, benchmark: str, limit: int | None) -> list[Sample]:
+def question_samples(path: Path, benchmark: str, limit: int | None = None) -> list[Sample]:
     """Samples of a LLaVA question file (question_id, image, text, category), the first `limit` of them."""
     rows = read_jsonl(path)
     samples: list[Sample] = []
@@ -100,19 +100,32 @@ class KeyedBenchmark(Benchmark):
     def judge(
         self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
     ) -> list[Verdict]:
-        """One verdict a sample: every question is looked up, the rule applied where one was answered."""
+        """One verdict per sample: every question is looked up, the rule applied where one was answered."""
         truth_of = self.truths(data_dir, samples)
-        return [_verdict(sample, answers.get(sample.key), truth_of(sample), self.grade) for sample in samples]
+        cluster_of = self.clusters(data_dir, samples)
+        return [
+            _verdict(sample, answers.get(sample.key), truth_of(sample), self.grade, cluster_of.get(sample.image))
+            for sample in samples
+        ]
+
+    def clusters(self, data_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
+        """The image that stands for an image, where a benchmark has the same picture under several names."""
+        return {}
 
 
 def _verdict(
-    sample: Sample, answer: Answer | Failure | None, truth: Truth, grade: Callable[[str, Any], Grade]
+    sample: Sample,
+    answer: Answer | Failure | None,
+    truth: Truth,
+    grade: Callable[[str, Any], Grade],
+    cluster: str | None = None,
 ) -> Verdict:
+    image = cluster or sample.image
     if isinstance(answer, Answer):
-        return graded(sample.question_id, sample.image, truth, grade(answer.text, truth.key))
+        return graded(sample.question_id, image, truth, grade(answer.text, truth.key))
     return Verdict(
         question_id=sample.question_id,
-        image=sample.image,
+        image=image,
         category=truth.category,
         status="missing" if answer is None else "failed",
         correct=None,
@@ -142,11 +155,3 @@ def percent(verdicts: Sequence[Verdict]) -> float | None:
     """Mean of `correct` over the answered questions in percent; None where nothing was answered."""
     values = [verdict.correct for verdict in verdicts if verdict.correct is not None]
     return 100 * sum(values) / len(values) if values else None
-
-
-def scorecard(
-    benchmark: str, verdicts: Sequence[Verdict], score: float | None, metrics: dict[str, float]
-) -> Scorecard:
-    """A scorecard with its counts taken from the verdicts."""
-    counts = {status: sum(v.status == status for v in verdicts) for status in ("failed", "missing", "unparsed")}
-    return Scorecard(benchmark=benchmark, score=score, samples=len(verdicts), metrics=metrics, **counts)

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwise.benchmarks.benchmark import ScoreKind
+from headwise.benchmarks import Benchmark
 from headwise.errors import DataError
+from headwise.stats.outcomes import Aggregate
 
 VERDICTS = "verdicts.parquet"
 KEY = ["category", "question_id"]
@@ -29,12 +30,13 @@ class VerdictMatrix:
     are columns, so that any two rows are paired. `correct_CQ` (float32) is the question's accuracy in
     0..1, NaN where the cell failed to answer. `prediction_CQ` (int32) indexes `predictions`, the text
     that was compared, and is -1 where there is no answer. `image_Q` and `category_Q` (int32) number the
-    images (the clusters of a resampling) and index `categories`. `kind` says how a headline score comes
-    from verdicts.
+    images (the clusters of a resampling) and index `categories`. `aggregate` says how a headline score comes
+    from verdicts, in the unit `unit`.
     """
 
     benchmark: str
-    kind: ScoreKind
+    aggregate: Aggregate
+    unit: str
     run_ids: list[str]
     correct_CQ: np.ndarray
     prediction_CQ: np.ndarray
@@ -59,14 +61,14 @@ class _Column:
     prediction: pa.DictionaryArray
 
 
-def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> VerdictMatrix:
+def read_matrix(benchmark: Benchmark, files: Mapping[str, Path]) -> VerdictMatrix:
     """Read `files` (run_id → verdicts.parquet). DataError where one is unreadable or none shares a question."""
     columns = _share_keys([_column(path) for path in files.values()])
     distinct = {id(column.keys): column.keys for column in columns}
     keys = {table: _unique(asked) for table, asked in distinct.items()}
     shared = reduce(lambda left, right: left[left.isin(right)], keys.values())
     if shared.empty:
-        raise DataError(f"{benchmark}: the {len(files)} cells have no question in common, nothing to compare")
+        raise DataError(f"{benchmark.name}: the {len(files)} cells have no question in common, nothing to compare")
     rows = {table: index.get_indexer(shared) for table, index in keys.items()}
     vocabulary: dict[str, int] = {}
     everything = _read(next(iter(files.values())), QUESTION).to_pandas()
@@ -74,8 +76,9 @@ def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> V
     image_Q, _ = pd.factorize(questions["image"])
     category_Q, categories = pd.factorize(questions["category"])
     return VerdictMatrix(
-        benchmark=benchmark,
-        kind=kind,
+        benchmark=benchmark.name,
+        aggregate=benchmark.aggregate,
+        unit=benchmark.unit,
         run_ids=list(files),
         correct_CQ=np.stack([c.correct[rows[id(c.keys)]] for c in columns]),
         prediction_CQ=np.stack([_codes(c, vocabulary)[rows[id(c.keys)]] for c in columns]),

@@ -22,13 +22,12 @@ from headwise.stats import (
     percentile_interval,
     sign_flip_p,
 )
-from headwise.stats.outcomes import Floats, Kind
+from headwise.stats.outcomes import Aggregate, Floats
 
 ALPHA = 1 - LEVEL
 OVERALL = "overall"
 """Name of the findings over all benchmarks; their score is the mean percent of vanilla."""
 
-UNITS = {"mean": "%", "mean_f1": "%", "mme": "points"}
 COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes")
 SIZES = ("kept_tokens", "mean_visual_tokens", "measured_questions")
 """What stands beside the costs, and is none to be weighed against a score."""
@@ -41,7 +40,9 @@ class Verdicts(Protocol):
     """What is read of a `compare.VerdictMatrix` (see there for shapes)."""
 
     @property
-    def kind(self) -> Kind: ...
+    def aggregate(self) -> Aggregate: ...
+    @property
+    def unit(self) -> str: ...
     @property
     def correct_CQ(self) -> np.ndarray: ...
     @property
@@ -111,17 +112,17 @@ def find(benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, seed: int = 0)
     reference_C = vanilla_rows(cells)
     table = cells.rename(columns={"score": "logged_score"}).reset_index(drop=True)
     table = pd.concat([table, _vanilla_tests(cells, outcomes, reference_C, seed)], axis=1)
-    return _findings(benchmark, UNITS[verdicts.kind], table, replicates)
+    return _findings(benchmark, verdicts.unit, table, replicates)
 
 
 def as_outcomes(verdicts: Verdicts) -> Outcomes:
     """The verdicts as the statistics take them."""
     return Outcomes(
-        kind=verdicts.kind,
+        aggregate=verdicts.aggregate,
         correct_CQ=verdicts.correct_CQ,
         image_Q=verdicts.image_Q,
         category_Q=verdicts.category_Q,
-        truth_yes_Q=verdicts.truth_Q == "yes",
+        labels=verdicts.aggregate.labels({str(name): column.tolist() for name, column in verdicts.questions.items()}),
     )
 
 
