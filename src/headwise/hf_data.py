@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headwise.benchmarks import benchmark
+from headwise.benchmarks.datasets import cache_folder
 from headwise.config import fingerprint
 from headwise.errors import DataError
 
@@ -36,11 +37,6 @@ def bundle_from_datasets(source: str, benchmarks: Sequence[str]) -> Path:
     if not bundle.is_dir():
         _build(bundle, folders)
     return bundle
-
-
-def cache_folder() -> Path:
-    """Where headwise keeps what it can make again."""
-    return Path(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise").expanduser()
 
 
 def dataset_folder(source: str, dataset: str) -> Path:

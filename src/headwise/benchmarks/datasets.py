@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON, the folder made where it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """Where headwise keeps what it can make again."""
+    return Path(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise").expanduser()

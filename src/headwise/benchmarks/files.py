@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,26 @@ def inside(folder: Path, name: str) -> Path:
     if not name or relative.is_absolute() or ".." in relative.parts or "\0" in name:
         raise DataError(f"image {name!r}: leaves the image folder {folder}")
     return folder / relative
+
+
+def same_pictures(paths: Mapping[str, Path]) -> dict[str, str]:
+    """For each image the first one with the same content; an image that is not there stands for itself."""
+    first: dict[str, str] = {}
+    return {image: first.setdefault(_content(path) or image, image) for image, path in paths.items()}
+
+
+def _content(path: Path) -> str:
+    try:
+        state = path.stat()
+        return _digest(path, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest(path: Path, _modified: int, _size: int) -> str:
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def load_json(path: Path) -> Any:
