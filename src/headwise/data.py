@@ -144,7 +144,9 @@ def _images(
     for state in ("missing", "truncated or unreadable"):
         if bad := [path for path in states if states[path] == state]:
             what = f"{len(bad):,} of {len(states):,} images are {state}; the first: {bad[0]}"
-            moved = state == "missing" and len(bad) == len(states) and found_elsewhere(data_dir, bad[0])
+            all_missing = state == "missing" and len(bad) == len(states)
+            tail = 1 if len({path.name for path in bad}) == len(bad) else len(Path(paths[bad[0]]).parts)
+            moved = found_elsewhere(data_dir, bad[0], tail) if all_missing else ""
             problems.append(Problem(what=what, fix=moved or _fix(bench, "images")))
     return sum(state == "whole" for state in states.values()), problems
 

@@ -22,23 +22,25 @@ def misplaced(bench: Benchmark, data_dir: Path) -> list[Problem]:
     return [Problem(what=f"{wanted} is missing; a file of that name lies elsewhere", fix=fix)] if fix else []
 
 
-def found_elsewhere(data_dir: Path, wanted: Path) -> str:
+def found_elsewhere(data_dir: Path, wanted: Path, tail: int = 1) -> str:
     """The command that brings a file of that name in `data_dir` to where it is wanted; empty if there is none.
 
     A folder under another name is renamed (`SEED-Bench/` to `seed_bench/`). Where the wanted folder exists, what
-    lies in the found one is moved into it.
+    lies in the found one is moved into it. The last `tail` parts of the path must agree (`95/image.png`: 2).
     """
-    place = next(_places(data_dir, wanted.name), None)
+    places = (place for place in _places(data_dir, wanted.name) if _same_tail(place, wanted, tail))
+    place = next(places, None)
     if place is None:
         return ""
     if place.parent == wanted.parent:  # the name alone differs, in its case
         return f"mv {_quoted(place)} {_quoted(wanted)}"
-    old, new = place.parent, wanted.parent
+    old, new = place.parents[tail - 1], wanted.parents[tail - 1]
     while old.name == new.name and data_dir not in (old.parent, new.parent):
         old, new = old.parent, new.parent
     if old == data_dir or old in new.parents or new in old.parents or new.exists():
-        target = _quoted(wanted.parent)
-        return f"mkdir -p {target} && mv {_quoted(place.parent)}/*{wanted.suffix} {target}/"
+        pattern = f"*{wanted.suffix}" if tail == 1 else "*"
+        from_, to = _quoted(place.parents[tail - 1]), _quoted(wanted.parents[tail - 1])
+        return f"mkdir -p {to} && mv {from_}/{pattern} {to}/"
     first = "" if new.parent.exists() else f"mkdir -p {_quoted(new.parent)} && "
     return f"{first}mv {_quoted(old)} {_quoted(new)}"
 
@@ -56,6 +58,10 @@ def _places(data_dir: Path, name: str) -> Iterator[Path]:
             yield from (Path(entry.path) for entry in entries if entry.name.lower() == name.lower())
             below += [Path(entry.path) for entry in entries if entry.is_dir()]
         level = below
+
+
+def _same_tail(place: Path, wanted: Path, tail: int) -> bool:
+    return place.parts[-tail:-1] == wanted.parts[-tail:-1]
 
 
 def _quoted(path: Path) -> str:

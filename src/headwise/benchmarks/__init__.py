@@ -77,7 +77,7 @@ def named_sets() -> dict[str, list[str]]:
     for name, bench in BENCHMARKS.items():
         for each in bench.sets:
             sets.setdefault(each, []).append(name)
-    return sets
+    return dict(sorted(sets.items()))
 
 
 _discover(entry_points(group=GROUP))

@@ -32,11 +32,11 @@ class AI2D(PicturesInside):
     home = "ai2d"
     question_file = "ai2d/data/test-00000-of-00001.parquet"
     image_folder = "inside the parquet files"
-    official = Counts(questions=3088, labels=3088, images=3088, known_from="literature")
+    official = Counts(questions=3088, labels=3088, known_from="literature")
     fixes = {"questions": "put the files test-*.parquet of lmms-lab/ai2d into ai2d/data/"}
     dataset = "lmms-lab/ai2d"
     cluster = "picture (by content)"
-    source = "VLMEvalKit can_infer, state 2026-06"
+    source = "VLMEvalKit can_infer"
     convention = "masked labels (VLMEvalKit's AI2D_TEST); without masks scores are 7 to 17 points higher"
     state: ClassVar[State] = "2026-06"
 

@@ -30,11 +30,13 @@ class Counts:
 
     questions: int
     labels: int
-    images: int
+    images: int | None = None
     known_from: Literal["counted", "card", "literature"] = "counted"
 
     def as_dict(self) -> dict[str, int]:
-        return {"questions": self.questions, "labels": self.labels, "images": self.images}
+        """The counts that are known, by what they count."""
+        known = {"questions": self.questions, "labels": self.labels, "images": self.images}
+        return {name: count for name, count in known.items() if count is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class ChartQA(KeyedBenchmark):
     home = "chartqa"
     question_file = "chartqa/test/test_human.json"
     image_folder = "chartqa/test/png"
-    official = Counts(questions=2500, labels=2500, images=1509, known_from="literature")
+    official = Counts(questions=2500, labels=2500, known_from="literature")
     official_categories = {"human": 1250, "augmented": 1250}
     fixes = {
         "questions": "unpack ChartQA Dataset.zip (vis-nlp/ChartQA) and move its test/ to chartqa/test/",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, letters
-from headwise.benchmarks.benchmark import Counts, headline
+from headwise.benchmarks.benchmark import Counts, Problem, headline
 from headwise.benchmarks.files import Grade, Truth, answered, percent
 from headwise.benchmarks.letters import State
 from headwise.benchmarks.pictures import PicturesInside, needs, table, table_pictures
@@ -46,11 +46,11 @@ class MMBench(PicturesInside):
     home = "mmbench"
     question_file = "mmbench/mmbench_dev_20230712.tsv"
     image_folder = "inside the tsv"
-    official = Counts(questions=4377, labels=4377, images=1176)
+    official = Counts(questions=4377, labels=4377)
     fixes = {"questions": "put mmbench_dev_20230712.tsv (MMBench's download page) into mmbench/; v1.1 is another file"}
     dataset = "lmms-lab/MMBench"
     cluster = "picture (by content), with its groups; a group of rotated rows is one unit"
-    source = "VLMEvalKit can_infer, state 2026-06, and its circular evaluation"
+    source = "VLMEvalKit can_infer and its circular evaluation"
     convention = "circular, exact matching; row accuracy (vanilla_all) is about 10 points higher"
     state: ClassVar[State] = "2026-06"
     instruction: ClassVar[str] = letters.INSTRUCTION
@@ -125,6 +125,27 @@ class MMBench(PicturesInside):
                 found[f"category/{name}"] = value
         found["groups"] = len({group_of(verdict.question_id) for verdict in answered(verdicts)})
         return found
+
+    def check_layout(self, data_dir: Path) -> list[Problem]:
+        """Groups that lack a rotation: all of one's rows being right is easier with fewer rows.
+
+        The official file has a row per option; a few groups of four options have three rows.
+        """
+        rotations: dict[str, list[int]] = defaultdict(list)
+        options: dict[str, int] = defaultdict(int)
+        for row in table(self.located(data_dir)):
+            group = group_of(row["index"])
+            rotations[group].append(int(row["index"]) // ROTATION)
+            options[group] = max(options[group], sum(letter in row for letter in "ABCD"))
+        short = [
+            group
+            for group, found in rotations.items()
+            if sorted(found) != list(range(len(found))) or len(found) < min(options[group], 3)
+        ]
+        if not short:
+            return []
+        what = f"{len(short)} groups lack a rotation; the first: {short[0]}"
+        return [Problem(what=what, fix=f"the file is cut short or another release: {self.fixes['questions']}")]
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
         """The configuration of the language (en, cn), split dev."""

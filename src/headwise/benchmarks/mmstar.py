@@ -33,7 +33,7 @@ class MMStar(PicturesInside):
     question_file = "MMStar/MMStar.tsv"
     places = ("mmstar/MMStar.tsv", "MMStar/mmstar.parquet", "mmstar/mmstar.parquet", "MMStar.tsv")
     image_folder = "inside the tsv or parquet file"
-    official = Counts(questions=1500, labels=1500, images=1500, known_from="card")
+    official = Counts(questions=1500, labels=1500, known_from="card")
     official_categories = dict.fromkeys(
         ("coarse perception", "fine-grained perception", "instance reasoning", "logical reasoning")
         + ("science & technology", "math"),
@@ -42,7 +42,7 @@ class MMStar(PicturesInside):
     fixes = {"questions": "put MMStar.tsv (VLMEvalKit) or mmstar.parquet (Lin-Chen/MMStar) into MMStar/"}
     dataset = "Lin-Chen/MMStar"
     cluster = "picture (by content)"
-    source = "VLMEvalKit can_infer, state 2026-06"
+    source = "VLMEvalKit can_infer"
     convention = "mean over all questions; lmms-eval averages the 18 unequal sub-categories"
     state: ClassVar[State] = "2026-06"
 

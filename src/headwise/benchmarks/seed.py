@@ -40,7 +40,7 @@ class SEED(KeyedBenchmark):
     home = "seed_bench"
     question_file = "seed_bench/llava-seed-bench.jsonl"
     image_folder = "seed_bench/SEED-Bench-image"
-    official = Counts(questions=14233, labels=14233, images=14233, known_from="literature")
+    official = Counts(questions=14233, labels=14233, known_from="literature")
     fixes = {
         "labels": "put SEED-Bench.json (AILab-CVC/SEED-Bench on Hugging Face) into seed_bench/",
         "images": "unpack SEED-Bench-image.zip (AILab-CVC/SEED-Bench on Hugging Face) in seed_bench/",

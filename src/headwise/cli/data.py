@@ -107,4 +107,4 @@ def _print(data_dir: str, checks: list[Check]) -> None:
 
 def _count(each: Check, part: str) -> str:
     found = f"{each.found[part]:,}"
-    return f"{found} of {each.official[part]:,}" if each.official else found
+    return f"{found} of {each.official[part]:,}" if each.official and part in each.official else found
