@@ -104,7 +104,7 @@ def test_a_missing_rotation_is_said_before_it_makes_groups_easier(folder):
     start = text.index("\n2000746\t") + 1
     path.write_text(text[:start] + text[text.index("\n", start) + 1 :], encoding="utf-8")
     found = [problem.what for problem in problems(name, data_dir)]
-    assert found == ["1 groups lack a rotation; the first: 746", "88 questions, not the official 89"]
+    assert found == ["groups that lack a rotation: 1 of 27; the first: 746", "88 questions, not the official 89"]
 
 
 @pytest.mark.parametrize("folder", ["ai2d"], indirect=True)

@@ -24,7 +24,7 @@ def rows(folder: Path, part: str, columns: Sequence[str]) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = [path for path in sorted(folder.rglob("*.parquet")) if _belongs(path.relative_to(folder), part)]
+    files = parts(folder, part)
     if not files:
         raise DataError(f"{folder}: no parquet file of {part}")
     for path in files:
@@ -36,6 +36,11 @@ def rows(folder: Path, part: str, columns: Sequence[str]) -> Iterator[Row]:
                 yield from batch.to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+
+
+def parts(folder: Path, part: str) -> list[Path]:
+    """The parquet files of a split or configuration; empty where there are none."""
+    return [path for path in sorted(folder.rglob("*.parquet")) if _belongs(path.relative_to(folder), part)]
 
 
 def _belongs(path: Path, part: str) -> bool:

@@ -144,7 +144,7 @@ class MMBench(PicturesInside):
         ]
         if not short:
             return []
-        what = f"{len(short)} groups lack a rotation; the first: {short[0]}"
+        what = f"groups that lack a rotation: {len(short)} of {len(rotations)}; the first: {short[0]}"
         return [Problem(what=what, fix=f"the file is cut short or another release: {self.fixes['questions']}")]
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:

@@ -140,28 +140,25 @@ class RefCOCO(KeyedBenchmark):
 
         Its rows are not the usual ones (val has 8,811, not 10,834), so figures on it compare with lmms-eval's only.
         """
+        splits = [split for split in ("val", "testA", "testB", "test") if datasets.parts(folder, split)]
+        if not splits:
+            raise DataError(f"{folder}: no parquet file of val, testA, testB or test")
+        for split in splits:
+            asked = list(self._from_split(folder, split, bundle / self.home))
+            write_jsonl(bundle / self.home / f"refcoco_{split}.jsonl", asked)
+
+    def _from_split(self, folder: Path, split: str, home: Path) -> Iterator[dict[str, Any]]:
         from PIL import Image
 
-        found = False
-        for split in ("val", "testA", "testB", "test"):
-            try:
-                rows = list(datasets.rows(folder, split, ["question_id", "answer", "bbox", "image"]))
-            except DataError:
-                continue
-            asked = []
-            for row in rows:
-                name = f"data/{split}_{row['question_id']}.jpg"
-                datasets.save_image(bundle / self.home, name, row["image"])
-                with Image.open(bundle / self.home / name) as image:
-                    width, height = image.size
-                x, y, w, h = row["bbox"]
-                known = {"image": name, "bbox": [x, y, x + w, y + h], "width": width, "height": height}
-                expressions = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
-                asked += [known | {"sent": sentence} for sentence in expressions]
-            write_jsonl(bundle / self.home / f"refcoco_{split}.jsonl", asked)
-            found = True
-        if not found:
-            raise DataError(f"{folder}: no parquet file of val, testA or testB")
+        for row in datasets.rows(folder, split, ["question_id", "answer", "bbox", "image"]):
+            name = f"data/{split}_{row['question_id']}.jpg"
+            datasets.save_image(home, name, row["image"])
+            with Image.open(home / name) as image:
+                width, height = image.size
+            x, y, w, h = row["bbox"]
+            known = {"image": name, "bbox": [x, y, x + w, y + h], "width": width, "height": height}
+            expressions = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+            yield from (known | {"sent": sentence} for sentence in expressions)
 
 
 class RefCOCOImage(RefCOCO):
