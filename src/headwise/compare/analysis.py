@@ -14,6 +14,7 @@ from headwise.compare.comparison import Comparison
 from headwise.compare.grid import Grid, grid, tops
 from headwise.recommend import recommend
 from headwise.report import tables
+from headwise.report.beside import of_vanilla
 from headwise.report.findings import Findings, find, over_benchmarks
 
 OVERALL = "overall"
@@ -67,6 +68,8 @@ class Analysis:
             yield "retained", tables.retained(pruned)
             yield "recommendation", self.recommendation
             yield "wins", self.wins
+        if len(parts) > 1:
+            yield "of_vanilla", of_vanilla(parts, self.overall)
         if self.overall is not None:
             yield "strategies", tables.strategies(self.overall)
 
