@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from headwise.benchmarks import BENCHMARKS, Counts, benchmark, default_names
+from headwise.cli import headwise
 from headwise.data import check_benchmark, chosen_benchmarks
+from headwise.errors import DataError
 from headwise.score import score_answers
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/benchmarks"
@@ -148,3 +151,40 @@ def test_a_limit_of_vqav2_is_a_seeded_sample_of_images(folder):
     assert len(few) == 40
     cut = [s.image for s in few if sum(s.image == o.image for o in few) < sum(s.image == o.image for o in everything)]
     assert len(set(cut)) <= 1
+
+
+@pytest.mark.parametrize(
+    "content", ["null", "3", "[]", "{}", "[1]", "[null]", '[{"id": 1, "conversations": [1], "image": "a"}]']
+)
+@pytest.mark.parametrize("name", ["scienceqa", "seed", "vizwiz", "vqav2", "ocrbench", "chartqa", "refcoco"])
+def test_a_question_file_of_another_form_is_named(tmp_path, name, content):
+    path = tmp_path / benchmark(name).question_file
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(DataError, match=path.parent.name):
+        benchmark(name).samples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "key"),
+    [
+        ("scienceqa", "scienceqa/problems.json"),
+        ("seed", "seed_bench/SEED-Bench.json"),
+        ("vqav2", "vqav2/v2_mscoco_val2014_annotations.json"),
+    ],
+    indirect=["folder"],
+)
+def test_a_key_file_of_another_form_is_named(folder, key):
+    name, data_dir = folder
+    for content in ("null", "[]", '{"questions": [null], "annotations": [null]}'):
+        (data_dir / key).write_text(content)
+        assert problems(name, data_dir), content
+
+
+@pytest.mark.parametrize("folder", ["refcoco"], indirect=True)
+def test_a_benchmark_without_official_counts_is_not_called_embedded(folder, monkeypatch):
+    name, data_dir = folder
+    monkeypatch.setattr(type(benchmark(name)), "official", None)
+    result = CliRunner().invoke(headwise, ["data", "check", str(data_dir)])
+    assert result.exit_code == 0
+    assert "embedded" not in result.stdout

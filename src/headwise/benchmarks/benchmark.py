@@ -7,7 +7,8 @@ entry point of the group `headwise.benchmarks`. Nothing else has to be touched: 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -97,7 +98,9 @@ class Benchmark(ABC):
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         """The questions in file order, `limit` of them. DataError where the file is missing or bad."""
-        return self.limited(self.questions(data_dir), limit)
+        with in_form(data_dir / self.question_file, self.title):
+            samples = self.questions(data_dir)
+        return self.limited(samples, limit)
 
     @abstractmethod
     def questions(self, data_dir: Path) -> list[Sample]:
@@ -141,6 +144,15 @@ class Benchmark(ABC):
     def check_layout(self, data_dir: Path) -> list[Problem]:
         """Mistakes in the folder that counts alone would not tell, such as files of another release."""
         return []
+
+
+@contextmanager
+def in_form(path: Path, title: str) -> Iterator[None]:
+    """DataError where a file's values are of other types than the benchmark's (null, a number for a list, …)."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: is not in the form of {title} ({type(error).__name__}: {error})") from error
 
 
 def headline(aggregate: Aggregate, verdicts: Sequence[Verdict]) -> float | None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headwise.benchmarks.benchmark import Benchmark
+from headwise.benchmarks.benchmark import Benchmark, in_form
 from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Verdict, read_jsonl
 
@@ -122,12 +122,24 @@ class KeyedBenchmark(Benchmark):
         self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
     ) -> list[Verdict]:
         """One verdict per sample: every question is looked up, the rule applied where one was answered."""
-        truth_of = self.truths(data_dir, samples)
+        truth_of = self.checked_truths(data_dir, samples)
         cluster_of = self.clusters(data_dir, samples)
         return [
             _verdict(sample, answers.get(sample.key), truth_of(sample), self.grade, cluster_of.get(sample.image))
             for sample in samples
         ]
+
+    def checked_truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """As `truths`; a key file whose values are of other types than the benchmark's is a DataError too."""
+        folder = data_dir / self.home
+        with in_form(folder, self.title):
+            truth_of = self.truths(data_dir, samples)
+
+        def checked(sample: Sample) -> Truth:
+            with in_form(folder, f"{self.title}, question {sample.question_id}"):
+                return truth_of(sample)
+
+        return checked
 
     def clusters(self, data_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
         """The image that stands for an image, where a benchmark has the same picture under several names."""

@@ -95,7 +95,7 @@ def _print(data_dir: str, checks: list[Check]) -> None:
         counts = [_count(each, part) for part in ("questions", "labels", "images")]
         table.add_row(each.benchmark, *counts, "[red]incomplete[/red]" if each.problems else "[green]good[/green]")
     console.print(table)
-    if any(each.official is None for each in checks):
+    if any(each.embedded for each in checks):
         console.print("These are headwise's embedded benchmarks, with counts of their own.")
     for each in checks:
         for problem in each.problems:
