@@ -101,8 +101,8 @@ def test_a_question_that_the_benchmark_repeats_may_be_answered_as_often(bundle):
 
 
 def test_an_unknown_benchmark_and_a_missing_file_are_one_line_errors(bundle, tmp_path):
-    with pytest.raises(ConfigError, match="'vizwiz' is not one of"):
-        score_answers("vizwiz", bundle, tmp_path / "answers.jsonl")
+    with pytest.raises(ConfigError, match="'vizwiz2' is not one of"):
+        score_answers("vizwiz2", bundle, tmp_path / "answers.jsonl")
     with pytest.raises(DataError, match="cannot read .*answers.jsonl"):
         score_answers("gqa", bundle, tmp_path / "answers.jsonl")
 
