@@ -26,9 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise import tracking
-from headwise.names import BENCHMARKS, STRATEGIES
+from headwise.benchmarks import named_sets
+from headwise.names import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = named_sets()["published"]
 KEYED = ("params", "metrics", "latest_metrics", "tags")
 CATEGORIES = {"pope": ("random", "popular", "adversarial"), "mme": ("existence", "count", "color", "OCR")}
 
