@@ -26,11 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise import tracking
-from headwise.benchmarks import benchmark
-from headwise.names import BENCHMARKS, STRATEGIES
+from headwise.benchmarks import benchmark, named_sets
+from headwise.names import STRATEGIES
 from headwise.stats import Outcomes, headline
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = named_sets()["published"]
 KEYED = ("params", "metrics", "latest_metrics", "tags")
 CATEGORIES = {"pope": ("random", "popular", "adversarial"), "mme": ("existence", "count", "color", "OCR")}
 
@@ -123,13 +124,14 @@ def _insert(database: sqlite3.Connection, table: str, rows: list[dict[str, objec
 def score_of(name: str, right: np.ndarray) -> float:
     """The score of the verdicts that `write_verdicts` writes: compare refuses a run that logged another."""
     number, categories = np.arange(len(right)), len(CATEGORIES.get(name, ("",)))
-    outcomes = Outcomes(
-        kind=benchmark(name).kind,
-        correct_CQ=right[None].astype(np.float32),
-        image_Q=number // 2,
-        category_Q=number // 2 % categories,
-        truth_yes_Q=number % 2 == 0,
-    )
+    aggregate = benchmark(name).aggregate
+    questions = {
+        "question_id": number.astype(str),
+        "image": (number // 2).astype(str),
+        "category": (number // 2 % categories).astype(str),
+        "truth": np.where(number % 2, "no", "yes"),
+    }
+    outcomes = Outcomes.of(aggregate, right[None].astype(np.float32), questions)
     return float(headline(outcomes).observed()[0])
 
 

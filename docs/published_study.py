@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from headwise.benchmarks import mme
+from headwise.benchmarks import benchmark, mme
 from headwise.importer.sources import Source, find_sources
 from headwise.published import CELL, Published, read_published
 from headwise.stats import Outcomes, best_set, bootstrap
@@ -138,7 +138,7 @@ def _fail(issue: object) -> None:
 def _outcomes(sources: list[Source]) -> Outcomes:
     judged = [mme.judge_labelled(source.rows()) for source in sources]
     return Outcomes(
-        kind="mme",
+        aggregate=benchmark("mme").aggregate,
         correct_CQ=np.array([[verdict.correct for verdict in row] for row in judged], dtype=np.float32),
         image_Q=np.unique([verdict.image for verdict in judged[0]], return_inverse=True)[1],
         category_Q=np.unique([verdict.category for verdict in judged[0]], return_inverse=True)[1],

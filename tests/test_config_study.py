@@ -40,6 +40,7 @@ def test_options_override_the_file_unless_they_say_config(tmp_path):
     [
         ({"strategy": "sparsity,foo"}, "strategy: 'foo' is not one of sum, variance"),
         ({"benchmark": "vqa"}, "benchmark: 'vqa' is not one of textvqa, mme, gqa, pope"),
+        ({"benchmark": "refcoco"}, "max_new_tokens: 16 would cut the answers to refcoco short"),
         ({"tokens": "many"}, "tokens: 'many' does not fit"),
         ({"heads": "0"}, "heads: 0 is not a positive number"),
         ({"strategy": ""}, "strategy: "),
@@ -80,3 +81,20 @@ def test_every_field_is_documented():
 def test_fingerprint_is_stable_and_sensitive():
     assert fingerprint(1, "a") == fingerprint(1, "a")
     assert fingerprint(1, "a") != fingerprint("1", "a")
+
+
+def test_sets_of_benchmarks_are_named_and_mixed_with_names():
+    llava = load_study(None, {"benchmark": "llava"}).benchmark
+    assert len(llava) == 10
+    assert set(llava) > {"vqav2", "gqa", "vizwiz", "scienceqa", "textvqa", "pope", "mme", "mmbench", "seed"}
+    mixed = load_study(None, {"benchmark": "published, gqa, chartqa.lmms-v1"}).benchmark
+    assert mixed == ["textvqa", "mme", "gqa", "pope", "chartqa.lmms-v1"]
+    vlm = load_study(None, {"benchmark": ["vlm"], "max_new_tokens": 128}).benchmark
+    assert {"mmbench", "mmstar", "ai2d", "ocrbench", "chartqa", "refcoco"} < set(vlm)
+
+
+def test_all_is_what_the_embedded_data_holds_and_everything_elsewhere():
+    assert load_study(None, {"benchmark": "all"}).benchmark == ["textvqa", "mme", "gqa", "pope"]
+    everywhere = load_study(None, {"benchmark": "all", "data_dir": "/data/eval", "max_new_tokens": 128}).benchmark
+    assert {"vqav2", "ocrbench", "ai2d_no_mask"} < set(everywhere)
+    assert not [name for name in everywhere if "." in name]

@@ -6,7 +6,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from headwise import data, embedded
+from headwise import embedded
+from headwise.benchmarks import BENCHMARKS, Counts
 from headwise.cli import headwise
 from headwise.data import check_benchmark, data_folder, image_state
 from headwise.errors import ConfigError, DataError
@@ -17,9 +18,11 @@ COUNTS = {"textvqa": (2, 2), "mme": (8, 4), "gqa": (2, 1), "pope": (6, 1)}
 @pytest.fixture
 def official(monkeypatch):
     """Make the small bundle's counts the official ones."""
-    small = {name: {"questions": q, "labels": q, "images": i} for name, (q, i) in COUNTS.items()}
-    monkeypatch.setattr(data, "OFFICIAL", small)
-    monkeypatch.setattr(data, "OFFICIAL_CATEGORIES", {"pope": {"adversarial": 2, "popular": 2, "random": 2}})
+    for name, (questions, images) in COUNTS.items():
+        small = Counts(questions=questions, labels=questions, images=images)
+        monkeypatch.setattr(type(BENCHMARKS[name]), "official", small)
+    small_categories = {"adversarial": 2, "popular": 2, "random": 2}
+    monkeypatch.setattr(type(BENCHMARKS["pope"]), "official_categories", small_categories)
 
 
 def run(*arguments):
@@ -82,7 +85,7 @@ def test_what_is_printed_has_counts_and_fixes(bundle):
 
 
 def test_an_unknown_benchmark_is_refused(bundle):
-    assert isinstance(run(bundle, "--benchmark", "vqav2").exception, ConfigError)
+    assert isinstance(run(bundle, "--benchmark", "vqav3").exception, ConfigError)
 
 
 def test_embedded_benchmarks_have_counts_of_their_own(bundle, monkeypatch):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from headwise.benchmarks import BENCHMARKS
+from headwise.benchmarks import BENCHMARKS, named_sets
 from headwise.data import check_benchmark, data_folder
 from headwise.errors import DataError
 from headwise.hf_data import _build
@@ -80,7 +80,7 @@ def _pope(bundle, hub):
     write(hub / "POPE/Full/random-00000-of-00001.parquet", rows)
 
 
-@pytest.mark.parametrize("name", list(BENCHMARKS))
+@pytest.mark.parametrize("name", named_sets()["published"])
 def test_samples_prompts_images_and_scores_are_the_bundles(bundle, datasets, name):
     converted, bench = data_folder(f"hf:{datasets}", [name]), BENCHMARKS[name]
     samples = bench.samples(converted)

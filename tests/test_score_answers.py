@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from headwise import names
 from headwise.benchmarks import BENCHMARKS
 from headwise.errors import ConfigError, DataError
-from headwise.names import BENCHMARKS as NAMES
 from headwise.records import Answer, Failure, Verdict, write_jsonl
 from headwise.score import as_record, by_question, read_verdicts, score_answers, score_records, write_verdicts
 
@@ -28,7 +28,7 @@ def write(tmp_path, rows):
 
 
 def test_configuration_and_scorers_know_the_same_benchmarks():
-    assert tuple(BENCHMARKS) == NAMES
+    assert tuple(BENCHMARKS) == names.BENCHMARKS
 
 
 def test_an_answer_file_is_scored(bundle, tmp_path):
@@ -101,8 +101,8 @@ def test_a_question_that_the_benchmark_repeats_may_be_answered_as_often(bundle):
 
 
 def test_an_unknown_benchmark_and_a_missing_file_are_one_line_errors(bundle, tmp_path):
-    with pytest.raises(ConfigError, match="'vizwiz' is not one of"):
-        score_answers("vizwiz", bundle, tmp_path / "answers.jsonl")
+    with pytest.raises(ConfigError, match="'vizwiz2' is not one of"):
+        score_answers("vizwiz2", bundle, tmp_path / "answers.jsonl")
     with pytest.raises(DataError, match="cannot read .*answers.jsonl"):
         score_answers("gqa", bundle, tmp_path / "answers.jsonl")
 
@@ -132,7 +132,7 @@ def test_the_comparison_reads_the_columns(tmp_path, verdicts):
     from headwise.compare.verdicts import read_matrix
 
     write_verdicts(tmp_path, verdicts)
-    matrix = read_matrix("gqa", "mean", {"run": tmp_path / "verdicts.parquet"})
+    matrix = read_matrix(BENCHMARKS["gqa"], {"run": tmp_path / "verdicts.parquet"})
     assert matrix.correct_CQ[0, 0] == pytest.approx(0.3)
     assert math.isnan(matrix.correct_CQ[0, 1])
     assert list(matrix.prediction_CQ[0]) == [0, -1]

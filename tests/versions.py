@@ -67,7 +67,7 @@ def units() -> dict[str, Unit]:
         found[f"control {name}"] = Unit(heads.version_of(name), where, (CONTROL_CODE[name],))
     for name, benchmark in BENCHMARKS.items():
         where = f"{type(benchmark).__name__}.version"
-        found[f"scorer {name}"] = Unit(benchmark.version, where, (type(benchmark), score_records, read_answers))
+        found[f"scorer {name}"] = Unit(str(benchmark.version), where, (type(benchmark), score_records, read_answers))
     return found
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from headwise import names
+from headwise.benchmarks import BENCHMARKS, default_names, named_sets
 from headwise.budget import kept_tokens
 from headwise.errors import ConfigError
 from headwise.reading import has_lone_surrogate, read_text
@@ -26,7 +27,6 @@ AS_CONFIGURED = "config"
 ALL: dict[str, tuple[Any, ...]] = {
     "strategy": names.STRATEGIES,
     "controls": names.CONTROLS,
-    "benchmark": names.BENCHMARKS,
     "tokens": (192, 128, 64),
     "heads": (24, 16, 8),
 }
@@ -72,7 +72,11 @@ class Study(BaseModel):
 
     model: str = Field("embedded", description="checkpoint: embedded, a folder, or a hub name")
     data_dir: str = Field("embedded", description="benchmarks: embedded, or a LLaVA bundle's playground/data/eval")
-    benchmark: list[str] = Field(list(names.BENCHMARKS), min_length=1, description="benchmarks to run")
+    benchmark: list[str] = Field(
+        default_factory=lambda: named_sets()["published"],
+        min_length=1,
+        description="benchmarks to run, or a set of them: published, llava, vlm, all",
+    )
     strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="head strategies (or controls)")
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
     tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
@@ -91,7 +95,10 @@ class Study(BaseModel):
     @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
     @classmethod
     def _listed(cls, value: Any, info: Any) -> Any:
-        return _as_list(str(info.field_name), value)
+        listed = _as_list(str(info.field_name), value)
+        if info.field_name == "benchmark" and isinstance(listed, list):
+            return _without_sets(listed, str(info.data.get("data_dir")))
+        return listed
 
     @field_validator("limit", mode="before")
     @classmethod
@@ -102,9 +109,20 @@ class Study(BaseModel):
     @classmethod
     def _known_benchmarks(cls, value: list[str]) -> list[str]:
         for name in value:
-            if name not in names.BENCHMARKS:
-                raise ValueError(f"{name!r} is not one of {', '.join(names.BENCHMARKS)}")
+            if name not in BENCHMARKS:
+                allowed = ", ".join([*BENCHMARKS, *named_sets(), "all"])
+                raise ValueError(f"{name!r} is not one of {allowed}")
         return value
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> Study:
+        for name in self.benchmark:
+            if self.max_new_tokens < (least := BENCHMARKS[name].least_new_tokens):
+                raise ValueError(
+                    f"max_new_tokens: {self.max_new_tokens} would cut the answers to {name} short, which would be "
+                    f"scored wrong; it needs at least {least}"
+                )
+        return self
 
     @field_validator("strategy")
     @classmethod
@@ -221,11 +239,23 @@ def _as_list(field: str, value: Any) -> Any:
         value = [part.strip() for part in value.split(",") if part.strip()]
     elif isinstance(value, int):
         value = [value]
-    if value == ["all"]:
+    if value == ["all"] and field in ALL:
         return list(ALL[field])
     if value == ["none"]:
         return []
     return value
+
+
+def _without_sets(given: list[Any], data_dir: str) -> list[Any]:
+    """The benchmarks that are named, or that a named set holds, each once.
+
+    `all` are those of the published study where data_dir is `embedded`, which has no others, else all that there
+    are under their default rules.
+    """
+    sets = named_sets()
+    sets["all"] = sets["published"] if data_dir == "embedded" else default_names()
+    parts = [sets.get(each, [each]) if isinstance(each, str) else [str(each)] for each in given]
+    return list(dict.fromkeys(name for part in parts for name in part))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -9,70 +9,42 @@ from pathlib import Path
 
 from PIL import Image
 
-from headwise import embedded, names
-from headwise.benchmarks import benchmark
-from headwise.benchmarks.files import KeyedBenchmark
+from headwise import embedded
+from headwise.benchmarks import Benchmark, Counts, KeyedBenchmark, Problem, benchmark, default_names, named_sets
 from headwise.environment import expanded
 from headwise.errors import DataError
+from headwise.finding import found_elsewhere, misplaced
 from headwise.hf_data import PREFIX, bundle_from_datasets
 from headwise.reading import check_square
 from headwise.records import Sample
 
 EMBEDDED = "embedded"
 
-OFFICIAL: dict[str, dict[str, int]] = {
-    "textvqa": {"questions": 5000, "labels": 5000, "images": 3166},
-    "mme": {"questions": 2374, "labels": 2374, "images": 1187},
-    "gqa": {"questions": 12578, "labels": 12578, "images": 398},
-    "pope": {"questions": 8910, "labels": 8910, "images": 500},
-}
-OFFICIAL_CATEGORIES = {"pope": {"adversarial": 3000, "popular": 3000, "random": 2910}}
-
 BUNDLE = "unpack LLaVA's eval.zip (docs/Evaluation.md of LLaVA) so that DIR is its playground/data/eval"
-FIXES: dict[str, dict[str, str]] = {
-    "textvqa": {
-        "labels": "put TextVQA_0.5.1_val.json (textvqa.org/dataset) into textvqa/",
-        "images": "unpack train_val_images.zip (textvqa.org/dataset) in textvqa/, which makes textvqa/train_images/",
-    },
-    "mme": {
-        "labels": "unpack MME_Benchmark_release_version (from MME's page) in MME/: its *.txt files are the labels",
-        "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder a category",
-    },
-    "gqa": {
-        "labels": "unpack questions1.2.zip (GQA's download page) in gqa/data/, for testdev_balanced_questions.json",
-        "images": "unpack images.zip (GQA's download page) into gqa/data/images/",
-    },
-    "pope": {
-        "labels": "take coco_pope_*.json from POPE's repository at the commit named in LLaVA's docs/Evaluation.md: "
-        "later releases have other questions",
-        "images": "unpack COCO's val2014.zip into pope/val2014/",
-    },
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What is wrong in a bundle, and what mends it."""
-
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What a bundle has of one benchmark: questions, questions with a label, whole images; and what is wrong."""
+    """What a bundle has of one benchmark: questions, questions with a label, whole images; and what is wrong.
+
+    `notes` are lines a reader should see that are no mistakes, such as counts that differ from the literature's.
+    """
 
     benchmark: str
     found: Mapping[str, int]
     official: Mapping[str, int] | None
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    embedded: bool = False
 
 
-def data_folder(data_dir: str | Path, benchmarks: Sequence[str] = names.BENCHMARKS) -> Path:
+def data_folder(data_dir: str | Path, benchmarks: Sequence[str] | None = None) -> Path:
     """The bundle folder that `data_dir` means: `embedded`, a folder, `hf:` or `hf:FOLDER` (converted once).
 
-    Only the named benchmarks are looked for in Hugging Face datasets. DataError where there is no such folder.
+    Only the named benchmarks (none named: those that are embedded) are looked for in Hugging Face datasets.
+    DataError where there is no such folder.
     """
+    benchmarks = named_sets()["published"] if benchmarks is None else benchmarks
     if str(data_dir) == EMBEDDED:
         return embedded.DATA_DIR
     if str(data_dir).startswith(PREFIX):
@@ -84,6 +56,21 @@ def data_folder(data_dir: str | Path, benchmarks: Sequence[str] = names.BENCHMAR
     return folder
 
 
+def chosen_benchmarks(data_dir: str, asked: str | None) -> list[str]:
+    """The benchmarks that `asked` names (names and sets, separated by commas); None: those that `data_dir` holds.
+
+    ConfigError for a name that is none.
+    """
+    sets = named_sets()
+    if asked is None:
+        folder = embedded.DATA_DIR if data_dir == EMBEDDED else Path(data_dir).expanduser()
+        held = [name for name in default_names() if (home := benchmark(name).home) and (folder / home).is_dir()]
+        return held or sets["published"]
+    sets["all"] = sets["published"] if data_dir == EMBEDDED else default_names()
+    named = (part.strip() for part in asked.split(","))
+    return list(dict.fromkeys(benchmark(each).name for part in named for each in sets.get(part, [part])))
+
+
 def check_benchmark(
     name: str, data_dir: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter
 ) -> Check:
@@ -93,38 +80,50 @@ def check_benchmark(
     every pixel. The embedded benchmarks have counts of their own, others are held against the official ones.
     """
     bench = benchmark(name)
-    assert isinstance(bench, KeyedBenchmark)
-    official = None if data_dir.resolve() == embedded.DATA_DIR.resolve() else OFFICIAL[name]
-    nothing = dict.fromkeys(OFFICIAL[name], 0)
+    own = data_dir.resolve() == embedded.DATA_DIR.resolve()
+    official = None if own else bench.official
+    expected = official.as_dict() if official else None
     try:
         samples = bench.samples(data_dir)
     except DataError as error:
-        return Check(benchmark=name, found=nothing, official=official, problems=[Problem(what=str(error), fix=BUNDLE)])
+        problems = misplaced(bench, data_dir) or [Problem(what=str(error), fix=_fix(bench, "questions"))]
+        nothing = {"questions": 0, "labels": 0, "images": 0}
+        return Check(benchmark=name, found=nothing, official=expected, problems=problems)
     labels, problems = _labels(bench, data_dir, samples)
     images, image_problems = _images(bench, data_dir, samples, progress)
+    problems += [*image_problems, *bench.check_layout(data_dir)]
+    notes = []
+    if official and (differing := _other_questions(bench, official, samples)):
+        if official.known_from == "counted":
+            problems.append(differing)
+        else:
+            notes.append(f"{differing.what}; the number is from the {official.known_from}, so this may be right")
     found = {"questions": len(samples), "labels": labels, "images": images}
-    problems += image_problems
-    if official:
-        problems += _other_questions(name, samples)
-    return Check(benchmark=name, found=found, official=official, problems=problems)
+    return Check(benchmark=name, found=found, official=expected, problems=problems, notes=notes, embedded=own)
 
 
-def _labels(bench: KeyedBenchmark, data_dir: Path, samples: Sequence[Sample]) -> tuple[int, list[Problem]]:
+def _fix(bench: Benchmark, part: str) -> str:
+    return bench.fixes.get(part, BUNDLE)
+
+
+def _labels(bench: Benchmark, data_dir: Path, samples: Sequence[Sample]) -> tuple[int, list[Problem]]:
+    if not isinstance(bench, KeyedBenchmark):
+        return len(samples), []  # its answers are judged without a key that could be looked at here
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.category, []).append(sample)
     found, problems = 0, []
     for group in groups.values():
         try:
-            truth_of = bench.truths(data_dir, group)
+            truth_of = bench.checked_truths(data_dir, group)
         except DataError as error:
-            problems.append(Problem(what=str(error), fix=FIXES[bench.name]["labels"]))
+            problems.append(Problem(what=str(error), fix=_fix(bench, "labels")))
             continue
         lacking = [reason for sample in group if (reason := _lacks(truth_of, sample))]
         found += len(group) - len(lacking)
         if lacking:
             what = f"{len(lacking):,} of {len(group):,} questions have no label; the first: {lacking[0]}"
-            problems.append(Problem(what=what, fix=FIXES[bench.name]["labels"]))
+            problems.append(Problem(what=what, fix=_fix(bench, "labels")))
     return found, problems
 
 
@@ -137,7 +136,7 @@ def _lacks(truth_of: Callable[[Sample], object], sample: Sample) -> str:
 
 
 def _images(
-    bench: KeyedBenchmark, data_dir: Path, samples: Sequence[Sample], progress: Callable[[list[Path]], Iterable[Path]]
+    bench: Benchmark, data_dir: Path, samples: Sequence[Sample], progress: Callable[[list[Path]], Iterable[Path]]
 ) -> tuple[int, list[Problem]]:
     problems, paths = [], {}
     for image, sample in {sample.image: sample for sample in samples}.items():
@@ -149,21 +148,23 @@ def _images(
     for state in ("missing", "truncated or unreadable"):
         if bad := [path for path in states if states[path] == state]:
             what = f"{len(bad):,} of {len(states):,} images are {state}; the first: {bad[0]}"
-            problems.append(Problem(what=what, fix=FIXES[bench.name]["images"]))
+            all_missing = state == "missing" and len(bad) == len(states)
+            tail = 1 if len({path.name for path in bad}) == len(bad) else len(Path(paths[bad[0]]).parts)
+            moved = found_elsewhere(data_dir, bad[0], tail) if all_missing else ""
+            problems.append(Problem(what=what, fix=moved or _fix(bench, "images")))
     return sum(state == "whole" for state in states.values()), problems
 
 
-def _other_questions(name: str, samples: Sequence[Sample]) -> list[Problem]:
-    expected = OFFICIAL[name]["questions"]
-    if len(samples) == expected:
-        return []
-    what = f"{len(samples):,} questions, not the official {expected:,}"
-    if name in OFFICIAL_CATEGORIES:
+def _other_questions(bench: Benchmark, official: Counts, samples: Sequence[Sample]) -> Problem | None:
+    if len(samples) == official.questions:
+        return None
+    what = f"{len(samples):,} questions, not the official {official.questions:,}"
+    if bench.official_categories:
         counts = Counter(sample.category for sample in samples)
-        wanted = OFFICIAL_CATEGORIES[name].items()
+        wanted = bench.official_categories.items()
         differ = [f"{category} {counts[category]:,} of {n:,}" for category, n in wanted if counts[category] != n]
         what += f" ({', '.join(differ)})"
-    return [Problem(what=what, fix=f"the question file is cut short or another release: {BUNDLE}")]
+    return Problem(what=what, fix=f"the question file is cut short or another release: {_fix(bench, 'questions')}")
 
 
 def image_state(path: Path) -> str:

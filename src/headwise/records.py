@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,10 +114,19 @@ class Scorecard:
         return self.failed == 0 and self.missing == 0 and self.samples > 0
 
     def as_metrics(self) -> dict[str, float]:
-        """Everything as flat numbers, `score` first (left out where nothing was answered)."""
+        """Everything as flat numbers, `score` first (left out where nothing was answered).
+
+        Names are fit for MLflow, which takes no "&", "+" or brackets.
+        """
         head = {} if self.score is None else {"score": self.score}
         counts = {"samples": self.samples, "failed": self.failed, "missing": self.missing, "unparsed": self.unparsed}
-        return head | {name: float(value) for name, value in counts.items()} | self.metrics
+        return head | {name: float(value) for name, value in counts.items()} | {
+            _logged_name(name): value for name, value in self.metrics.items()
+        }
+
+
+def _logged_name(name: str) -> str:
+    return re.sub(r"[^\w\-./ ]", "_", name.replace("&", "and").replace("+", "plus"), flags=re.ASCII)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -66,8 +66,8 @@ def score_records(
     """As `score_answers`, for answers already read; `source` names them in errors."""
     bench = benchmark(benchmark_name)
     everything = bench.samples(data_dir)
-    answers = by_question(everything, records, source)
-    samples = everything if limit is None else bench.samples(data_dir, limit)
+    answers = by_question(everything, _asked(bench.not_asked(data_dir), records, source), source)
+    samples = bench.limited(everything, limit)
     rounds = _occurrences(sample.key for sample in samples)
     verdicts: list[Verdict | None] = [None] * len(samples)
     for nth in range(max(rounds, default=0) + 1):
@@ -78,6 +78,16 @@ def score_records(
             verdicts[place] = verdict
     whole = [verdict for verdict in verdicts if verdict is not None]
     return bench.summarise(whole), whole
+
+
+def _asked(
+    not_asked: frozenset[str], records: Sequence[Answer | Failure], source: str
+) -> Sequence[Answer | Failure]:
+    """The answers but those to questions that the benchmark's files hold and its score leaves out (no image)."""
+    kept = [record for record in records if record.question_id not in not_asked]
+    if len(kept) < len(records):
+        log.warning("%s: %d answers to questions outside the score were set aside", source, len(records) - len(kept))
+    return kept
 
 
 def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, list[Verdict]]:
@@ -138,13 +148,13 @@ def labelled_key_tags(rows: Sequence[Mapping[str, str]], card: Scorecard) -> dic
 def _tags(benchmark_name: str, truths: Iterable[tuple[str, str, str, Any]]) -> dict[str, str]:
     """The whole key is digested: category and rule's input (TextVQA's ten answers), not the text shown as truth."""
     rows = [
-        (*_asked(benchmark_name, question_id, prompt), json.dumps([category, key], ensure_ascii=False))
+        (*_identity(benchmark_name, question_id, prompt), json.dumps([category, key], ensure_ascii=False))
         for question_id, prompt, category, key in truths
     ]
-    return {LABELS_TAG: labels_digest(rows), SCORER_TAG: f"{benchmark_name}/{benchmark(benchmark_name).version}"}
+    return {LABELS_TAG: labels_digest(rows), SCORER_TAG: benchmark(benchmark_name).scorer}
 
 
-def _asked(benchmark_name: str, question_id: str, prompt: str) -> Key:
+def _identity(benchmark_name: str, question_id: str, prompt: str) -> Key:
     """The question's identity; MME's own tables name images and word questions a little otherwise."""
     if benchmark_name != mme.MME.name:
         return question_id, prompt

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from headwise.benchmarks import BENCHMARKS, benchmark
+from headwise.benchmarks import benchmark, named_sets
 from headwise.benchmarks.limits import evenly
 from headwise.embedded import DATA_DIR
 from headwise.records import Sample
@@ -85,7 +85,7 @@ def test_images_of_the_embedded_study_at_its_default_limit(name, images):
     assert (len(taken), len({sample.image for sample in taken})) == (60, images)
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", named_sets()["published"])
 def test_answers_to_a_limited_study_are_complete_for_its_limit(name):
     from headwise.records import Answer
 

@@ -76,7 +76,7 @@ def test_a_percentage_of_vanilla_is_over_the_questions_that_both_answered():
     row = part.cells.set_index("configuration").loc["64/8/sum"]
     assert (row["score"], row["of_vanilla"], row["vs_vanilla"]) == pytest.approx((25, 50, -25))
     assert row["vs_best"] == pytest.approx(-25)
-    assert row["of_vanilla_low"] < 50 < row["of_vanilla_high"]  # half of every image: even so no interval of length zero
+    assert row["of_vanilla_low"] < 50 < row["of_vanilla_high"]  # half of every image, and yet no certainty
 
 
 def test_what_answered_nothing_has_no_score_and_has_not_lost():

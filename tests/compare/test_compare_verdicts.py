@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headwise.benchmarks import BENCHMARKS
 from headwise.compare.verdicts import read_matrix
 from headwise.errors import DataError
 from headwise.records import Verdict
@@ -25,7 +26,7 @@ def matrix(tmp_path, **cells):
     for name, verdicts in cells.items():
         write_verdicts(tmp_path / name, verdicts)
         files[name] = tmp_path / name / "verdicts.parquet"
-    return read_matrix("gqa", "mean", files)
+    return read_matrix(BENCHMARKS["gqa"], files)
 
 
 def test_columns_are_questions_whatever_the_order_of_the_files(tmp_path):
@@ -85,7 +86,7 @@ def test_cells_of_different_questions_cannot_be_compared(tmp_path):
 def test_a_file_that_is_no_verdicts_is_named(tmp_path):
     (tmp_path / "bad.parquet").write_text("not parquet")
     with pytest.raises(DataError, match="bad.parquet"):
-        read_matrix("gqa", "mean", {"r": tmp_path / "bad.parquet"})
+        read_matrix(BENCHMARKS["gqa"], {"r": tmp_path / "bad.parquet"})
     pq.write_table(pa.table({"question_id": ["1"]}), tmp_path / "thin.parquet")
     with pytest.raises(DataError, match="thin.parquet: .*category.*; score the run again"):
-        read_matrix("gqa", "mean", {"r": tmp_path / "thin.parquet"})
+        read_matrix(BENCHMARKS["gqa"], {"r": tmp_path / "thin.parquet"})

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from headwise.benchmarks import BENCHMARKS
+from headwise.stats import Aggregate
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -40,7 +43,8 @@ def browser(tmp_path_factory) -> Iterator:
 class MadeVerdicts:
     """What is read of a verdict matrix."""
 
-    kind: str
+    aggregate: Aggregate
+    unit: str
     correct_CQ: np.ndarray
     prediction_CQ: np.ndarray
     predictions: list[str]
@@ -57,7 +61,7 @@ class MadeVerdicts:
 def verdicts() -> Callable[..., MadeVerdicts]:
     """Verdicts from rights and wrongs [C, Q], two questions an image, truths yes and no in turn."""
 
-    def make(correct, kind="mean") -> MadeVerdicts:
+    def make(correct, benchmark="gqa") -> MadeVerdicts:
         correct = np.asarray(correct, np.float32)
         turn = np.arange(correct.shape[1])
         answers = np.where(np.isnan(correct), -1, np.nan_to_num(correct)).astype(np.int32)
@@ -70,7 +74,9 @@ def verdicts() -> Callable[..., MadeVerdicts]:
                 "truth": np.where(turn % 2, "no", "yes"),
             }
         )
-        return MadeVerdicts(kind, correct, answers, ["wrong", "right"], questions, image, np.zeros_like(image))
+        asked = BENCHMARKS[benchmark]
+        words, category = ["wrong", "right"], np.zeros_like(image)
+        return MadeVerdicts(asked.aggregate, asked.unit, correct, answers, words, questions, image, category)
 
     return make
 
@@ -123,9 +129,9 @@ def study(tmp_path_factory, cells, verdicts) -> MadeComparison:
     folder, rng = tmp_path_factory.mktemp("study"), np.random.default_rng(3)
     grid = [("vanilla", None, None)] + [(s, t, 8) for t in (192, 64) for s in ("sum", "sparsity", "random_tokens")]
     tables, made = [], {}
-    for benchmark, kind in (("gqa", "mean"), ("pope", "mean_f1")):
+    for benchmark in ("gqa", "pope"):
         shares = np.array([0.9, 0.8, 0.82, 0.7, 0.6, 0.65, 0.4])
-        made[benchmark] = verdicts(rng.random((7, 60)) < shares[:, None], kind)
+        made[benchmark] = verdicts(rng.random((7, 60)) < shares[:, None], benchmark)
         costs = {"flops": [9.0, 5, 5, 5, 3, 3, 3], "prefill_seconds": [0.9, 0.5, 0.51, 0.5, 0.3, 0.3, 0.31]}
         table = cells(*grid, benchmark=benchmark, data_dir="here", **costs)
         tables.append(table.assign(run_id=[f"{benchmark}{i}" for i in range(7)]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from headwise.stats import Outcomes, best_set, best_set_p, estimate, fewest_images, flip
+from headwise.stats import Mean, Outcomes, best_set, best_set_p, estimate, fewest_images, flip
 
 STUDIES, IMAGES, QUESTIONS = 300, 60, 5
 TIED = np.array([60.0] * 4 + [58.0] * 4 + [55.0] * 6 + [40.0] * 2)
@@ -20,7 +20,7 @@ def study(rng: np.random.Generator, percent_C: np.ndarray) -> Outcomes:
     able = norm.ppf(percent_C / 100, scale=1.5)[:, None, None]  # the three parts have variance 1 + 1 + 1/4
     correct_CQ = (shared + own < able).reshape(len(percent_C), -1).astype(np.float32)
     image_Q = np.repeat(np.arange(IMAGES), QUESTIONS)
-    return Outcomes(kind="mean", correct_CQ=correct_CQ, image_Q=image_Q, category_Q=np.zeros_like(image_Q))
+    return Outcomes(aggregate=Mean(), correct_CQ=correct_CQ, image_Q=image_Q, category_Q=np.zeros_like(image_Q))
 
 
 def kept_sets(percent_C: np.ndarray) -> np.ndarray:

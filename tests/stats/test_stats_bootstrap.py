@@ -10,17 +10,19 @@ import pytest
 from scipy.stats import norm
 
 from headwise.errors import DataError
-from headwise.stats import Outcomes, best_set_p, estimate, flip, headline
+from headwise.stats import Mean, MeanF1, Outcomes, PairSum, best_set_p, estimate, flip, headline
+
+AGGREGATES = {"mean": Mean(), "mme": PairSum(), "mean_f1": MeanF1()}
 
 
 def outcomes(kind, correct, image, category=None, truth=None) -> Outcomes:
     image = np.asarray(image)
     return Outcomes(
-        kind=kind,
+        aggregate=AGGREGATES[kind],
         correct_CQ=np.atleast_2d(np.asarray(correct, np.float32)),
         image_Q=image,
         category_Q=np.zeros_like(image) if category is None else np.asarray(category),
-        truth_yes_Q=None if truth is None else np.asarray(truth, bool),
+        labels={} if truth is None else {"positive": np.asarray(truth, bool)},
     )
 
 
@@ -156,8 +158,8 @@ def test_a_matrix_without_cells_or_questions_is_refused():
 
 
 def test_a_mean_f1_without_truth_is_refused():
-    with pytest.raises(ValueError, match="truth_yes_Q"):
-        outcomes("mean_f1", [1, 0], [0, 1])
+    with pytest.raises(ValueError, match="MeanF1 needs the label 'positive'"):
+        headline(outcomes("mean_f1", [1, 0], [0, 1]))
 
 
 def test_a_full_gqa_grid_is_fast_and_small():

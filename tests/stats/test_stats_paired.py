@@ -7,17 +7,19 @@ import pytest
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
-from headwise.stats import Outcomes, compare_pair, holm, mcnemar_p, sign_flip_p
+from headwise.stats import Mean, MeanF1, Outcomes, PairSum, compare_pair, holm, mcnemar_p, sign_flip_p
+
+AGGREGATES = {"mean": Mean(), "mme": PairSum(), "mean_f1": MeanF1()}
 
 
 def pair(a, b, image, kind="mean", truth=None) -> Outcomes:
     image = np.asarray(image)
     return Outcomes(
-        kind=kind,
+        aggregate=AGGREGATES[kind],
         correct_CQ=np.array([a, b], np.float32),
         image_Q=image,
         category_Q=np.zeros_like(image),
-        truth_yes_Q=truth,
+        labels={} if truth is None else {"positive": truth},
     )
 
 

@@ -1,22 +1,97 @@
-"""The one list of benchmarks. A new one is one file with one class, and its line here."""
+"""The registry of benchmarks: the files of this package, and entry points `headwise.benchmarks` of other packages.
+
+Every concrete class with a `name` of its own that such a file defines is a benchmark. Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
-from headwise.benchmarks.benchmark import Benchmark
-from headwise.benchmarks.gqa import GQA
-from headwise.benchmarks.mme import MME
-from headwise.benchmarks.pope import POPE
-from headwise.benchmarks.textvqa import TextVQA
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from headwise.benchmarks.benchmark import Benchmark, Counts, Problem
+from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth
 from headwise.errors import ConfigError
 
-BENCHMARKS: dict[str, Benchmark] = {each.name: each for each in (TextVQA(), MME(), GQA(), POPE())}
+GROUP = "headwise.benchmarks"
+BENCHMARKS: dict[str, Benchmark] = {}
+
+
+def register(found: ModuleType | type[Benchmark]) -> None:
+    """Add a benchmark class, or those that a module defines. ConfigError for a name that another one has."""
+    for each in _classes(found) if isinstance(found, ModuleType) else [found]:
+        known = BENCHMARKS.get(each.name)
+        if known and type(known) is not each:
+            raise ConfigError(f"benchmark {each.name!r}: is defined in {_place(type(known))} and in {_place(each)}")
+        BENCHMARKS[each.name] = each()
+    ordered = sorted(BENCHMARKS.values(), key=lambda bench: (bench.rank, bench.name))
+    BENCHMARKS.clear()
+    BENCHMARKS.update({bench.name: bench for bench in ordered})
+
+
+def _classes(module: ModuleType) -> Iterator[type[Benchmark]]:
+    for each in vars(module).values():
+        mine = inspect.isclass(each) and issubclass(each, Benchmark) and each.__module__ == module.__name__
+        if mine and "name" in vars(each) and not inspect.isabstract(each):
+            yield each
+
+
+def _place(found: type[Benchmark]) -> str:
+    return f"{found.__module__}.{found.__qualname__}"
+
+
+def _discover(plugins: Iterable[EntryPoint]) -> None:
+    for module in pkgutil.iter_modules(__path__):
+        register(importlib.import_module(f"{__name__}.{module.name}"))
+    for plugin in plugins:
+        try:
+            found = plugin.load()
+        except Exception as error:  # another package's code may fail in any way; say whose it is
+            raise ConfigError(f"plugin {plugin.name} ({plugin.value}): {type(error).__name__}: {error}") from error
+        if not (isinstance(found, ModuleType) or (inspect.isclass(found) and issubclass(found, Benchmark))):
+            raise ConfigError(f"plugin {plugin.name} ({plugin.value}): is no benchmark class and no module of some")
+        register(found)
 
 
 def benchmark(name: str) -> Benchmark:
-    """The benchmark of that name; ConfigError names what is allowed."""
-    if name not in BENCHMARKS:
-        raise ConfigError(f"benchmark: {name!r} is not one of {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
+    """The benchmark of that name, or whose default rule has it; ConfigError names what is allowed."""
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    for bench in BENCHMARKS.values():
+        if bench.rule == name:
+            return bench
+    raise ConfigError(f"benchmark: {name!r} is not one of {', '.join(BENCHMARKS)}")
 
 
-__all__ = ["BENCHMARKS", "Benchmark", "benchmark"]
+def default_names() -> list[str]:
+    """The benchmarks under their default rules (a name with a full stop is another rule of one of them)."""
+    return [name for name in BENCHMARKS if "." not in name]
+
+
+def named_sets() -> dict[str, list[str]]:
+    """The sets that a configuration can name, such as `llava`: the benchmarks that declare themselves part of it."""
+    sets: dict[str, list[str]] = {}
+    for name, bench in BENCHMARKS.items():
+        for each in bench.sets:
+            sets.setdefault(each, []).append(name)
+    return dict(sorted(sets.items()))
+
+
+_discover(entry_points(group=GROUP))
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "Counts",
+    "Grade",
+    "KeyedBenchmark",
+    "Problem",
+    "Truth",
+    "benchmark",
+    "default_names",
+    "named_sets",
+    "register",
+]

@@ -44,6 +44,11 @@ def normalise(text: str) -> str:
     """The text as EvalAI compares it: lower case, punctuation, articles, number words and contractions settled."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ").strip()
+    return settled(text)
+
+
+def settled(text: str) -> str:
+    """The later steps alone, as the VQA server takes them: punctuation, articles, number words, contractions."""
     return _words(_without_punctuation(text))
 
 

@@ -1,18 +1,18 @@
-"""What the four benchmarks share: reading question files and keys, safe image paths, verdicts, counts."""
+"""What the benchmarks share: reading question files and keys, safe image paths, verdicts, counts."""
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headwise.benchmarks.benchmark import Benchmark
-from headwise.benchmarks.limits import evenly
+from headwise.benchmarks.benchmark import Benchmark, in_form
 from headwise.errors import DataError
 from headwise.reading import parse_json, read_text
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, is_id, json_kind, read_jsonl
+from headwise.records import Answer, Failure, Key, Sample, Verdict, is_id, json_kind, read_jsonl
 
 INSTRUCTION = "Answer the question using a single word or phrase."
 
@@ -33,8 +33,8 @@ class Grade(NamedTuple):
     parsed: bool
 
 
-def question_samples(path: Path, benchmark: str, limit: int | None, *, whole_images: bool = False) -> list[Sample]:
-    """Samples of a LLaVA question file (question_id, image, text, category), `limit` of them by `limits.evenly`."""
+def question_samples(path: Path, benchmark: str) -> list[Sample]:
+    """Samples of a LLaVA question file (question_id, image, text, category)."""
     samples: list[Sample] = []
     for number, row in enumerate(read_jsonl(path), 1):
         missing = [name for name in ("question_id", "image", "text") if name not in row]
@@ -43,7 +43,7 @@ def question_samples(path: Path, benchmark: str, limit: int | None, *, whole_ima
         samples.append(_sample(row, benchmark, f"{path}, question {number}"))
     if not samples:
         raise DataError(f"{path}: holds no question")
-    return evenly(samples, limit, whole_images=whole_images)
+    return samples
 
 
 def _sample(row: Mapping[str, Any], benchmark: str, where: str) -> Sample:
@@ -68,6 +68,26 @@ def inside(folder: Path, name: str) -> Path:
     if not name or relative.is_absolute() or ".." in relative.parts or "\0" in name:
         raise DataError(f"image {name!r}: leaves the image folder {folder}")
     return folder / relative
+
+
+def same_pictures(paths: Mapping[str, Path]) -> dict[str, str]:
+    """For each image the first one with the same content; an image that is not there stands for itself."""
+    first: dict[str, str] = {}
+    return {image: first.setdefault(_content(path) or image, image) for image, path in paths.items()}
+
+
+def _content(path: Path) -> str:
+    try:
+        state = path.stat()
+        return _digest(path, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest(path: Path, _modified: int, _size: int) -> str:
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def load_json(path: Path) -> Any:
@@ -101,19 +121,44 @@ class KeyedBenchmark(Benchmark):
     def judge(
         self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
     ) -> list[Verdict]:
-        """One verdict a sample: every question is looked up, the rule applied where one was answered."""
-        truth_of = self.truths(data_dir, samples)
-        return [_verdict(sample, answers.get(sample.key), truth_of(sample), self.grade) for sample in samples]
+        """One verdict per sample: every question is looked up, the rule applied where one was answered."""
+        truth_of = self.checked_truths(data_dir, samples)
+        cluster_of = self.clusters(data_dir, samples)
+        return [
+            _verdict(sample, answers.get(sample.key), truth_of(sample), self.grade, cluster_of.get(sample.image))
+            for sample in samples
+        ]
+
+    def checked_truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """As `truths`; a key file whose values are of other types than the benchmark's is a DataError too."""
+        folder = data_dir / self.home
+        with in_form(folder, self.title):
+            truth_of = self.truths(data_dir, samples)
+
+        def checked(sample: Sample) -> Truth:
+            with in_form(folder, f"{self.title}, question {sample.question_id}"):
+                return truth_of(sample)
+
+        return checked
+
+    def clusters(self, data_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
+        """The image that stands for an image, where a benchmark has the same picture under several names."""
+        return {}
 
 
 def _verdict(
-    sample: Sample, answer: Answer | Failure | None, truth: Truth, grade: Callable[[str, Any], Grade]
+    sample: Sample,
+    answer: Answer | Failure | None,
+    truth: Truth,
+    grade: Callable[[str, Any], Grade],
+    cluster: str | None = None,
 ) -> Verdict:
+    image = cluster or sample.image
     if isinstance(answer, Answer):
-        return graded(sample.question_id, sample.image, truth, grade(answer.text, truth.key))
+        return graded(sample.question_id, image, truth, grade(answer.text, truth.key))
     return Verdict(
         question_id=sample.question_id,
-        image=sample.image,
+        image=image,
         category=truth.category,
         status="missing" if answer is None else "failed",
         correct=None,
@@ -157,11 +202,3 @@ def coverage(official: Sequence[str], metrics: Iterable[str]) -> str:
     if len(found) in (0, len(official)):
         return ""
     return f"{len(found)} of {len(official)} categories ({', '.join(found)})"
-
-
-def scorecard(
-    benchmark: str, verdicts: Sequence[Verdict], score: float | None, metrics: dict[str, float]
-) -> Scorecard:
-    """A scorecard with its counts taken from the verdicts."""
-    counts = {status: sum(v.status == status for v in verdicts) for status in ("failed", "missing", "unparsed")}
-    return Scorecard(benchmark=benchmark, score=score, samples=len(verdicts), metrics=metrics, **counts)

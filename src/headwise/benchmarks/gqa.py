@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from headwise.benchmarks import datasets
+from headwise.benchmarks.benchmark import Counts
 from headwise.benchmarks.files import (
+    INSTRUCTION,
     Grade,
     KeyedBenchmark,
     Truth,
@@ -16,10 +19,9 @@ from headwise.benchmarks.files import (
     load_json,
     percent,
     question_samples,
-    scorecard,
 )
 from headwise.errors import DataError
-from headwise.records import Sample, Scorecard, Verdict
+from headwise.records import Sample, Verdict, write_jsonl
 
 KEY_FOLDERS = ("data", "data/questions", "data/questions1.2")
 KEY_NAME = "testdev_balanced_questions.json"
@@ -34,11 +36,23 @@ class GQA(KeyedBenchmark):
 
     name = "gqa"
     title = "GQA"
-    kind = "mean"
-    version = "1"
+    rule = "gqa.official-v1"
+    rank = 3
+    sets = frozenset({"published", "llava"})
+    home = "gqa"
+    question_file = "gqa/llava_gqa_testdev_balanced.jsonl"
+    image_folder = "gqa/data/images"
+    official = Counts(questions=12578, labels=12578, images=398)
+    fixes = {
+        "labels": "unpack questions1.2.zip (GQA's download page) in gqa/data/, for testdev_balanced_questions.json",
+        "images": "unpack images.zip (GQA's download page) into gqa/data/images/",
+    }
+    dataset = "lmms-lab/GQA"
+    source = "GQA eval.py; LLaVA convert_gqa_for_eval.py"
+    convention = "testdev balanced"
 
-    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        return question_samples(data_dir / "gqa" / "llava_gqa_testdev_balanced.jsonl", self.name, limit)
+    def questions(self, data_dir: Path) -> list[Sample]:
+        return question_samples(data_dir / "gqa" / "llava_gqa_testdev_balanced.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         return inside(data_dir / "gqa" / "data" / "images", sample.image)
@@ -62,15 +76,26 @@ class GQA(KeyedBenchmark):
     def grade(self, text: str, key: str) -> Grade:
         return grade(text, key)
 
-    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
-        """Accuracy in %, and under `category/` what the official script prints: binary and open questions,
-        structural and semantic types, reasoning steps and words."""
+    def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """Under `category/` what the official script prints: binary and open questions, structural and semantic
+        types, reasoning steps and words."""
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in answered(verdicts):
             for name in _groups(verdict.category):
                 groups[name].append(verdict)
-        metrics = {f"category/{name}": percent(group) or 0.0 for name, group in sorted(groups.items())}
-        return scorecard(self.name, verdicts, percent(verdicts), metrics)
+        return {f"category/{name}": percent(group) or 0.0 for name, group in sorted(groups.items())}
+
+    def from_dataset(self, folder: Path, bundle: Path) -> None:
+        for row in datasets.rows(folder, "testdev_balanced_images", ["id", "image"]):
+            datasets.save_image(bundle / "gqa" / "data" / "images", f"{row['id']}.jpg", row["image"])
+        questions, key = [], {}
+        columns = ["id", "imageId", "question", "answer", "types", "semantic"]
+        for row in datasets.rows(folder, "testdev_balanced_instructions", columns):
+            text, image = f"{row['question']}\n{INSTRUCTION}", f"{row['imageId']}.jpg"
+            questions.append({"question_id": row["id"], "image": image, "text": text, "category": "default"})
+            key[row.pop("id")] = row
+        write_jsonl(bundle / "gqa" / "llava_gqa_testdev_balanced.jsonl", questions)
+        datasets.write_json(bundle / "gqa" / "data" / KEY_NAME, key)
 
 
 def grade(text: str, answer: str) -> Grade:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from headwise.benchmarks import datasets
+from headwise.benchmarks.benchmark import Counts
 from headwise.benchmarks.files import (
     INSTRUCTION,
     Grade,
@@ -16,11 +18,11 @@ from headwise.benchmarks.files import (
     inside,
     percent,
     question_samples,
-    scorecard,
 )
 from headwise.errors import DataError
 from headwise.reading import read_text
-from headwise.records import Sample, Scorecard, Verdict
+from headwise.records import Sample, Verdict, write_jsonl
+from headwise.stats.aggregates import PairSum
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -42,12 +44,28 @@ class MME(KeyedBenchmark):
 
     name = "mme"
     title = "MME"
-    kind = "mme"
-    version = "1"
+    rule = "mme.official-v1"
+    unit = "points"
+    aggregate = PairSum()
+    rank = 2
+    sets = frozenset({"published", "llava", "vlm"})
+    home = "MME"
+    question_file = "MME/llava_mme.jsonl"
+    image_folder = "MME/MME_Benchmark_release_version"
+    official = Counts(questions=2374, labels=2374, images=1187)
     categories = (*PERCEPTION, *COGNITION)
+    whole_images = True
+    fixes = {
+        "labels": "unpack MME_Benchmark_release_version (from MME's page) in MME/: its *.txt files are the labels",
+        "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder a category",
+    }
+    dataset = "lmms-lab/MME"
+    cluster = "image, drawn within its category"
+    source = "MME eval_tool/calculation.py; LLaVA convert_answer_to_mme.py"
+    convention = "perception + cognition; many papers report perception alone (category/perception)"
 
-    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name, limit, whole_images=True)
+    def questions(self, data_dir: Path) -> list[Sample]:
+        return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         """The image as the question file names it, or in the category's `images/` where it lies there."""
@@ -70,8 +88,8 @@ class MME(KeyedBenchmark):
     def grade(self, text: str, key: str) -> Grade:
         return grade(text, key)
 
-    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
-        """Σ over categories of 100·acc + 100·acc_plus; a category without one whole pair has no such score."""
+    def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """Per category its accuracies, and its score where it has one whole pair; the sums of both halves."""
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in answered(verdicts):
             groups[verdict.category].append(verdict)
@@ -84,7 +102,23 @@ class MME(KeyedBenchmark):
         for half, names in (("perception", PERCEPTION), ("cognition", COGNITION)):
             if present := [scores[name] for name in names if name in scores]:
                 metrics[f"category/{half}"] = sum(present)
-        return scorecard(self.name, verdicts, sum(scores.values()) if scores else None, metrics)
+        return metrics
+
+    def from_dataset(self, folder: Path, bundle: Path) -> None:
+        home = bundle / "MME" / "MME_Benchmark_release_version"
+        questions, labels = [], defaultdict(list)
+        for row in datasets.rows(folder, "test", ["question_id", "question", "answer", "image"]):
+            name = row["question_id"]
+            prompt = f"{row['question'].replace(YES_NO, '').strip()}\n{INSTRUCTION}"
+            questions.append({"question_id": name, "image": name, "text": prompt, "category": category_of(name)})
+            labels[name].append(f"{row['question']}\t{row['answer']}\n")
+            datasets.save_image(home, name, row["image"])
+        for name, lines in labels.items():
+            path = PurePosixPath(name)
+            place = home / category_of(name) / ("questions_answers_YN" if "images" in path.parts else "")
+            place.mkdir(exist_ok=True)
+            (place / f"{path.name.split('.')[0]}.txt").write_text("".join(lines), encoding="utf-8")
+        write_jsonl(bundle / "MME" / "llava_mme.jsonl", questions)
 
 
 def category_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from headwise.benchmarks import datasets
+from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.datasets import Row
 from headwise.benchmarks.files import (
+    INSTRUCTION,
     Grade,
     KeyedBenchmark,
     Truth,
     answered,
     inside,
     question_samples,
-    scorecard,
 )
 from headwise.errors import DataError
-from headwise.records import Key, Sample, Scorecard, Verdict, read_jsonl
+from headwise.records import Key, Sample, Verdict, read_jsonl, write_jsonl
+from headwise.stats.aggregates import MeanF1
 
 CATEGORIES = ("adversarial", "popular", "random")
 
@@ -32,12 +36,28 @@ class POPE(KeyedBenchmark):
 
     name = "pope"
     title = "POPE"
-    kind = "mean_f1"
-    version = "1"
+    rule = "pope.llava-v1"
+    aggregate = MeanF1(positive="yes")
+    rank = 4
+    sets = frozenset({"published", "llava", "vlm"})
+    home = "pope"
+    question_file = "pope/llava_pope_test.jsonl"
+    image_folder = "pope/val2014"
+    official = Counts(questions=8910, labels=8910, images=500)
+    official_categories = {"adversarial": 3000, "popular": 3000, "random": 2910}
     categories = CATEGORIES
+    fixes = {
+        "labels": "take coco_pope_*.json from POPE's repository at the commit named in LLaVA's docs/Evaluation.md: "
+        "later releases have other questions",
+        "images": "unpack COCO's val2014.zip into pope/val2014/",
+    }
+    dataset = "lmms-lab/POPE"
+    cluster = "image, with its questions of all three categories"
+    source = "LLaVA llava/eval/eval_pope.py"
+    convention = "mean F1 of three categories; some papers report accuracy (category/*/accuracy)"
 
-    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        return question_samples(question_file(data_dir), self.name, limit)
+    def questions(self, data_dir: Path) -> list[Sample]:
+        return question_samples(question_file(data_dir), self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         return inside(data_dir / "pope" / "val2014", sample.image)
@@ -55,15 +75,28 @@ class POPE(KeyedBenchmark):
     def grade(self, text: str, key: str) -> Grade:
         return grade(text, key)
 
-    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
-        """Mean F1 (%) of the categories with answers; per category the figures the official script prints."""
+    def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """Per category the figures the official script prints."""
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in answered(verdicts):
             groups[verdict.category].append(verdict)
         figures = {category: binary_figures(group) for category, group in sorted(groups.items())}
-        metrics = {f"category/{c}/{name}": value for c, each in figures.items() for name, value in each.items()}
-        score = sum(each["f1"] for each in figures.values()) / len(figures) if figures else None
-        return scorecard(self.name, verdicts, score, metrics)
+        return {f"category/{c}/{name}": value for c, each in figures.items() for name, value in each.items()}
+
+    def from_dataset(self, folder: Path, bundle: Path) -> None:
+        """Question ids start anew in each category there and are counted through here, as in LLaVA's file."""
+        questions: list[Row] = []
+        labels = defaultdict(list)
+        for row in datasets.rows(folder, "test", ["question", "answer", "image_source", "category", "image"]):
+            name = f"{row['image_source'].removesuffix('.jpg')}.jpg"
+            asked = {"question_id": len(questions) + 1, "image": name, "text": f"{row['question']}\n{INSTRUCTION}"}
+            questions.append(asked | {"category": row["category"]})
+            labels[row["category"]].append({"image": name, "text": row["question"], "label": row["answer"].lower()})
+            datasets.save_image(bundle / "pope" / "val2014", name, row["image"])
+        (bundle / "pope" / "coco").mkdir()
+        for category, rows in labels.items():
+            write_jsonl(inside(bundle / "pope" / "coco", f"coco_pope_{category}.json"), rows)
+        write_jsonl(bundle / "pope" / "llava_pope_test.jsonl", questions)
 
 
 def binary_figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -111,7 +144,7 @@ def label_file(data_dir: Path, category: str) -> Path:
 def answer_key(data_dir: Path, categories: set[str]) -> dict[Key, str]:
     """Labels ("yes" or "no") of the questions of these categories."""
     questions: dict[str, list[Sample]] = defaultdict(list)
-    for sample in question_samples(question_file(data_dir), "pope", None):
+    for sample in question_samples(question_file(data_dir), "pope"):
         questions[sample.category].append(sample)
     key: dict[Key, str] = {}
     for category in sorted(categories):

@@ -7,19 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from headwise.benchmarks import datasets
+from headwise.benchmarks.benchmark import Counts
 from headwise.benchmarks.evalai import normalise, soft_scores
 from headwise.benchmarks.files import (
+    INSTRUCTION,
     Grade,
     KeyedBenchmark,
     Truth,
     inside,
     load_json,
-    percent,
     question_samples,
-    scorecard,
 )
 from headwise.errors import DataError
-from headwise.records import Sample, Scorecard, Verdict
+from headwise.records import Sample, write_jsonl
 
 ANNOTATORS = 10
 _BLIP_FORM = re.compile(r"Question: (.*?) Short answer:", re.DOTALL)
@@ -30,11 +31,23 @@ class TextVQA(KeyedBenchmark):
 
     name = "textvqa"
     title = "TextVQA"
-    kind = "mean"
-    version = "1"
+    rule = "textvqa.evalai-v1"
+    rank = 1
+    sets = frozenset({"published", "llava", "vlm"})
+    home = "textvqa"
+    question_file = "textvqa/llava_textvqa_val_v051_ocr.jsonl"
+    image_folder = "textvqa/train_images"
+    official = Counts(questions=5000, labels=5000, images=3166)
+    fixes = {
+        "labels": "put TextVQA_0.5.1_val.json (textvqa.org/dataset) into textvqa/",
+        "images": "unpack train_val_images.zip (textvqa.org/dataset) in textvqa/, which makes textvqa/train_images/",
+    }
+    dataset = "lmms-lab/textvqa"
+    source = "LLaVA llava/eval/eval_textvqa.py over mmf's EvalAI evaluator"
+    convention = "validation split, OCR tokens in the prompt as in LLaVA's question file"
 
-    def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name, limit)
+    def questions(self, data_dir: Path) -> list[Sample]:
+        return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         return inside(data_dir / "textvqa" / "train_images", sample.image)
@@ -54,8 +67,18 @@ class TextVQA(KeyedBenchmark):
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
         return grade(text, key)
 
-    def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
-        return scorecard(self.name, verdicts, percent(verdicts), {})
+    def from_dataset(self, folder: Path, bundle: Path) -> None:
+        """LLaVA words a question as "What is it?": first letter upper case, the rest lower; tokens on one line."""
+        questions, annotations = [], []
+        for row in datasets.rows(folder, "validation", ["image_id", "question", "answers", "ocr_tokens", "image"]):
+            tokens = ", ".join(" ".join(token.split()) for token in row["ocr_tokens"])
+            name = f"{row['image_id']}.jpg"
+            prompt = f"{row['question'].capitalize()}\nReference OCR token: {tokens}\n{INSTRUCTION}"
+            questions.append({"question_id": row["image_id"], "image": name, "text": prompt, "category": "default"})
+            annotations.append({key: row[key] for key in ("image_id", "question", "answers")})
+            datasets.save_image(bundle / "textvqa" / "train_images", name, row["image"])
+        write_jsonl(bundle / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", questions)
+        datasets.write_json(bundle / "textvqa" / "TextVQA_0.5.1_val.json", {"data": annotations})
 
 
 def grade(text: str, annotators: tuple[str, ...]) -> Grade:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headwise import names
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -26,20 +24,19 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("data_dir", metavar="DIR", default="embedded")
-@click.option("--benchmark", default="all", help="Benchmarks to check, separated by commas.  [default: all]")
+@click.option("--benchmark", help="Benchmarks or sets (all, llava, vlm), separated by commas.  [default: those in DIR]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def check(context: click.Context, data_dir: str, benchmark: str, as_json: bool) -> None:
+def check(context: click.Context, data_dir: str, benchmark: str | None, as_json: bool) -> None:
     """Count questions, labels and images of each benchmark in DIR against the official numbers.
 
     DIR is a LLaVA bundle's playground/data/eval, `embedded`, or `hf:` (Hugging Face datasets in the local
-    cache, or in hf:FOLDER). Says how to mend what is wrong; the exit code is 0 where all is there, else 2.
+    cache, or in hf:FOLDER). Without --benchmark those are checked that DIR has a folder of; where it has none,
+    the embedded ones. Says how to mend what is wrong; the exit code is 0 where all is there, else 2.
     """
-    from headwise import benchmarks
-    from headwise.data import check_benchmark, data_folder
+    from headwise.data import check_benchmark, chosen_benchmarks, data_folder
 
-    asked = names.BENCHMARKS if benchmark == "all" else benchmark.split(",")
-    chosen = [benchmarks.benchmark(name.strip()).name for name in asked]
+    chosen = chosen_benchmarks(data_dir, benchmark)
     folder = data_folder(data_dir, chosen)
     checks = [check_benchmark(name, folder, _progress(name)) for name in chosen]
     good = not any(each.problems for each in checks)
@@ -86,7 +83,8 @@ def _record(data_dir: str, checks: list[Check], good: bool) -> dict[str, object]
     for each in checks:
         official = each.official or {}
         counts = {part: {"found": n, "official": official.get(part)} for part, n in each.found.items()}
-        found[each.benchmark] = counts | {"problems": [asdict(problem) for problem in each.problems]}
+        problems = [asdict(problem) for problem in each.problems]
+        found[each.benchmark] = counts | {"problems": problems, "notes": each.notes}
     return {"data_dir": data_dir, "good": good, "benchmarks": found}
 
 
@@ -99,12 +97,14 @@ def _print(data_dir: str, checks: list[Check]) -> None:
         counts = [_count(each, part) for part in ("questions", "labels", "images")]
         table.add_row(each.benchmark, *counts, _state(each))
     console.print(table)
-    if any(each.official is None for each in checks):
+    if any(each.embedded for each in checks):
         console.print("These are headwise's embedded benchmarks, with counts of their own.")
     for each in checks:
         for problem in each.problems:
             console.print(f"{each.benchmark}: {problem.what}", markup=False, highlight=False, soft_wrap=True)
             console.print(f"    fix: {problem.fix}", markup=False, highlight=False, soft_wrap=True)
+        for note in each.notes:
+            console.print(f"{each.benchmark}: note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _state(each: Check) -> Text:
@@ -115,4 +115,4 @@ def _state(each: Check) -> Text:
 
 def _count(each: Check, part: str) -> str:
     found = f"{each.found[part]:,}"
-    return f"{found} of {each.official[part]:,}" if each.official else found
+    return f"{found} of {each.official[part]:,}" if each.official and part in each.official else found

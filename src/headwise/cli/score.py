@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headwise import names
 from headwise.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def command(
             raise ConfigError("score: --benchmark and --limit go with --answers FILE")
         _runs(study, run_ids, experiment, data_dir, as_json)
     elif not benchmark:
-        raise ConfigError("score: --answers needs --benchmark, one of textvqa, mme, gqa, pope")
+        raise ConfigError(f"score: --answers needs --benchmark, one of {', '.join(names.BENCHMARKS)}")
     elif study not in (None, LATEST) or run_ids or experiment:
         raise ConfigError("score: give either --answers or --study, --run, --experiment")
     else:

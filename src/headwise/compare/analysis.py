@@ -17,6 +17,7 @@ from headwise.compare.lineup import SHOWN
 from headwise.errors import DataError
 from headwise.recommend import recommend
 from headwise.report import tables
+from headwise.report.beside import of_vanilla
 from headwise.report.findings import Findings, find, over_benchmarks
 
 OVERALL = "overall"
@@ -73,6 +74,8 @@ class Analysis:
             yield "retained", tables.retained(pruned)
             yield "recommendation", self.recommendation
             yield "wins", self.wins
+        if len(parts) > 1:
+            yield "of_vanilla", of_vanilla(parts, self.overall)
         if self.overall is not None:
             yield "strategies", tables.strategies(self.overall)
 

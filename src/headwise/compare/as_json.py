@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from headwise.compare.analysis import Analysis
+from headwise.report.beside import by_benchmark
 from headwise.report.findings import COSTS, Findings
 
 CELL = (
@@ -20,11 +21,11 @@ def as_json(analysis: Analysis, compare_run: str) -> dict[str, Any]:
     """Study, notes, and per benchmark the best cell, the best set and every cell's score and 95 % interval.
 
     `too_few_images` is true where no two cells can be told apart, so that every cell is in the best set. `overall` is
-    the same for the mean percent of vanilla over benchmarks, or null. Missing numbers are null, the ends of an interval
-    too, where there is a single image.
+    the same for the mean percent of vanilla over benchmarks, or null; its cells have each benchmark's percent beside
+    the mean. Missing numbers are null, the ends of an interval too, where there is a single image.
     """
     comparison = analysis.comparison
-    overall = None if analysis.overall is None else _part(analysis.overall)
+    overall = None if analysis.overall is None else _overall(analysis, analysis.overall)
     return {
         "study": comparison.study,
         "experiment_id": comparison.experiment_id,
@@ -34,6 +35,14 @@ def as_json(analysis: Analysis, compare_run: str) -> dict[str, Any]:
         "overall": overall,
         "recommendation": [_plain(row) for row in analysis.recommendation.to_dict("records")],
     }
+
+
+def _overall(analysis: Analysis, part: Findings) -> dict[str, Any]:
+    found, beside = _part(part), analysis.tables.get("of_vanilla")
+    if beside is not None:
+        for cell in found["cells"]:
+            cell["benchmarks"] = by_benchmark(beside, cell["configuration"])
+    return found
 
 
 def _part(part: Findings) -> dict[str, Any]:

@@ -10,19 +10,12 @@ from typing import Any
 import pandas as pd
 
 from headwise import tracking
+from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
 from headwise.compare.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
 from headwise.compare.verdicts import VERDICTS, VerdictMatrix, read_matrix
-from headwise.names import (
-    ANSWERING,
-    BENCHMARKS,
-    CONTROLS,
-    STRATEGIES,
-    needs_heads,
-    needs_seed,
-    needs_tokens,
-)
+from headwise.names import ANSWERING, CONTROLS, STRATEGIES, needs_heads, needs_seed, needs_tokens
 
 RANKING = ["layer", "budget", "score_dtype", "seed"]
 """Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
@@ -56,7 +49,7 @@ class Comparison:
 
     @property
     def benchmarks(self) -> list[str]:
-        """The benchmarks that occur, in the order of `headwise.names.BENCHMARKS`."""
+        """The benchmarks that occur, in the order of `headwise.benchmarks.BENCHMARKS`."""
         return list(dict.fromkeys(self.cells["benchmark"]))
 
     def of(self, benchmark: str) -> pd.DataFrame:
@@ -70,7 +63,7 @@ class Comparison:
             with ThreadPoolExecutor(8) as pool:  # a remote store answers several questions at once
                 files = pool.map(tracking.download, cells["run_id"], [VERDICTS] * len(cells), cells["artifact_uri"])
                 named = dict(zip(cells["run_id"], files, strict=True))
-            self._read[benchmark] = read_matrix(benchmark, benchmark_of(benchmark).kind, named)
+            self._read[benchmark] = read_matrix(benchmark_of(benchmark), named)
         return self._read[benchmark]
 
 
@@ -178,7 +171,7 @@ def _categories(cells: pd.DataFrame) -> list[str]:
 def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
-            "benchmark": cells["benchmark"].map(_rank(BENCHMARKS)),
+            "benchmark": cells["benchmark"].map(_rank(list(BENCHMARKS))),
             "strategy": cells["strategy"].map(_rank(CONTROLS + STRATEGIES)),
             "tokens": -cells["tokens"],
             "heads": -cells["heads"],

@@ -41,6 +41,8 @@ def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
         yield f"## {heading(name, part)}\n\n{sentence(part, analysis.grids.get(name))}"
         if name in analysis.grids:
             yield grid_markdown(analysis.grids[name])
+    if (beside := analysis.tables.get("of_vanilla")) is not None:
+        yield "## Percent of vanilla by benchmark\n\n" + table_markdown(_shown(beside)) + "\n\n" + BESIDE
     if not (front := front_texts(analysis)).empty:
         yield "## Accuracy beside cost\n\n" + table_markdown(front) + "\n\n" + FRONT
     if not analysis.wins.empty:
@@ -66,6 +68,12 @@ WINS = (
     "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best cannot be told "
     "from others, and where the strategy is significantly worse than another; `too_few`: rows of benchmarks with too "
     "few images to tell any two strategies apart."
+)
+
+
+BESIDE = (
+    f"`mean` is the score of the mean over benchmarks above; a configuration that lacks a benchmark ({HOLE}) has none, "
+    "since means over different benchmarks do not compare."
 )
 
 
@@ -162,6 +170,10 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         if name in analysis.grids:
             _print_grid(heading(name, part), analysis.grids[name], console)
         console.print(sentence(part, analysis.grids.get(name)).replace("**", ""), end="\n\n")
+    if (beside := analysis.tables.get("of_vanilla")) is not None:
+        names = [name for name in beside.columns if name not in ("strategy", "tokens", "heads")]
+        title = "Percent of vanilla by benchmark" + (f", the first {NAMED}" if len(beside) > NAMED else "")
+        _print_frame(title, _shown(beside[names]).head(NAMED), console)
     if not (front := front_texts(analysis)).empty:
         _print_frame("Accuracy beside cost: the Pareto fronts", front, console)
     if not analysis.wins.empty:

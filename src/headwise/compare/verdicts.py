@@ -11,8 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwise.benchmarks.benchmark import ScoreKind
+from headwise.benchmarks import Benchmark
 from headwise.errors import DataError
+from headwise.stats.outcomes import Aggregate
 
 VERDICTS = "verdicts.parquet"
 KEY = ["category", "question_id"]
@@ -28,12 +29,13 @@ class VerdictMatrix:
     asked; the right answer to each is the same for all. `correct_CQ` (float32) is the question's accuracy in
     0..1, NaN where the cell failed to answer or was not asked. `prediction_CQ` (int32) indexes `predictions`, the text
     that was compared, and is -1 where there is no answer. `image_Q` and `category_Q` (int32) number the
-    images (the clusters of a resampling) and index `categories`. `kind` says how a headline score comes
-    from verdicts.
+    images (the clusters of a resampling) and index `categories`. `aggregate` says how a headline score comes
+    from verdicts, in the unit `unit`.
     """
 
     benchmark: str
-    kind: ScoreKind
+    aggregate: Aggregate
+    unit: str
     run_ids: list[str]
     correct_CQ: np.ndarray
     prediction_CQ: np.ndarray
@@ -59,20 +61,21 @@ class _Column:
     prediction: pa.DictionaryArray
 
 
-def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> VerdictMatrix:
+def read_matrix(benchmark: Benchmark, files: Mapping[str, Path]) -> VerdictMatrix:
     """Read `files` (run_id → verdicts.parquet).
 
     DataError where one is unreadable, where a cell has no question in common with the others, or where two cells
     have different right answers to one question.
     """
     columns = _share_keys([_column(run_id, path) for run_id, path in files.items()])
-    rows, questions = _aligned(benchmark, columns, files)
+    rows, questions = _aligned(benchmark.name, columns, files)
     vocabulary: dict[str, int] = {}
     image_Q, _ = pd.factorize(questions["image"])
     category_Q, categories = pd.factorize(questions["category"])
     return VerdictMatrix(
-        benchmark=benchmark,
-        kind=kind,
+        benchmark=benchmark.name,
+        aggregate=benchmark.aggregate,
+        unit=benchmark.unit,
         run_ids=list(files),
         correct_CQ=np.stack([_taken(c.correct, rows[id(c.keys)], np.float32(np.nan)) for c in columns]),
         prediction_CQ=np.stack([_taken(_codes(c, vocabulary), rows[id(c.keys)], np.int32(-1)) for c in columns]),

@@ -27,8 +27,6 @@ are undecodable text, lone surrogates and numbers of thousands of digits; Recurs
 SHOWN = 3
 CELL_FOLDER = re.compile(r"vtn_(\d+)(?:_(\d+)_(\w+))?")
 CHUNK = re.compile(r"(\d+)_(\d+)\.jsonl")
-DIGITS = 9
-"""Longest number in a cell folder's name."""
 MERGED = "merge.jsonl"
 WITHOUT_HEADS = {"vanilla": "vanilla", "fastv": "all_heads"}
 """Methods of the original study whose folders name no strategy; FastV ranks tokens by all heads."""
@@ -177,8 +175,6 @@ def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Ide
     if not found:
         raise DataError(f"{name}: expected vtn_<tokens>_<heads>_<strategy> or vtn_<tokens>")
     tokens, heads, strategy = found.groups()
-    if max(len(tokens), len(heads or "")) > DIGITS:
-        raise DataError(f"{name[:40]}…: no checkpoint has that many tokens or heads (at most {DIGITS} digits)")
     if strategy is None:
         if method not in WITHOUT_HEADS:
             raise DataError(f"{name}: names no strategy, and {method!r} is not {' or '.join(WITHOUT_HEADS)}")

@@ -28,14 +28,13 @@ from headwise.stats import (
     own_estimates,
     sign_flip_p,
 )
-from headwise.stats.outcomes import Kind
+from headwise.stats.outcomes import Aggregate
 
 ALPHA = 1 - LEVEL
 FEWEST_IMAGES = fewest_images(LEVEL)
 OVERALL = "overall"
 """Name of the findings over all benchmarks; their score is the mean percent of vanilla."""
 
-UNITS = {"mean": "%", "mean_f1": "%", "mme": "points"}
 COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes")
 SIZES = ("kept_tokens", "mean_visual_tokens", "measured_questions")
 """What stands beside the costs, and is none to be weighed against a score."""
@@ -48,7 +47,9 @@ class Verdicts(Protocol):
     """What is read of a `compare.VerdictMatrix` (see there for shapes)."""
 
     @property
-    def kind(self) -> Kind: ...
+    def aggregate(self) -> Aggregate: ...
+    @property
+    def unit(self) -> str: ...
     @property
     def correct_CQ(self) -> np.ndarray: ...
     @property
@@ -136,7 +137,7 @@ def find(benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, seed: int = 0)
     pairs = Pairs(outcomes, seed)
     table = cells.rename(columns={"score": "logged_score"}).reset_index(drop=True).assign(full=pairs.full_C)
     table = pd.concat([table, _vanilla_tests(cells, pairs)], axis=1)
-    found = _findings(benchmark, UNITS[verdicts.kind], table, estimates, seed)
+    found = _findings(benchmark, verdicts.unit, table, estimates, seed)
     partial = ~pairs.full_C
     found.cells.loc[partial, ["low", "high"]] = own_C2[partial]
     _pair_by_pair(found, pairs)
@@ -146,11 +147,11 @@ def find(benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, seed: int = 0)
 def as_outcomes(verdicts: Verdicts) -> Outcomes:
     """The verdicts as the statistics take them."""
     return Outcomes(
-        kind=verdicts.kind,
+        aggregate=verdicts.aggregate,
         correct_CQ=verdicts.correct_CQ,
         image_Q=verdicts.image_Q,
         category_Q=verdicts.category_Q,
-        truth_yes_Q=verdicts.truth_Q == "yes",
+        labels=verdicts.aggregate.labels({str(name): column.tolist() for name, column in verdicts.questions.items()}),
     )
 
 

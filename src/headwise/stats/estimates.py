@@ -140,7 +140,7 @@ def estimate(outcomes: Outcomes) -> Estimates:
     observed, strata = share.sum(axis=1), score.strata
     if len(strata) > 1 and min(part.stop - part.start for part in strata) < 2:
         strata, influence = (slice(0, score.clusters),), share - observed[:, None] * weight
-    reach = sum(abs(term.scale) for term in score.terms)
+    reach = np.sum([np.broadcast_to(np.abs(term.scale).reshape(-1), len(observed)) for term in score.terms], axis=0)
     lowest, highest = _bounds(score)
     return Estimates(
         score_C=observed,
@@ -188,13 +188,16 @@ def _parts(term: Term) -> tuple[Floats, Floats, Floats]:
     weight = fraction_CG.mean(axis=0)
     if weight.sum() > 0:
         weight = weight / weight.sum()
-    return abs(term.scale) * weight, influence + term.scale * ratio * weight, influence
+    return float(np.abs(term.scale).mean()) * weight, influence + term.scale * ratio * weight, influence
 
 
 def _bounds(score: Headline) -> tuple[float, float]:
     """0 and Σ scale, where no ratio can leave 0..1; else the score counts as unbounded."""
-    kept = all(t.scale >= 0 and (t.top_CG >= 0).all() and (t.top_CG <= t.bottom_CG + 1e-9).all() for t in score.terms)
-    return (0.0, sum(term.scale for term in score.terms)) if kept else (-np.inf, np.inf)
+    kept = all(
+        bool(np.min(t.scale) >= 0 and (t.top_CG >= 0).all() and (t.top_CG <= t.bottom_CG + 1e-9).all())
+        for t in score.terms
+    )
+    return (0.0, sum(float(np.max(term.scale)) for term in score.terms)) if kept else (-np.inf, np.inf)
 
 
 def _variance(influence_CG: Floats, strata: Strata) -> Floats:

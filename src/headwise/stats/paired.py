@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr
 
 from headwise.stats.estimates import estimate
 from headwise.stats.outcomes import Floats, Headline, Outcomes, blocks, headline, sum_of_ratios
@@ -82,7 +81,8 @@ def _swapped_gaps(score: Headline, reference: int, swap_GB: Floats) -> Floats:
     for t in score.terms:
         (top, top_ref), (low, low_ref) = (_swapped(x, reference, swap_GB[t.clusters]) for x in (t.top_CG, t.bottom_CG))
         own.append((t.scale, top, low))
-        other.append((t.scale, top_ref, low_ref))
+        scale_ref = t.scale if isinstance(t.scale, float) else t.scale[[reference]]
+        other.append((scale_ref, top_ref, low_ref))
     return np.abs(sum_of_ratios(iter(own)) - sum_of_ratios(iter(other)))
 
 
@@ -105,6 +105,8 @@ def mcnemar(correct_CQ: np.ndarray, reference_Q: np.ndarray) -> Floats:
 
     Under the hypothesis the questions that exactly one of the two gets right are fair coins.
     """
+    from scipy.special import bdtr  # takes a fifth of a second, which no other command should pay
+
     both_CQ = ~(np.isnan(correct_CQ) | np.isnan(reference_Q))
     soft_C = (both_CQ & ~(_is_binary(correct_CQ) & _is_binary(reference_Q))).any(axis=1)
     won = (both_CQ & (correct_CQ > reference_Q)).sum(axis=1)
