@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from headwise.stats import Outcomes, best_set_p, estimate, flip
+from headwise.stats import Mean, MeanF1, Outcomes, PairSum, best_set_p, estimate, flip
 
 IMAGES = (1, 2, 4, 10, 20, 30, 60, 100)
 CELLS = (4, 15, 28, 63)
+AGGREGATES = {"mean": Mean(), "mme": PairSum(), "mean_f1": MeanF1()}
 QUESTIONS = {"mean": 5, "mme": 2, "mean_f1": 6, "mean, one question": 1, "mean, 97 % right": 5}
 """Questions per image of each kind of study."""
 OWN = 0.5
@@ -93,11 +94,11 @@ def study(
     image = np.repeat(np.arange(images), count)
     category = {"mme": image % categories(images), "mean_f1": np.tile(np.arange(count) % 3, images)}
     return Outcomes(
-        kind=kind.split(",")[0],  # type: ignore[arg-type]
+        aggregate=AGGREGATES[kind.split(",")[0]],
         correct_CQ=right.reshape(len(share_C), -1).astype(np.float32),
         image_Q=image,
         category_Q=category.get(kind, np.zeros_like(image)),
-        truth_yes_Q=np.tile(np.arange(count) // 3 % 2 == 0, images),
+        labels={"positive": np.tile(np.arange(count) // 3 % 2 == 0, images)},
     )
 
 

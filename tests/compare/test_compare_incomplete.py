@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from headwise.benchmarks import BENCHMARKS
 from headwise.compare.analysis import Analysis, check_logged
 from headwise.compare.comparison import Comparison
 from headwise.compare.grid import grid
@@ -21,14 +22,15 @@ QUESTIONS = 80
 NONE = np.full(QUESTIONS, np.nan)
 
 
-def matrix(correct, kind="mean", categories=("c",)) -> VerdictMatrix:
+def matrix(correct, name="gqa", categories=("c",)) -> VerdictMatrix:
     correct = np.asarray(correct, np.float32)
     places = np.arange(correct.shape[1])
     questions = pd.DataFrame({"question_id": places.astype(str), "image": (places // 2).astype(str), "category": "c"})
     questions["truth"] = np.where(places % 2, "no", "yes")
     return VerdictMatrix(
         benchmark="gqa",
-        kind=kind,
+        aggregate=BENCHMARKS[name].aggregate,
+        unit=BENCHMARKS[name].unit,
         run_ids=[f"r{row}" for row in range(len(correct))],
         correct_CQ=correct,
         prediction_CQ=np.where(np.isnan(correct), -1, np.nan_to_num(correct)).astype(np.int32),
@@ -123,8 +125,8 @@ def test_an_unanswered_category_of_pope_is_no_f1_of_zero():
     rng = np.random.default_rng(4)
     whole = (rng.random(QUESTIONS) < 0.8).astype(float)
     half = np.where(np.arange(QUESTIONS) < 40, whole, np.nan)
-    part = find("gqa", cells("vanilla", "sum"), matrix([whole, half], "mean_f1", ("a", "b")))
-    alone = find("gqa", cells("vanilla"), matrix([whole[:40]], "mean_f1", ("a",)))
+    part = find("gqa", cells("vanilla", "sum"), matrix([whole, half], "pope", ("a", "b")))
+    alone = find("gqa", cells("vanilla"), matrix([whole[:40]], "pope", ("a",)))
     assert part.cells["score"][1] == pytest.approx(alone.cells["score"][0])
     assert part.cells["vs_vanilla"][1] == pytest.approx(0)
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from headwise.stats import Mean, Outcomes, best_set, best_set_p, estimate, fewest_images, flip
+from headwise.stats import Mean, MeanF1, Outcomes, PairSum, best_set, best_set_p, estimate, fewest_images, flip
 
 STUDIES, IMAGES, QUESTIONS = 300, 60, 5
 TIED = np.array([60.0] * 4 + [58.0] * 4 + [55.0] * 6 + [40.0] * 2)
 CLOSE = np.array([61.0] + [60.0] * 15)
+
+AGGREGATES = {"mean": Mean(), "mme": PairSum(), "mean_f1": MeanF1()}
 
 
 def study(rng: np.random.Generator, percent_C: np.ndarray) -> Outcomes:
@@ -91,11 +93,11 @@ def null_study(rng: np.random.Generator, kind: str, images: int, own_C: np.ndarr
     image = np.repeat(np.arange(images), count)
     category = {"mean": 0 * image, "mme": image % min(4, images // 2), "mean_f1": np.tile(np.arange(count) % 3, images)}
     return Outcomes(
-        kind=kind,
+        aggregate=AGGREGATES[kind],
         correct_CQ=right.reshape(len(own_C), -1).astype(np.float32),
         image_Q=image,
         category_Q=category[kind],
-        truth_yes_Q=np.tile(np.arange(count) // 3 % 2 == 0, images),
+        labels={"positive": np.tile(np.arange(count) // 3 % 2 == 0, images)},
     )
 
 
@@ -133,4 +135,4 @@ def test_below_six_images_nothing_differs_and_with_six_all_must_agree():
     for images, p in ((1, 1.0), (2, 0.5), (5, 1 / 16), (6, 1 / 32)):
         right = np.stack([np.ones(images), np.zeros(images)])
         kinds = {"image_Q": np.arange(images), "category_Q": np.zeros(images, int)}
-        assert best_set_p(flip(estimate(Outcomes(kind="mean", correct_CQ=right, **kinds)))) == pytest.approx([1, p])
+        assert best_set_p(flip(estimate(Outcomes(aggregate=Mean(), correct_CQ=right, **kinds)))) == pytest.approx([1, p])
