@@ -1,0 +1,43 @@
+"""Pruning methods by name. A new one is one file here, or an entry point `headwise.methods` of another package.
+
+What a method is stands in contract.py; fastervlm.py is the shortest example. Names and properties are known
+without importing torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headwise.errors import ConfigError
+from headwise.methods.contract import BeforeMethod, Method, Options, Reduced, Vision
+from headwise.study.registry import Registry
+
+__all__ = ["METHODS", "BeforeMethod", "Method", "Options", "Reduced", "Vision", "reduce"]
+
+METHODS: Registry[Method] = Registry("method", Method, __name__, "headwise.methods")
+"""Every method and control by name; an unknown name is a ConfigError that lists the known ones."""
+
+
+def reduce(name: str, vision: Vision, tokens: int, **options: Any) -> Reduced:
+    """The visual rows that method `name` hands to the language model, for one image and budget.
+
+    Args:
+        name: a method that prunes before the language model.
+        vision: the signals of one image, and of the question where the method reads it.
+        tokens: T, how many rows the language model gets. [CLS], merged and zero rows are counted: VisionZip's T
+            contains [CLS] and the contextual tokens, the T of PruMerge and TRIM their extra token. Adaptive
+            variants decide themselves and ignore it.
+        options: the method's own, such as `contextual=8`.
+
+    Returns:
+        `kept`, the patches in the order in which the language model gets them, and for methods that make rows
+        `tokens_TC`, the rows before the projector.
+
+    Raises:
+        ConfigError: the method is unknown or works inside the language model, an option is unknown or out of range,
+            a signal is missing or has another shape, or T is not feasible.
+    """
+    method = METHODS[name]
+    if not isinstance(method, BeforeMethod):
+        raise ConfigError(f"method: {name!r} prunes inside the language model, not before it")
+    return method.reduce(vision, tokens, method.options(**options))

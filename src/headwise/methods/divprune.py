@@ -1,0 +1,32 @@
+"""DivPrune: the patches that are farthest from each other (max-min diversity)."""
+
+from __future__ import annotations
+
+from headwise.methods._ranking import unit
+from headwise.methods.contract import BeforeMethod, Options, Reduced, Vision
+
+
+class DivPrune(BeforeMethod):
+    """Greedy max-min of the cosine distance between projected patches, in image order.
+
+    The first is the patch whose nearest neighbour is farthest. Chosen ones are masked: the original relies on their
+    distance to themselves being 0, and could take an exact duplicate twice.
+    """
+
+    name = "divprune"
+    title = "DivPrune"
+    source = "CVPR 2025; vbdi/divprune 799e2d9"
+    needs = ("projected_VD",)
+
+    def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        unit_VD = unit(vision.projected_VD)
+        distance_VV = 1 - unit_VD @ unit_VD.T
+        visual = len(distance_VV)
+        nearest_V = distance_VV.sort(dim=0).values[min(1, visual - 1)]
+        chosen = [int(nearest_V.argmax())]
+        nearest_V = distance_VV[chosen[0]].clone()
+        for _ in range(tokens - 1):
+            nearest_V[chosen[-1]] = -float("inf")
+            chosen.append(int(nearest_V.argmax()))
+            nearest_V = nearest_V.minimum(distance_VV[chosen[-1]])
+        return Reduced(distance_VV.new_tensor(sorted(chosen)).long())

@@ -1,0 +1,1 @@
+"""What is read from a checkpoint beside its decoder: vision towers and text towers."""

@@ -1,0 +1,104 @@
+"""Finding what a package and its plug-ins offer, by name: methods, families of models, benchmarks.
+
+Nothing is listed by hand. Every module of the package is imported and its classes are collected; other
+installed packages add theirs by an entry point. The modules are imported to learn their names, so they import torch
+inside their functions; a module whose name starts with `_` holds helpers and is not looked at.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from headwise.errors import ConfigError
+
+Base = TypeVar("Base")
+
+
+class Registry(Mapping[str, Base], Generic[Base]):
+    """The concrete subclasses of `base`, one instance per name.
+
+    Args:
+        kind: what one entry is called in error messages, such as `method`.
+        base: the class that entries derive from. An entry has a class attribute `name`, which is not empty.
+        package: the package whose modules are searched, such as `headwise.methods`.
+        group: the entry point group of other installed packages; the value is a subclass of `base` or a module of them.
+
+    Looking up an unknown name raises ConfigError that lists the known ones. So does, on first use, a name that
+    two classes claim, and an entry point that cannot be loaded.
+    """
+
+    def __init__(self, kind: str, base: type[Base], package: str, group: str) -> None:
+        self.kind, self.base, self.package, self.group = kind, base, package, group
+
+    def __getitem__(self, name: str) -> Base:
+        if name not in self._found:
+            raise ConfigError(f"{self.kind}: {name!r} is not one of {', '.join(self._found)}")
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own expects KeyError
+        return name in self._found
+
+    @cached_property
+    def _found(self) -> dict[str, Base]:
+        """Instances by name, in alphabetical order."""
+        classes: dict[str, type[Base]] = {}
+        for found in [*self._of_package(), *self._of_plugins()]:
+            name = found.name  # type: ignore[attr-defined]
+            if classes.setdefault(name, found) is not found:
+                raise ConfigError(
+                    f"{self.kind}: {name!r} is the name of two classes, {_path(classes[name])} and {_path(found)}"
+                )
+        return {name: classes[name]() for name in sorted(classes)}
+
+    def _of_package(self) -> Iterator[type[Base]]:
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
+            if not module.name.rpartition(".")[2].startswith("_"):
+                yield from self._classes(importlib.import_module(module.name))
+
+    def _of_plugins(self) -> Iterator[type[Base]]:
+        for point in entry_points(group=self.group):
+            try:
+                found = point.load()
+            except Exception as error:  # whatever another package does on import, the user is told which one
+                reason = " ".join(str(error).split())
+                raise ConfigError(
+                    f"{self.kind}: entry point {point.name!r} ({point.value}) cannot be loaded: {reason}"
+                ) from error
+            classes = list(self._classes(found)) if isinstance(found, ModuleType) else [found]
+            if not classes or not all(self._is_entry(one) for one in classes):
+                raise ConfigError(
+                    f"{self.kind}: entry point {point.name!r} ({point.value}) is not a named {self.base.__name__}"
+                )
+            yield from classes
+
+    def _classes(self, module: ModuleType) -> Iterator[type[Base]]:
+        """Entries that the module defines itself; those it imports from elsewhere belong to that place."""
+        for found in vars(module).values():
+            if self._is_entry(found) and found.__module__ == module.__name__:
+                yield found
+
+    def _is_entry(self, found: object) -> bool:
+        return (
+            isinstance(found, type)
+            and issubclass(found, self.base)
+            and not inspect.isabstract(found)
+            and bool(getattr(found, "name", ""))
+        )
+
+
+def _path(found: type) -> str:
+    return f"{found.__module__}.{found.__qualname__}"
