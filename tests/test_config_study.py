@@ -37,7 +37,7 @@ def test_options_override_the_file_unless_they_say_config(tmp_path):
         ({"heads": "0"}, "heads: 0 is not a positive number"),
         ({"strategy": ""}, "strategy: "),
         ({"limit": "0"}, "limit: '0' does not fit: input should be greater than or equal to 1"),
-        ({"budget": "mean"}, "budget: 'mean' does not fit: input should be 'average' or 'kept'"),
+        ({"budget": "mean"}, "budget: 'mean' does not fit: input should be 'average', 'kept' or 'published'"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_field_value_and_what_is_allowed(settings, words):

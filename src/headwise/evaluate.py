@@ -19,8 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from headwise.config import Cell
-from headwise.engine import Branch, Engine, Levers, Question
-from headwise.engine.alone import Meter
+from headwise.engine import Branch, Engine, Optimizations, Question
+from headwise.engine.alone import CostProbe
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
 from headwise.model import Vlm, read_image
@@ -55,18 +55,18 @@ class _Loading:
 class Answerer:
     """Answers a task's open questions with one loaded checkpoint; engines are kept a set of cells."""
 
-    def __init__(self, vlm: Vlm, max_new_tokens: int, levers: Levers | None = None) -> None:
-        self.vlm, self.max_new_tokens, self.levers = vlm, max_new_tokens, levers
+    def __init__(self, vlm: Vlm, max_new_tokens: int, optimizations: Optimizations | None = None) -> None:
+        self.vlm, self.max_new_tokens, self.optimizations = vlm, max_new_tokens, optimizations
         self.decoder = Decoder(vlm.model)
         self.system_MD = vlm.system()
-        self.meter = Meter(vlm.model, self.decoder)
+        self.cost_probe = CostProbe(vlm.model, self.decoder)
         self._engines: dict[tuple[Cell, ...], Engine] = {}
 
     def engine(self, cells: Sequence[Cell]) -> Engine:
         key = tuple(cells)
         if key not in self._engines:
             self._engines[key] = Engine(
-                self.decoder, self.system_MD, cells, self.vlm.visual, self.max_new_tokens, self.levers
+                self.decoder, self.system_MD, cells, self.vlm.visual, self.max_new_tokens, self.optimizations
             )
         return self._engines[key]
 
@@ -127,12 +127,11 @@ class Answerer:
         self, benchmark: str, cells: Sequence[Cell], visual_IVD: Tensor, question: Question, took: float
     ) -> dict[str, Any]:
         """Costs of the cells alone, measured on this question, where it is time to: what a spool line holds of them."""
-        self.meter.answering += took
-        if not self.meter.due(benchmark):
+        self.cost_probe.answering += took
+        if not self.cost_probe.due(benchmark):
             return {}
         engine, image = self.engine(cells), visual_IVD[question.image]
-        widths = sorted(set(engine.kept))
-        return {"c": self.meter.costs(benchmark, engine.system, engine.layer, image, question.embeds_QD, widths)}
+        return {"c": self.cost_probe.costs(benchmark, engine, image, question.embeds_QD)}
 
     def _question(self, sample: Sample, images: Sequence[str]) -> Question:
         return Question(images.index(sample.image), self.vlm.question(sample.prompt), sample.sample_id)

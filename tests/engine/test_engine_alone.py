@@ -9,7 +9,7 @@ from transformers import LlavaForConditionalGeneration
 
 from headwise.config import Cell
 from headwise.engine import Engine, Question
-from headwise.engine.alone import SHARE, STEPS, Meter, _Held
+from headwise.engine.alone import SHARE, STEPS, CostProbe, TensorMemoryTracker
 from headwise.engine.decoder import Decoder
 
 VISUAL = 36
@@ -24,16 +24,17 @@ def model(tmp_path_factory):
 @pytest.fixture
 def engine(model):
     cells = [Cell(strategy="sum", tokens=tokens, heads=3, budget="kept") for tokens in (20, 7)]
+    cells.append(Cell(strategy="vanilla", tokens=VISUAL))
     return Engine(Decoder(model), torch.randn(5, 32), cells, VISUAL, 6)
 
 
-def costs(meter, engine, benchmark="gqa"):
+def costs(probe, engine, benchmark="gqa"):
     image, question = torch.randn(VISUAL, 32), torch.randn(4, 32)
-    return meter.costs(benchmark, engine.system, engine.layer, image, question, [7, 20, VISUAL])
+    return probe.costs(benchmark, engine, image, question)
 
 
 def test_every_width_has_seconds_and_memory_that_grows_with_the_tokens_kept(model, engine):
-    found = costs(Meter(model, engine.decoder), engine)
+    found = costs(CostProbe(model, engine.decoder), engine)
     assert [row["kept"] for row in found] == [7, 20, VISUAL]
     assert all(row["prefill"] > 0 and row["token"] > 0 and row["layer"] == 2 for row in found)
     weights = sum(each.nbytes for each in model.parameters())
@@ -44,7 +45,7 @@ def test_every_width_has_seconds_and_memory_that_grows_with_the_tokens_kept(mode
 def test_measuring_changes_no_answer(model, engine):
     image, asked = torch.randn(1, VISUAL, 32), [Question(0, torch.randn(4, 32), "q")]
     before = engine.answer(image, asked)
-    costs(Meter(model, engine.decoder), engine)
+    costs(CostProbe(model, engine.decoder), engine)
     after = engine.answer(image, asked)
     assert [branch.tokens for branch in before[0]] == [branch.tokens for branch in after[0]]
     assert [branch.margin for branch in before[0]] == [branch.margin for branch in after[0]]
@@ -52,8 +53,8 @@ def test_measuring_changes_no_answer(model, engine):
 
 def test_steps_are_timed_even_where_the_first_token_ends_the_answer(model, engine, monkeypatch):
     steps = []
-    monkeypatch.setattr("headwise.engine.decode._step", lambda *given: (steps.append(1), _say(given[2])))
-    costs(Meter(model, engine.decoder), engine)
+    monkeypatch.setattr("headwise.engine.decode._step", lambda *given: (steps.append(1), _say(given[1])))
+    costs(CostProbe(model, engine.decoder), engine)
     assert len(steps) == 2 * 3 * STEPS  # three widths, each once for memory and once for time
 
 
@@ -63,18 +64,18 @@ def _say(outcomes):
 
 
 def test_one_question_a_benchmark_and_more_within_the_share(model, engine):
-    meter = Meter(model, engine.decoder)
-    assert meter.due("gqa")
-    costs(meter, engine)
-    assert not meter.due("gqa")
-    assert meter.due("pope")
-    meter.answering = 3 * meter.spent / SHARE
-    assert meter.due("gqa")
-    assert meter.answering * SHARE > meter.spent
+    probe = CostProbe(model, engine.decoder)
+    assert probe.due("gqa")
+    costs(probe, engine)
+    assert not probe.due("gqa")
+    assert probe.due("pope")
+    probe.answering = 3 * probe.spent / SHARE
+    assert probe.due("gqa")
+    assert probe.answering * SHARE > probe.spent
 
 
 def test_memory_is_what_is_held_at_once():
-    with _Held() as held:
+    with TensorMemoryTracker() as held:
         first = torch.zeros(1000)
         view = first.view(10, 100)  # no memory of its own
         del first

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,6 +102,7 @@ class Images:
         self._hidden = hidden
         self.states = {0: State(visual_IVD, visual_IVD)}
         self._upper: list[KV] = []
+        self.known: dict[Any, Any] = {}
 
     @property
     def length(self) -> int:
@@ -155,6 +157,8 @@ class Questions:
     of its image, which run once for all its questions.
     """
 
+    number = 0
+
     def __init__(self, images: Images, embeds: Sequence[Tensor], image_of: Sequence[int]) -> None:
         device = images.positions_IV.device
         self.images, self.decoder, self.layer = images, images.decoder, 0
@@ -171,6 +175,7 @@ class Questions:
         self.kv: list[KV] = []
         self.states = {0: State(hidden, hidden)}
         self._hidden = hidden
+        self.known: dict[Any, Any] = {}
 
     def extend(self, layer: int) -> None:
         """Run questions (and their images) on to the output of `layer`, and keep the states there."""

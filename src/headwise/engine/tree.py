@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
 
 import torch
@@ -17,7 +17,10 @@ from torch import Tensor
 
 from headwise.engine.decoder import KV
 from headwise.engine.prefix import Questions, State, causal
-from headwise.methods.stages import StageKept
+
+
+numbers = count(1)
+"""Sources are numbered as they are made, so that stacks are put together in one order in every run."""
 
 
 @dataclass(eq=False)
@@ -26,7 +29,8 @@ class Node:
 
     `source`, `source_row`: where the state is read from; `kept_R` (None: all) and `merge_CR` say which rows of it
     are this node's: those kept, in order, then weighted sums of all of them. `places_n`: for each visual row its
-    place in the image, -1 for a merged one. `compacted`: positions count from 0 anew. `chain`: the segments below
+    place in the image, -1 for a merged one; `made_rows`: there may be such. `compacted`: positions count from 0 anew.
+    `entered`: 1 where rows had been chosen before layer 1. `chain`: the segments below
     `layer` that answer tokens pass above the trunk's `trunk_layer` layers.
     """
 
@@ -41,8 +45,9 @@ class Node:
     kept_R: Tensor | None = None
     merge_CR: Tensor | None = None
     compacted: bool = False
+    made_rows: bool = False
+    entered: int = 0
     chain: tuple[tuple[Segment, int], ...] = ()
-    stages: tuple[StageKept, ...] = ()
     children: dict[Any, Node] = field(default_factory=dict)
     views: dict[int, Any] = field(default_factory=dict)
 
@@ -150,6 +155,8 @@ class Segment:
             self.kv.append(kv)
         self._hidden = hidden
         self.state = State(self._own(entering), self._own(hidden))
+        self.known: dict[Any, Any] = {}
+        self.number = numbers.__next__()
         for row, each in enumerate(nodes):
             each.source, each.source_row, each.layer = self, row, last
             each.kept_R = each.merge_CR = None
