@@ -93,6 +93,12 @@ class View:
         return self._visual_state().out
 
     @property
+    def hidden_QD(self) -> Tensor:
+        if isinstance(self.source, Questions):
+            return self.trunk.states[self.layer].out[self.row, : self.text]
+        return self.source.state.out[self.row, self.visual :]
+
+    @property
     def embeds_VD(self) -> Tensor:
         return self.trunk.images.states[0].out[self.trunk.image_of[self.trunk_row]]
 

@@ -119,6 +119,10 @@ class View(Protocol):
         """Layer l's output at the visual rows."""
 
     @property
+    def hidden_QD(self) -> Tensor:
+        """Layer l's output at the text behind the image."""
+
+    @property
     def embeds_VD(self) -> Tensor:
         """Input embeddings of the image's rows (all of them, whatever was dropped since)."""
 
