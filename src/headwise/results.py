@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from headwise.config import Cell, Geometry, check_cell
+from headwise.config import Cell, Geometry
+from headwise.engine.alone import kind_of
 from headwise.evaluate import unpacked
+from headwise.methods.stages import stages_of
 from headwise.records import Sample
 from headwise.spool import Spool, read_line
 from headwise.tasks import Task
@@ -75,7 +77,7 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
             seconds=writer.seconds,
             degenerate=writer.degenerate,
             agreement=writer.agreement,
-            measured=measured(costs, cell.layer, check_cell(cell, geometry)),
+            measured=_measured_of(cell, geometry, costs),
         )
         for cell, writer in zip(task.cells, writers, strict=True)
     ]
@@ -126,12 +128,21 @@ class _CellWriter:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int) -> Measured | None:
+def _measured_of(cell: Cell, geometry: Geometry, costs: Sequence[dict[str, Any]]) -> Measured | None:
+    method, stages, layer = kind_of(cell, stages_of(cell, geometry), geometry.visual)
+    layer, kept = (stages[-1].layer, stages[-1].rows) if stages else (layer, geometry.visual)
+    return measured(costs, layer, kept, method)
+
+
+def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int, method: str = "") -> Measured | None:
     """The costs of branches that keep `kept` tokens above `layer`, on the machine that measured most of them.
+
+    `method`: whose choosing was measured, too (none for head strategies, of which only the counts decide).
 
     Several processes and restarts may have measured, on unlike machines: times of two machines are not mixed.
     """
-    rows = [row for row in costs if (row["layer"], row["kept"]) == (layer, kept)]
+    wanted = layer, kept, method
+    rows = [row for row in costs if (row["layer"], row["kept"], row.get("method", "")) == wanted]
     if not rows:
         return None
     device = Counter(row["device"] for row in rows).most_common(1)[0][0]

@@ -24,7 +24,7 @@ from headwise.model import PROMPT_VERSION, Checkpoint
 from headwise.records import Sample
 from headwise.spool import Spool
 
-SOURCES = ("engine", "heads", "budget.py", "names.py", "model.py", "evaluate.py")
+SOURCES = ("engine", "heads", "methods", "budget.py", "names.py", "model.py", "evaluate.py")
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 
 

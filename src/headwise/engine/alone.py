@@ -115,19 +115,25 @@ class CostProbe:
         return found
 
 
+def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
+    """The kind that a cell's branches are of: head strategies and controls of one budget are one kind.
+
+    A method's name holds the budget, too, so that two settings that end alike are not taken for each other.
+    """
+    if not stages or (len(stages) == 1 and stages[0].rows == visual):
+        return "", (), cell.layer
+    if cell.strategy in STRATEGIES + CONTROLS and cell.query == "last_token":
+        return "", stages, cell.layer
+    return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}", stages, cell.layer
+
+
 def _kinds(engine: Engine) -> dict[Kind, Cell]:
-    """One cell of each kind, narrowest first; head strategies of one budget are one kind, their ranking is no cost."""
+    """One cell of each kind, narrowest first. Rows chosen before the language model are measured where they are made."""
     found: dict[Kind, Cell] = {}
     for column, cell in enumerate(engine.cells):
         stages = engine.stages(column, engine.visual)
-        if any(not stage.layer for stage in stages):
-            continue  # chosen before the language model: measured where its rows are made
-        whole = not stages or (len(stages) == 1 and stages[0].rows == engine.visual)
-        method = "" if cell.strategy in STRATEGIES + CONTROLS and cell.query == "last_token" else cell.strategy
-        if cell.query != "last_token":
-            method = f"{method}/{cell.query}"
-        kind = ("", (), cell.layer) if whole else (method, stages, cell.layer)
-        found.setdefault(kind, cell)
+        if all(stage.layer for stage in stages):
+            found.setdefault(kind_of(cell, stages, engine.visual), cell)
     return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else engine.visual))
 
 

@@ -45,10 +45,12 @@ class Dart(InsideMethod):
             budget = kept_tokens(cell.tokens, budget=cell.budget, **shape)
             each = (budget - IMAGE_PIVOTS) // pivots
             if each < 0:
-                smallest = next(t for t in range(1, geometry.visual + 1) if _enough(replace(cell, tokens=t), shape))
+                feasible = (t for t in range(1, geometry.visual + 1) if _enough(replace(cell, tokens=t), shape))
+                smallest = next(feasible, None)
+                hint = "no budget is feasible" if smallest is None else f"the smallest feasible budget is {smallest}"
                 raise ConfigError(
                     f"tokens: {cell.tokens} with budget={cell.budget} would keep {budget} visual tokens, fewer than "
-                    f"dart's {IMAGE_PIVOTS} pivots; the smallest feasible budget is {smallest}"
+                    f"dart's {IMAGE_PIVOTS} pivots; {hint}"
                 )
         kept = IMAGE_PIVOTS + pivots * each
         if kept > geometry.visual or not 1 <= cell.layer < geometry.layers:
