@@ -211,7 +211,7 @@ def summary(work, rounds_a, rounds_b, rounds_c, single, grid):
 
 
 def optimizations(work) -> dict[str, dict[str, float]]:
-    """What the grid costs with each optimization off, as a multiple of all on (median of two, all-on repeated between)."""
+    """What the grid costs with each optimization off, as a multiple of all on (all-on repeated between)."""
     found = {}
     for field in fields(Optimizations):
         off, on = [], []

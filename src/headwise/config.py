@@ -67,7 +67,7 @@ class Study(BaseModel):
     model: str = Field("embedded", description="checkpoint: embedded, a folder, or a hub name")
     data_dir: str = Field("embedded", description="benchmarks: embedded, or a LLaVA bundle's playground/data/eval")
     benchmark: list[str] = Field(list(names.BENCHMARKS), min_length=1, description="benchmarks to run")
-    strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="head strategies (or controls)")
+    strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="strategies, methods, controls")
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
     tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
     heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
@@ -103,9 +103,15 @@ class Study(BaseModel):
     @field_validator("strategy")
     @classmethod
     def _known_strategies(cls, value: list[str]) -> list[str]:
+        from headwise.methods import METHODS  # read when a study names one, so that importing this stays cheap
+        from headwise.methods.stages import InsideMethod
+
+        known = [*names.STRATEGIES, *names.CONTROLS]
+        if any(name not in known for name in value):
+            known += [name for name, method in METHODS.items() if isinstance(method, InsideMethod)]
         for name in value:
-            if name not in names.STRATEGIES + names.CONTROLS:
-                raise ValueError(f"{name!r} is not one of {', '.join(names.STRATEGIES + names.CONTROLS)}")
+            if name not in known:
+                raise ValueError(f"{name!r} is not one of {', '.join(known)}")
         return value
 
     @field_validator("controls")

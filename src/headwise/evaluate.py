@@ -23,6 +23,7 @@ from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
+from headwise.methods.stages import StageKept
 from headwise.model import Vlm, read_image
 from headwise.records import Sample
 from headwise.spool import Spool
@@ -137,10 +138,15 @@ class Answerer:
         return Question(images.index(sample.image), self.vlm.question(sample.prompt), sample.sample_id)
 
     def _record(self, branch: Branch, seconds: float) -> dict[str, Any]:
-        """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens."""
+        """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
+
+        `z`, where there is more to say than `k`: every stage as [layer, bit set of the places left, merged rows].
+        """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
+        several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
+            **({"z": [self._stage(stage) for stage in branch.stages]} if several else {}),
             "t": self.vlm.text(tokens),
             "s": round(seconds, 6),
             "d": int(branch.degenerate),
@@ -149,6 +155,11 @@ class Answerer:
             "k": bits(branch.kept_R.tolist(), self.vlm.visual),
             "m": round(branch.margin, 4),
         }
+
+    def _stage(self, stage: StageKept) -> list[Any]:
+        """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
+        places = [place for place in stage.kept.tolist() if place >= 0]
+        return [stage.layer, bits(places, self.vlm.visual), len(stage.kept) - len(places)]
 
 
 def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:

@@ -94,6 +94,7 @@ class _CellWriter:
         self._out = open(folder / ANSWERS, "w", encoding="utf-8")  # noqa: SIM115
         self._heads: list[np.ndarray] = []
         self._kept: list[np.ndarray] = []
+        self._stages: list[list[Any]] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
@@ -101,6 +102,7 @@ class _CellWriter:
         self.degenerate += row["d"]
         self._heads.append(unpacked(row["h"]))
         self._kept.append(unpacked(row["k"]))
+        self._stages.append(row.get("z", []))
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
@@ -110,19 +112,33 @@ class _CellWriter:
             self._write({"question_id": sample.question_id, "prompt": sample.prompt, "error": error})
         self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
         self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
+        self._stages.append([])
 
     @property
     def agreement(self) -> float | None:
         return float(np.mean(self._agreement)) if self._agreement else None
 
     def close(self) -> None:
-        """Write the evidence: bit sets of chosen heads and kept tokens a question, as numpy.packbits makes them."""
+        """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
+
+        Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
+        bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them.
+        """
         self._out.close()
         sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
         extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
         columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
-        content: dict[str, Any] = {**columns, **sizes, **extra}
+        content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage()}
         np.savez_compressed(self.folder / EVIDENCE, **content)
+
+    def _by_stage(self) -> dict[str, np.ndarray]:
+        layers = next(([layer for layer, *_ in stages] for stages in self._stages if stages), [])
+        if not layers:
+            return {}
+        nothing = np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8)
+        sets = [[unpacked(stages[g][1]) if stages else nothing for stages in self._stages] for g in range(len(layers))]
+        merged = [[stages[g][2] if stages else 0 for stages in self._stages] for g in range(len(layers))]
+        return {"stage_layers": np.array(layers), "stages_GNV": np.array(sets), "merged_GN": np.array(merged)}
 
     def _write(self, row: dict[str, Any]) -> None:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -9,8 +9,9 @@ from transformers import LlavaForConditionalGeneration
 
 from headwise.config import Cell
 from headwise.engine import Engine, Question
-from headwise.engine.alone import SHARE, STEPS, CostProbe, TensorMemoryTracker
+from headwise.engine.alone import SHARE, STEPS, CostProbe, TensorMemoryTracker, kind_of
 from headwise.engine.decoder import Decoder
+from headwise.results import measured
 
 VISUAL = 36
 
@@ -85,3 +86,26 @@ def test_memory_is_what_is_held_at_once():
     assert held.peak == 2 * 4000
     assert held.held == 2 * 4000
     assert third.sum() == 2000
+
+
+def test_a_method_is_measured_with_its_choosing_and_found_again(model):
+    budgets = ("pdrop", 20), ("sparsevlm", 22), ("pdrop", 25)
+    cells = [Cell(strategy=strategy, tokens=tokens) for strategy, tokens in budgets]
+    engine = Engine(Decoder(model), torch.randn(5, 32), cells, VISUAL, 6)
+    found = costs(CostProbe(model, engine.decoder), engine)
+    assert len(found) == len(cells)
+    for column, cell in enumerate(cells):
+        stages = engine.stages(column, VISUAL)
+        method, _, _ = kind_of(cell, stages, VISUAL)
+        [row] = [row for row in found if row["method"] == method]
+        assert row["stages"] == [[stage.layer, stage.rows] for stage in stages]
+        assert measured(found, row["layer"], row["kept"], method).prefill_seconds == row["prefill"] > 0
+
+
+def test_choosing_is_part_of_the_seconds(model, monkeypatch):
+    cells = [Cell(strategy="fitprune", tokens=20)]
+    engine = Engine(Decoder(model), torch.randn(5, 32), cells, VISUAL, 6)
+    chose = []
+    monkeypatch.setattr("headwise.methods.fitprune.score", lambda text, rows: chose.append(1) or rows.sum(0))
+    costs(CostProbe(model, engine.decoder), engine)
+    assert len(chose) == 2 * len(engine.stages(0, VISUAL))  # once for memory, once for time

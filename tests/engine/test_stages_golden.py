@@ -36,7 +36,8 @@ CELLS = [
 
 def drawing() -> ModuleType:
     spec = importlib.util.spec_from_file_location("golden_model", GOLDEN / "golden_model.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -51,9 +52,13 @@ def answered() -> dict[int, list[Branch]]:
     given["rope_parameters"] = {"rope_type": "default", "rope_theta": drawn.CONFIG["rope_theta"]}
     given["eos_token_id"] = drawn.CONFIG["vocab_size"]
     model = LlamaForCausalLM(LlamaConfig(**given)).eval()
-    model.load_state_dict({name: torch.tensor(value) for name, value in drawn.weights(seed).items()})
+    weights = drawn.weights(seed)
     check = np.load(GOLDEN / "model_check.npz")
-    assert len(check.files) > 0
+    for name, value in weights.items():
+        np.testing.assert_allclose(value.sum(dtype=np.float64), check[f"weight_sum/{name}"], rtol=1e-9, err_msg=name)
+    for number, case in enumerate(prompts):
+        np.testing.assert_allclose(drawn.prompt(*case).sum(dtype=np.float64), check[f"prompt_sum/{number}"], rtol=1e-9)
+    model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     return {
         number: run_prompt(model, torch.tensor(drawn.prompt(*case)), VISUAL, CELLS, 6)
         for number, case in enumerate(prompts)

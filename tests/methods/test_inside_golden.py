@@ -120,7 +120,7 @@ def test_dart_takes_pivots_in_the_order_of_a_set(name):
     np.testing.assert_array_equal(kept, np.sort(UNITS[name]))
 
 
-@pytest.mark.parametrize("name", [name for name in names("fitprune/")])
+@pytest.mark.parametrize("name", names("fitprune/"))
 def test_fitprune_deletes_the_least(name):
     _, layer, deleted = name.split("/")
     seen = view(int(layer))

@@ -210,7 +210,8 @@ def run_prompt(
         raise ConfigError(
             f"visual: {start}..{stop} must be inside the prompt of {len(embeds_SD)} positions and before its end"
         )
-    engine = Engine(Decoder(language_model), embeds_SD[:start], cells, stop - start, max_new_tokens, optimizations, True)
+    decoder, system_MD = Decoder(language_model), embeds_SD[:start]
+    engine = Engine(decoder, system_MD, cells, stop - start, max_new_tokens, optimizations, keep_logits=True)
     return engine.answer(embeds_SD[None, start:stop], [Question(0, embeds_SD[stop:], sample_id)])[0]
 
 

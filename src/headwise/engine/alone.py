@@ -128,7 +128,7 @@ def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
 
 
 def _kinds(engine: Engine) -> dict[Kind, Cell]:
-    """One cell of each kind, narrowest first. Rows chosen before the language model are measured where they are made."""
+    """One cell of each kind, narrowest first. Those that choose before the language model are measured elsewhere."""
     found: dict[Kind, Cell] = {}
     for column, cell in enumerate(engine.cells):
         stages = engine.stages(column, engine.visual)

@@ -18,7 +18,6 @@ from torch import Tensor
 from headwise.engine.decoder import KV
 from headwise.engine.prefix import Questions, State, causal
 
-
 numbers = count(1)
 """Sources are numbered as they are made, so that stacks are put together in one order in every run."""
 

@@ -213,9 +213,9 @@ def _next_last(source: Questions | Segment, layer: int) -> Tensor:
     if isinstance(source, Questions):
         assert source.layer == source.images.layer == layer
         out = source.states[layer].out
-        own = decoder.keys_values(layer, out, source.rope)
+        asked = decoder.keys_values(layer, out, source.rope)
         image = source.images.next_keys()
-        keys, _ = join(take((image, image), source.image_N), own)
+        keys, _ = join(take((image, image), source.image_N), asked)
         return _trunk_row(source, layer, out, keys)
     own = source.next_keys()
     keys, _ = join(source.before[layer - source.first], (own, own))

@@ -48,9 +48,9 @@ def weighted_heads(attention_HV: Tensor) -> tuple[Tensor, Tensor]:
     votes = [_Vote(score_H, a_HV) for score_H in _scores(a_HV)]
     vote_H = torch.stack([vote.quality * vote.for_H for vote in votes]).sum(0)
     total_H = torch.stack([vote.quality * vote.score_H for vote in votes]).sum(0)
-    threshold_H = _threshold(votes) * sum(vote.quality for vote in votes)
-    chosen = _consensus(vote_H, total_H, threshold_H, _count(a_HV, vote_H))
+    threshold = _threshold(votes) * sum(vote.quality for vote in votes)
     count = _count(a_HV, vote_H)
+    chosen = _consensus(vote_H, total_H, threshold, count)
     chosen += _diverse(a_HV, chosen, count - len(chosen))
     heads = torch.tensor(chosen, device=a_HV.device)
     weight_K = torch.softmax(torch.stack([_worth(a_HV, votes, head) for head in chosen]), dim=0)
@@ -141,7 +141,8 @@ def _diverse(a_HV: Tensor, chosen: list[int], missing: int) -> list[int]:
 
     unit_HV = torch.nn.functional.normalize(a_HV, dim=-1)
     cosine_HH = unit_HV @ unit_HV.T
-    consensus, found = list(chosen), []
+    consensus = list(chosen)
+    found: list[int] = []
     for _ in range(missing):
         rest = [head for head in range(len(a_HV)) if head not in consensus + found]
         to_consensus = {head: float(cosine_HH[head, consensus].mean()) if consensus else 0.0 for head in rest}

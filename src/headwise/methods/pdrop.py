@@ -41,7 +41,8 @@ class PDrop(InsideMethod):
         visual = geometry.visual
         if cell.budget == "published":
             check_published(self, cell)
-            return _inside(tuple(Stage(layer, int(visual * share)) for layer, share in PUBLISHED[cell.tokens]), geometry)
+            stages = tuple(Stage(layer, int(visual * share)) for layer, share in PUBLISHED[cell.tokens])
+            return _inside(stages, geometry)
         return _solved(cell, geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
@@ -106,6 +107,7 @@ def _inside(stages: tuple[Stage, ...], geometry: Geometry) -> tuple[Stage, ...]:
 
     if stages[-1].layer >= geometry.layers:
         raise ConfigError(
-            f"budget: the published setting prunes after layer {stages[-1].layer}; the decoder has {geometry.layers} layers"
+            f"budget: the published setting prunes after layer {stages[-1].layer}; "
+            f"the decoder has {geometry.layers} layers"
         )
     return stages

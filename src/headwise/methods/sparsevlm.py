@@ -7,7 +7,8 @@ is left out: it vanishes in float16, in which the original runs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, check_published, mean_seen, solved, spread, top
@@ -28,8 +29,8 @@ class SparseVLM(InsideMethod):
     name = "sparsevlm"
     title = "SparseVLM"
     source = "Zhang et al. 2025, github.com/Gumpest/SparseVLMs 26a5f48 (v1.5)"
-    needs = ("embeds_VD", "embeds_QD", "text_HQV", "hidden_VD")
-    positions = "compacted"
+    needs: ClassVar[tuple[str, ...]] = ("embeds_VD", "embeds_QD", "text_HQV", "hidden_VD")
+    positions: ClassVar[Literal["compacted", "original"]] = "compacted"
     layers: ClassVar[tuple[int, ...]] = (3, 7, 16)
     kept: ClassVar[dict[int, tuple[int, ...]]] = {
         192: (300, 200, 110),
@@ -80,7 +81,7 @@ class SparseVLM(InsideMethod):
         merge = weights.new_zeros(len(weights), view.visual).index_copy(1, recycled, weights)
         return Choice(kept, merge_CR=merge)
 
-    def _counted(self, layers: tuple[int, ...] | list[int], kept: tuple[int, ...] | list[int], visual: int) -> tuple[Stage, ...]:
+    def _counted(self, layers: Sequence[int], kept: Sequence[int], visual: int) -> tuple[Stage, ...]:
         """Stages with what is merged at each; one token at least is always dropped."""
         stages, rows = [], visual
         for layer, count in zip(layers, kept[: len(layers)], strict=True):

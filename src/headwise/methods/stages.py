@@ -71,17 +71,22 @@ class View(Protocol):
     `positions_V`, `positions_Q`: position ids. `rope_frequencies`: θ, one per pair of dimensions of a head.
     """
 
-    layer: int
-    sample_id: str
-    system: int
-    positions_V: Tensor
-    positions_Q: Tensor
-    rope_frequencies: Tensor
-
+    @property
+    def layer(self) -> int: ...
+    @property
+    def sample_id(self) -> str: ...
+    @property
+    def system(self) -> int: ...
     @property
     def visual(self) -> int: ...
     @property
     def text(self) -> int: ...
+    @property
+    def positions_V(self) -> Tensor: ...
+    @property
+    def positions_Q(self) -> Tensor: ...
+    @property
+    def rope_frequencies(self) -> Tensor: ...
     @property
     def last_HV(self) -> Tensor:
         """Layer l's attention row of the last prompt token, after the softmax over all keys, cut to the image."""
@@ -143,8 +148,8 @@ class View(Protocol):
 class Views(Protocol):
     """The questions that a cell has at one stage, side by side."""
 
-    each: Sequence[View]
-
+    @property
+    def each(self) -> Sequence[View]: ...
     @property
     def last_NHV(self) -> Tensor:
         """`last_HV` of all of them."""
@@ -251,7 +256,7 @@ def stages_of(cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
     """
     from headwise.methods import METHODS, BeforeMethod
 
-    method = METHODS[cell.strategy] if cell.strategy in METHODS else None
+    method = METHODS[cell.strategy] if cell.strategy in METHODS else None  # noqa: SIM401 (get expects KeyError)
     if isinstance(method, BeforeMethod):
         method.check(cell.tokens, geometry.visual, method.options())
         return (Stage(0, method.rows(cell.tokens, geometry.visual, method.options()) or cell.tokens),)
@@ -278,7 +283,8 @@ def inside_method(name: str) -> InsideMethod:
         return HeadStrategy(name)
     if name not in METHODS:
         inside = [known for known, method in METHODS.items() if isinstance(method, InsideMethod)]
-        raise ConfigError(f"strategy: {name!r} is not one of {', '.join([*names.STRATEGIES, *names.CONTROLS, *inside])}")
+        known = ", ".join([*names.STRATEGIES, *names.CONTROLS, *inside])
+        raise ConfigError(f"strategy: {name!r} is not one of {known}")
     method = METHODS[name]
     if not isinstance(method, InsideMethod):
         raise ConfigError(f"strategy: {name!r} prunes before the language model; its rows are given per image")
