@@ -7,7 +7,7 @@ test:
 	python -m pytest
 
 lint:
-	ruff check src tests bench
+	ruff check src tests bench tools
 	mypy
 	PYTHONPATH=src lint-imports
 

@@ -26,7 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise import tracking
+from headwise.benchmarks import benchmark
 from headwise.names import BENCHMARKS, STRATEGIES
+from headwise.stats import Outcomes, headline
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYED = ("params", "metrics", "latest_metrics", "tags")
@@ -89,8 +91,9 @@ def copy_runs(template: str, cells: list[dict[str, object]], questions: int) -> 
             run_id = uuid.uuid4().hex
             folder = where.parents[1] / run_id / "artifacts"
             right = difficulty < 0.5 + random.normal(0, 0.05) + random.normal(0, 0.1, questions)
-            write_verdicts(folder, str(cell["benchmark"]), right)
-            changed = cell | {"score": 100 * right.mean(), "run_uuid": run_id, "artifact_uri": str(folder)}
+            name = str(cell["benchmark"])
+            write_verdicts(folder, name, right)
+            changed = cell | {"score": score_of(name, right), "run_uuid": run_id, "artifact_uri": str(folder)}
             for table, found in rows.items():
                 _insert(database, table, [_changed(table, row, changed) for row in found])
         database.execute("update runs set status = 'FAILED' where run_uuid = ?", [template])
@@ -115,6 +118,19 @@ def _insert(database: sqlite3.Connection, table: str, rows: list[dict[str, objec
     places = ", ".join("?" * len(names))
     sql = f"insert into {table} ({', '.join(names)}) values ({places})"
     database.executemany(sql, [[row[name] for name in names] for row in rows])
+
+
+def score_of(name: str, right: np.ndarray) -> float:
+    """The score of the verdicts that `write_verdicts` writes: compare refuses a run that logged another."""
+    number, categories = np.arange(len(right)), len(CATEGORIES.get(name, ("",)))
+    outcomes = Outcomes(
+        kind=benchmark(name).kind,
+        correct_CQ=right[None].astype(np.float32),
+        image_Q=number // 2,
+        category_Q=number // 2 % categories,
+        truth_yes_Q=number % 2 == 0,
+    )
+    return float(headline(outcomes).observed()[0])
 
 
 def write_verdicts(folder: Path, benchmark: str, right: np.ndarray) -> None:

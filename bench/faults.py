@@ -24,11 +24,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from live_server import free_port, tracking_server  # noqa: E402
+from mlflow import MlflowClient  # noqa: E402
 from survival import Outcome, Place, Running, make_places  # noqa: E402
 
 from headwise import evaluate  # noqa: E402
@@ -95,6 +97,47 @@ class Faults:
     def _stage(self, place: Place) -> str:
         answered = place.spooled()
         return "before an answer" if not answered else "while logging" if answered == self.lines else "between answers"
+
+    def store_half_made(self) -> list[Row]:
+        """Kill while MLflow makes the tables of a store that does not exist yet, 0.1 to 1.5 s after the start."""
+        lost, moments, found = [], [0.1 + 1.4 * step / 7 for step in range(8)], Counter[str]()
+        for number, moment in enumerate(moments):
+            place = self.place(f"store-{number}")
+            (place.folder / "mlflow.db").unlink()
+            run = place.start()
+            run.until(lambda run=run: not run.alive(), moment)
+            run.kill()
+            found["with the store half made" if list(place.folder.glob("*.making-*")) else "before or after it"] += 1
+            lost += self._again(place)
+        when = ", ".join(f"{count} {name}" for name, count in found.items())
+        said = "nothing; the same command goes on"
+        when = f"{len(moments)} times, 0.1 to 1.5 s after the start: {when}"
+        return [Row("the process (SIGKILL)", when, lost, None, said)]
+
+    def at_the_edges(self) -> list[Row]:
+        """Kill right after a step between a study's files and its runs, then the same command again."""
+        from headwise.tracking import comparisons, ending
+
+        begun, ended, compared = (MlflowClient, "create_run"), (ending, "_end"), (comparisons, "_write")
+        return [
+            self._edge("its run is made, its note does not name it yet", *begun, "evaluate"),
+            self._edge("its run has ended, its note does not say so yet", *ended, "evaluate"),
+            self._edge("its comparison is being logged", *compared, "run"),
+        ]
+
+    def _edge(self, when: str, owner: Any, step: str, command: str) -> Row:
+        place = self.place(f"edge-{step}-{command}")
+        with _killed_after(owner, step):
+            run = place.run(command=command)
+        again = place.run(command=command)
+        lost = [] if run.code == -signal.SIGKILL else ["was not killed"]
+        lost += [] if again.code == 0 else [again.last_line]
+        found = place.outcome()
+        compared = {"compare KILLED": 1, "compare FINISHED": 1} if command == "run" else {}
+        lost += found.lost(self.reference)
+        lost += [] if found.runs == self._finished() | compared else [f"runs: {found.runs}"]
+        said = next((line for line in again.text.splitlines() if "finished already" in line), "nothing; it goes on")
+        return Row("the process (SIGKILL)", when, lost, None, said)
 
     def stopped(self) -> list[Row]:
         rows = []
@@ -226,6 +269,24 @@ class Faults:
     def _runs(place: Place, expected: dict[str, int]) -> list[str]:
         found: Outcome = place.outcome()
         return [] if found.runs == expected else [f"runs: {found.runs}"]
+
+
+@contextmanager
+def _killed_after(owner: Any, step: str) -> Iterator[None]:
+    """Processes that are forked inside the block die as soon as they have done this step once."""
+    usual, parent = getattr(owner, step), os.getpid()
+
+    def killed(*given: Any, **named: Any) -> Any:
+        found = usual(*given, **named)
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(owner, step, killed)
+    try:
+        yield
+    finally:
+        setattr(owner, step, usual)
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from headwise.config import load_study
 from headwise.data import data_folder
 from headwise.engine import Engine, Optimizations, Question
 from headwise.engine.decoder import Decoder
-from headwise.model import Vlm, find_checkpoint, read_image
+from headwise.model import Vlm, find_checkpoint
+from headwise.reading import read_image
 
 ROOT = Path(__file__).parents[1]
 PART_QUESTIONS = 3

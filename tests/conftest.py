@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,24 @@ def _jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def _image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (16, 12), (120, 30, 200)).save(path)
+
+
+class AnotherUser:
+    """A folder that everyone may write; inside the block this process may no more than any other user."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._uid = folder, os.geteuid()
+
+    def __enter__(self) -> None:
+        if self._uid == 0:
+            os.seteuid(65534)  # nobody; who is not root is kept out of files of mode 400 anyway
+
+    def __exit__(self, *_: object) -> None:
+        os.seteuid(self._uid)
+
+
+@pytest.fixture
+def as_another_user() -> Iterator[AnotherUser]:
+    with tempfile.TemporaryDirectory(prefix="headwise-user-") as folder:
+        os.chmod(folder, 0o777)
+        yield AnotherUser(Path(folder))

@@ -238,9 +238,6 @@ def make_places(base: Path) -> Callable[[str], Place]:
     import headwise.cli.studies  # noqa: F401
     import headwise.compare
     import headwise.sync  # noqa: F401
-    from headwise.tasks import code_digest
-
-    code_digest()  # so that a source edited meanwhile does not make the forked studies different ones
     _warm()
     model, data = write_tiny_llava(base / "tiny"), write_bundle(base / "eval")
     template = base / "template"

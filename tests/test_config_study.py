@@ -21,6 +21,13 @@ def test_controls_come_first_and_only_as_often_as_they_differ():
     assert len(cells) == len(set(cells))
 
 
+def test_a_seed_makes_other_cells_only_of_what_draws():
+    grids = [load_study(None, {"controls": "all", "seed": seed}).cells(GEOMETRY) for seed in (0, 1)]
+    differ = {first.strategy for first, second in zip(*grids, strict=True) if first != second}
+    assert differ == {"random_heads", "random_tokens"}
+    assert load_study(None, {"seed": 2**63 - 1}).seed == 2**63 - 1
+
+
 def test_options_override_the_file_unless_they_say_config(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("strategy: [entropy]\ntokens: 64\nlayer: 3\n")
@@ -37,6 +44,13 @@ def test_options_override_the_file_unless_they_say_config(tmp_path):
         ({"heads": "0"}, "heads: 0 is not a positive number"),
         ({"strategy": ""}, "strategy: "),
         ({"limit": "0"}, "limit: '0' does not fit: input should be greater than or equal to 1"),
+        ({"limit": "99999999999999999999"}, "limit: '99999999999999999999' does not fit: input should be less than or"),
+        ({"seed": "9223372036854775808"}, "seed: '9223372036854775808' does not fit: input should be less than or"),
+        ({"seed": "9" * 5000}, "seed: "),
+        ({"layer": "99999999999999999999"}, "layer: '99999999999999999999' does not fit"),
+        ({"max_new_tokens": "99999999999999999999"}, "max_new_tokens: '99999999999999999999' does not fit"),
+        ({"tokens": "99999999999999999999"}, "tokens: 99999999999999999999 is larger than 2147483647"),
+        ({"heads": "8,99999999999999999999"}, "heads: 99999999999999999999 is larger than 2147483647"),
         ({"budget": "mean"}, "budget: 'mean' does not fit: input should be 'average', 'kept' or 'published'"),
     ],
 )

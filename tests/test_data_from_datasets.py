@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from PIL import Image
 from headwise.benchmarks import BENCHMARKS
 from headwise.data import check_benchmark, data_folder
 from headwise.errors import DataError
+from headwise.hf_data import _build
 from headwise.records import Answer, read_jsonl
 
 
@@ -142,3 +145,20 @@ def test_names_in_a_dataset_cannot_leave_the_bundle(datasets):
     write(path, [row | {"question_id": "../../evil.png"} for row in rows])
     with pytest.raises(DataError, match="leaves the image folder"):
         data_folder(f"hf:{datasets}", ["mme"])
+
+
+def test_processes_that_convert_at_once_make_one_bundle(datasets, tmp_path):
+    program = f"from headwise.data import data_folder; print(data_folder('hf:{datasets}', ['pope', 'gqa']))"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([sys.executable, "-c", program], env=env, **pipes) for _ in range(4)]
+    outputs = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * 4, outputs
+    assert len({out for out, _ in outputs}) == 1
+    assert len([path for path in (tmp_path / "cache/hf").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_bundle_that_another_host_made_meanwhile_is_taken(datasets, tmp_path):
+    bundle = data_folder(f"hf:{datasets}", ["pope"])
+    _build(bundle, {"pope": datasets / "POPE"})
+    assert [path.name for path in bundle.parent.iterdir() if path.is_dir()] == [bundle.name]

@@ -10,7 +10,8 @@ from PIL import Image
 from tiny_llava import write_tiny_llava
 
 from headwise.errors import DataError, ModelError
-from headwise.model import BEFORE_IMAGE, Vlm, find_checkpoint, pad_to_square, pick_device, read_image
+from headwise.model import BEFORE_IMAGE, Vlm, find_checkpoint, pad_to_square, pick_device
+from headwise.reading import read_image
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
 
+from headwise.cli import headwise
 from headwise.errors import ConfigError
 from headwise.pending import Note, claimed, claimed_now, open_notes, read
+from headwise.sync import sync_note
 
 SILENT = print
 
@@ -74,3 +78,43 @@ def test_the_same_command_goes_on_with_an_open_study_and_begins_a_finished_one_a
     with claimed(note(), SILENT) as held:
         assert held.run_id is None
         assert held.state == "new"
+
+
+@pytest.mark.parametrize("study", [{"limit": 2, "colour": "red"}, {"layer": "second"}, {}])
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_note_of_an_older_headwise_is_one_line_and_can_be_forgotten(
+    study: dict[str, Any], forget: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = Note(key="one", study=study or {"old": 1}, comparing=False, tracking="x").save(state="open")
+    assert not sync_note(saved, Console(width=500), forget)
+    out = capsys.readouterr().out
+    assert "begun by another version of headwise" in out
+    assert out.count("\n") == 1
+    assert ("forgotten" in out) == forget
+    assert (read("one") is None) == forget
+
+
+@pytest.mark.parametrize("content", ['{"key": "one", "began": 3}', '{"key": "one", "stu', "[]", "null", "3"])
+def test_sync_names_a_note_it_cannot_read_and_forgets_it(tmp_path: Path, content: str, store: Path) -> None:
+    note().save()
+    (tmp_path / "studies/one.json").write_text(content)
+    with pytest.raises(ConfigError, match="another version's; delete it"):
+        open_notes()
+    done = CliRunner().invoke(headwise, ["sync", "--forget"])
+    assert done.exit_code == 0
+    assert not open_notes()
+
+
+def test_a_lock_or_a_note_of_another_user_is_one_line(monkeypatch: pytest.MonkeyPatch, as_another_user: Any) -> None:
+    monkeypatch.setenv("HEADWISE_HOME", str(as_another_user.folder))
+    with claimed(note().save(), SILENT):
+        pass
+    for name, what in (("one.lock", "cannot lock"), ("one.holder", "cannot write"), ("one.json", "cannot read")):
+        path = as_another_user.folder / "studies" / name
+        for each in path.parent.iterdir():
+            each.chmod(0o666)
+        path.parent.chmod(0o777)
+        path.chmod(0o000)
+        with as_another_user, pytest.raises(ConfigError, match=rf"set it to a folder of your own.*{what} .*{name}"):  # noqa: SIM117
+            with claimed(note(), SILENT):
+                pass

@@ -266,3 +266,13 @@ def test_an_imported_run_cannot_be_reproduced(store):
     (cell,) = log(store / "cell", params={"model_digest": None})
     with pytest.raises(TrackingError, match="was imported"):
         find_original(cell)
+
+
+@pytest.mark.parametrize("label", ["unknown", None])
+def test_a_run_of_no_known_commit_takes_no_image_for_its_own(label):
+    image = FakeImage("headwise:unknown", label)
+    for name in ("headwise:unknown", None):
+        with pytest.raises(EngineError, match="does not record the commit.*--image"):
+            container.find_image(FakeEngine(None, [image]), name, "unknown")
+    with pytest.raises(EngineError, match="of commit unknown, and none that was built from commit c0ffee"):
+        container.find_image(FakeEngine(None, [image]), "headwise:unknown", COMMIT)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from headwise import tracking
 from headwise.cli import headwise
 from headwise.errors import ConfigError, DataError
 from headwise.records import write_jsonl
-from headwise.score import score_answers, write_verdicts
+from headwise.score import LABELS_TAG, SCORER_TAG, key_tags, score_answers, write_verdicts
 
 PROMPT = "\nAnswer the question using a single word or phrase."
 
@@ -102,6 +103,8 @@ def test_runs_are_rescored_by_study_by_run_and_by_experiment(cell):
         assert json.loads(result.stdout)[0]["score"] == 50.0
     row = tracking.find_cells(study=study).iloc[0]
     assert (row["score"], row["category/binary"]) == (50.0, 100.0)
+    key = key_tags("gqa", Path(row["data_dir"]), 2)
+    assert {tag: row[f"tags.{tag}"] for tag in (LABELS_TAG, SCORER_TAG)} == key
     assert tracking.download(run_id, "verdicts.parquet").is_file()
     assert "7.00" not in run("--run", run_id).stdout
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from headwise import heads, tasks
 from headwise.config import Cell, Study
 from headwise.errors import DataError
 from headwise.evaluate import open_windows, unreadable
@@ -32,10 +34,11 @@ def task(checkpoint: Checkpoint, data_dir: Path, machine: str = "cpu", **setting
 def test_a_longer_run_reuses_a_shorter_one(checkpoint: Checkpoint, bundle: Path, tmp_path: Path) -> None:
     short, long = task(checkpoint, bundle, limit=2), task(checkpoint, bundle)
     assert short.group == long.group
-    assert long.questions[:2] == short.questions
+    assert set(short.questions) < set(long.questions)
     spool = Spool(tmp_path / "spool")
-    spool.append(*({"q": question, "a": {short.key(cell): {} for cell in short.cells}} for question in short.questions))
-    assert long.answered(spool).all(axis=1).tolist() == [True, True, False, False, False, False]
+    said = {short.key(cell): {"t": "yes"} for cell in short.cells}
+    spool.append(*({"q": question, "a": said} for question in short.questions))
+    assert long.answered(spool).all(axis=1).tolist() == [question in short.questions for question in long.questions]
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_new_tokens", 5), ("dtype", "bfloat16")])
@@ -114,3 +117,23 @@ def test_devices_change_no_group(checkpoint: Checkpoint, bundle: Path) -> None:
     study = Study.model_validate({"device": "auto"})
     assert Placement.of("cpu,cpu").kind(study) == "cpu"
     assert task(checkpoint, bundle, "cuda", device="cuda:1").group == task(checkpoint, bundle, "cuda").group
+
+
+@pytest.mark.parametrize("name", ["PROMPT_VERSION", "ENGINE_VERSION"])
+def test_another_version_of_the_engine_or_the_prompt_is_another_group(
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = task(checkpoint, bundle).group
+    monkeypatch.setattr(tasks, name, "another")
+    assert task(checkpoint, bundle).group != before
+
+
+def test_another_version_of_a_strategy_voids_its_own_answers_only(
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = task(checkpoint, bundle, strategy="sparsity,entropy")
+    before = {cell.strategy: planned.key(cell) for cell in planned.cells}
+    monkeypatch.setitem(heads.STRATEGIES, "sparsity", replace(heads.STRATEGIES["sparsity"], version=2))
+    monkeypatch.setitem(heads.CONTROL_VERSIONS, "vanilla", 2)
+    after = {cell.strategy: planned.key(cell) for cell in planned.cells}
+    assert {name for name in before if before[name] != after[name]} == {"sparsity", "vanilla"}

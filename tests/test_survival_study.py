@@ -12,9 +12,15 @@ from typing import Any
 
 import pytest
 from live_server import free_port, tracking_server
-from survival import Outcome, Place, undisturbed
+from mlflow import MlflowClient
+from survival import Outcome, Place, undisturbed, write_bundle
 
+from headwise import pipeline, sync
+from headwise.config import Study
 from headwise.engine import Engine
+from headwise.pending import Note
+from headwise.placement import Placement
+from headwise.tracking import ending
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = "--benchmark pope --limit 20"
@@ -87,6 +93,54 @@ def test_a_larger_grid_asks_every_question_for_the_new_cells_only(
     assert [line.count('"t":') for line in answered] == [2] * QUESTIONS + [1] * QUESTIONS
 
 
+def killed_after(monkeypatch: pytest.MonkeyPatch, owner: Any, step: str) -> None:
+    """Processes forked from now on die as soon as they have done this step once."""
+    usual, parent = getattr(owner, step), os.getpid()
+
+    def killed(*given: Any, **named: Any) -> Any:
+        found = usual(*given, **named)
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    monkeypatch.setattr(owner, step, killed)
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"), [(MlflowClient, "create_run"), (ending, "_end"), (pipeline, "evaluate_study")]
+)
+def test_a_study_killed_at_the_edges_of_its_run_is_logged_once(
+    place: Callable[[str], Place], whole: Outcome, owner: Any, step: str
+) -> None:
+    at = place(f"edge-{step}")
+    with pytest.MonkeyPatch.context() as patch:
+        killed_after(patch, sync if step == "evaluate_study" else owner, step)
+        assert at.run(QUICK).code == -signal.SIGKILL
+    again = at.run(QUICK)
+    assert again.code == 0, again.text
+    assert at.outcome() == whole
+    assert at.run(command="sync").code == 0, "nothing is left to upload"
+    assert at.outcome() == whole
+
+
+def test_a_study_noted_as_finished_has_a_run_that_has_ended(
+    place: Callable[[str], Place], whole: Outcome
+) -> None:
+    at = place("noted")
+    save = Note.save
+
+    def killed(self: Note, **news: Any) -> Note:
+        saved = save(self, **news)
+        if saved.state == "finished":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return saved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Note, "save", killed)
+        assert at.run(QUICK).code == -signal.SIGKILL
+    assert at.outcome() == whole
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
 def test_a_stopped_study_is_killed_and_then_goes_on(
     place: Callable[[str], Place], whole: Outcome, number: signal.Signals, code: int
@@ -111,6 +165,28 @@ def test_sync_uploads_once(place: Callable[[str], Place], whole: Outcome, asked:
     assert asked() == 0
 
 
+def test_answers_of_another_kind_of_device_are_synced_from_here(
+    place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPU nodes answer offline, the login node has no GPU: one image is unreadable, which must load no model there."""
+    at = place("login")
+    at.data = write_bundle(at.folder / "eval")
+    (at.data / "pope/val2014/3.png").write_bytes(b"no image")
+    with monkeypatch.context() as there:
+        there.setattr(Placement, "kind", lambda self, study: "cuda")
+        run = at.run(f"{QUICK} --offline")
+        assert run.code == 0, run.text
+    monkeypatch.setattr(Placement, "load", lambda self, *_: pytest.fail("the model is loaded"))
+    synced = at.run(command="sync")
+    assert synced.code == 0, synced.text
+    assert at.outcome().runs == {"study FINISHED": 1, "cell FINISHED": 2}
+
+
+def test_the_device_that_answered_need_not_be_here() -> None:
+    study = Study.model_validate({"device": "cuda:1"})
+    assert Placement(made_on="cuda").kind(study) == "cuda"
+
+
 SECRETS = {"HF_TOKEN": "hf_SeCrEtOfTheHub", "MLFLOW_TRACKING_PASSWORD": "SeCrEtOfTheServer", "MY_API_KEY": "SeCrEtKey"}
 WAYS = [(QUICK, "run"), (f"{QUICK} --seed 1 --offline", "evaluate")]
 
@@ -128,7 +204,7 @@ def sync_in_a_new_process(at: Place) -> int:
 def test_no_password_or_token_is_written_down(place: Callable[[str], Place]) -> None:
     at, port = place("secrets"), free_port()
     at.environment |= SECRETS | {"MLFLOW_TRACKING_USERNAME": "anna"}
-    at.environment["MLFLOW_TRACKING_URI"] = f"http://anna:SeCrEtOfTheAddress@127.0.0.1:{port}"
+    at.environment["MLFLOW_TRACKING_URI"] = f"http://anna:x@SeCrEtOfTheAddress@127.0.0.1:{port}"
     with tracking_server(at.folder, port):
         for number, (options, command) in enumerate(WAYS):
             at.output = f"output-{number}.txt"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headwise import names
 from headwise.errors import ConfigError
+from headwise.reading import has_lone_surrogate, read_text
 
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 AS_CONFIGURED = "config"
 """The value of an option that means: whatever the configuration file says."""
 
@@ -26,6 +30,12 @@ ALL: dict[str, tuple[Any, ...]] = {
     "heads": (24, 16, 8),
 }
 """What the word `all` stands for; token and head counts are those of the published ablation."""
+
+
+LARGEST = 2**31 - 1
+"""No count of tokens, heads, layers or questions is larger."""
+LARGEST_SEED = 2**63 - 1
+"""What a column of a table can hold: a larger number would spoil every table that it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +81,18 @@ class Study(BaseModel):
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
     tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
     heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
-    layer: int = Field(2, ge=1, description="decoder layer K after which tokens are pruned, from 1")
+    layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept", "published"] = Field(
         "average", description="what T counts: mean per layer, kept after the last stage, or as the method publishes"
     )
     score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
-    limit: int | None = Field(None, ge=1, description="first n questions of every benchmark, or all")
-    seed: int = Field(0, ge=0, description="seed of the random controls")
+    limit: int | None = Field(
+        None, ge=1, le=LARGEST, description="questions of every benchmark, spread evenly, or all"
+    )
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the random controls")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
-    max_new_tokens: int = Field(16, ge=1, description="longest answer in tokens")
+    max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
 
     @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
     @classmethod
@@ -122,12 +134,28 @@ class Study(BaseModel):
                 raise ValueError(f"{name!r} is not one of {', '.join(names.CONTROLS)}, none")
         return value
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not DEVICE.fullmatch(value):
+            raise ValueError(f"{value!r} is not auto, cpu, cuda or cuda:NUMBER")
+        return value
+
     @field_validator("tokens", "heads")
     @classmethod
     def _positive(cls, value: list[int]) -> list[int]:
         for number in value:
             if number < 1:
                 raise ValueError(f"{number} is not a positive number")
+            if number > LARGEST:
+                raise ValueError(f"{number} is larger than {LARGEST}")
+        return value
+
+    @field_validator("model", "data_dir", "device")
+    @classmethod
+    def _writable(cls, value: str) -> str:
+        if has_lone_surrogate(value):
+            raise ValueError(f"{value!r} is not Unicode text, so it cannot be written to any file")
         return value
 
     def cells(self, geometry: Geometry) -> list[Cell]:
@@ -153,7 +181,8 @@ class Study(BaseModel):
                     layer=self.layer,
                     budget=self.budget,
                     score_dtype=self.score_dtype,
-                    seed=self.seed,
+                    # What draws nothing is one cell under every seed, and answered once.
+                    seed=self.seed if names.needs_seed(strategy) else 0,
                 )
 
 
@@ -208,15 +237,26 @@ def _as_list(field: str, value: Any) -> Any:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    text = read_text(path, ConfigError)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config: cannot read {path} ({error.strerror})") from error
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigError(f"config: {path} is not usable YAML (nested too deeply)") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that Python cannot convert
         raise ConfigError(f"config: {path} is not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config: {path} must hold a mapping of settings, one a line, such as `layer: 2`")
+    if any(not isinstance(name, str) for name in content):
+        allowed = ", ".join(Study.model_fields)
+        raise ConfigError(f"config: {path} has a setting whose name is no text; allowed are {allowed}")
     return content
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, cut short where it is long or deep."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    return short.repr(value)
 
 
 def _one_line(error: ValidationError, path: str | Path | None) -> str:
@@ -226,5 +266,5 @@ def _one_line(error: ValidationError, path: str | Path | None) -> str:
     if first["type"] == "extra_forbidden":
         return f"{field}: unknown setting{where}; allowed are {', '.join(Study.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
-    value = "" if first["type"] == "value_error" else f"{first['input']!r} does not fit: "
+    value = "" if first["type"] == "value_error" else f"{_shown(first['input'])} does not fit: "
     return f"{field}: {value}{message[0].lower() + message[1:]}{where}"

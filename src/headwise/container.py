@@ -19,6 +19,9 @@ from headwise.errors import HeadwiseError
 REVISION = "org.opencontainers.image.revision"
 """The label that holds the commit an image was built from (OCI image annotations)."""
 
+UNKNOWN = "unknown"
+"""The commit of what was built without naming one, and of code that is in no checkout."""
+
 NO_GPUS = ("", "none", "void")
 
 
@@ -59,8 +62,14 @@ def engine() -> Iterator[Any]:
 def find_image(client: Any, name: str | None, commit: str) -> str:
     """Id of the image of that name if it was built from `commit`, else of any image that was.
 
-    EngineError where there is none; it says how to build one.
+    EngineError where there is none; it says how to build one. An image that does not say what it was built
+    from (`unknown`) is of no commit.
     """
+    if commit in ("", UNKNOWN):
+        raise EngineError(
+            "image: the run does not record the commit of its code (its image was not built by docker/build.sh), so "
+            "none can be said to be the same; name one with --image"
+        )
     try:
         image = client.images.get(name) if name else None
     except ImageNotFound:
@@ -87,7 +96,7 @@ def named_image(client: Any, name: str) -> tuple[str, str]:
 
 
 def revision(image: Any) -> str:
-    return (image.labels or {}).get(REVISION, "unknown")
+    return (image.labels or {}).get(REVISION) or UNKNOWN
 
 
 def run(client: Any, job: Job, out: BinaryIO) -> None:

@@ -12,8 +12,10 @@ from PIL import Image
 from headwise import embedded, names
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.files import KeyedBenchmark
+from headwise.environment import expanded
 from headwise.errors import DataError
 from headwise.hf_data import PREFIX, bundle_from_datasets
+from headwise.reading import check_square
 from headwise.records import Sample
 
 EMBEDDED = "embedded"
@@ -75,7 +77,7 @@ def data_folder(data_dir: str | Path, benchmarks: Sequence[str] = names.BENCHMAR
         return embedded.DATA_DIR
     if str(data_dir).startswith(PREFIX):
         return bundle_from_datasets(str(data_dir).removeprefix(PREFIX), benchmarks)
-    folder = Path(data_dir).expanduser()
+    folder = expanded(data_dir, "data_dir")
     if not folder.is_dir():
         allowed = f"{EMBEDDED}, a bundle's playground/data/eval, {PREFIX} or {PREFIX}FOLDER"
         raise DataError(f"data_dir: {data_dir} is not a folder (allowed: {allowed})")
@@ -167,7 +169,7 @@ def _other_questions(name: str, samples: Sequence[Sample]) -> list[Problem]:
 def image_state(path: Path) -> str:
     """`whole`, `missing`, or `truncated or unreadable`.
 
-    A file that ends as its format ends counts as whole; any other is decoded to see.
+    A JPEG or PNG that can be opened and ends as its format ends counts as whole; any other is decoded to see.
     """
     try:
         with open(path, "rb") as file:
@@ -175,12 +177,13 @@ def image_state(path: Path) -> str:
             file.seek(0, 2)
             file.seek(-min(12, file.tell()), 2)
             tail = file.read()
-        if (head[:2] == b"\xff\xd8" and tail.endswith(b"\xff\xd9")) or (head[1:4] == b"PNG" and b"IEND" in tail):
-            return "whole"
-        with Image.open(path) as image:
-            image.load()
+        ended = (head[:2] == b"\xff\xd8" and tail.endswith(b"\xff\xd9")) or (head[1:4] == b"PNG" and b"IEND" in tail)
+        with Image.open(path) as image:  # reads the header alone, which also says how large the picture is
+            check_square(image)
+            if not ended:
+                image.load()
     except FileNotFoundError:
         return "missing"
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for broken files
+    except Exception:  # what Pillow raises for broken files, see `reading.read_image`
         return "truncated or unreadable"
     return "whole"

@@ -4,6 +4,10 @@
 class HeadwiseError(Exception):
     """Base of the errors below; its text is one line: what, where, what is allowed."""
 
+    def __str__(self) -> str:
+        """One line also where a name in it, or another library's message, has line breaks."""
+        return " ".join(super().__str__().splitlines())
+
 
 class ConfigError(HeadwiseError):
     """A value in a study's configuration or on the command line that cannot be used."""

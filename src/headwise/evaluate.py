@@ -24,7 +24,8 @@ from headwise.engine.alone import CostProbe
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept
-from headwise.model import Vlm, read_image
+from headwise.model import Vlm
+from headwise.reading import read_image
 from headwise.records import Sample
 from headwise.spool import Spool
 from headwise.tasks import Task

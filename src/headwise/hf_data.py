@@ -7,6 +7,7 @@ downloaded here.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,7 +24,9 @@ from headwise.benchmarks.files import INSTRUCTION, inside
 from headwise.benchmarks.gqa import KEY_NAME
 from headwise.benchmarks.mme import YES_NO, category_of
 from headwise.config import fingerprint
+from headwise.environment import expanded
 from headwise.errors import DataError
+from headwise.locks import held
 from headwise.records import write_jsonl
 
 PREFIX = "hf:"
@@ -44,19 +47,20 @@ def bundle_from_datasets(source: str, benchmarks: Sequence[str]) -> Path:
     stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     bundle = cache_folder() / "hf" / fingerprint(sorted(benchmarks), stamps)
     if not bundle.is_dir():
-        _build(bundle, folders)
+        _build_once(bundle, folders)
     return bundle
 
 
 def cache_folder() -> Path:
     """Where headwise keeps what it can make again."""
-    return Path(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise").expanduser()
+    return expanded(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise", "HEADWISE_CACHE")
 
 
 def dataset_folder(source: str, name: str) -> Path:
     """The files of dataset lmms-lab/`name`: below `source`, or in the hub cache where `source` is empty."""
     if source:
-        places = [Path(source).expanduser() / name, Path(source).expanduser() / "lmms-lab" / name]
+        root = expanded(source, "data_dir")
+        places = [root / name, root / "lmms-lab" / name]
         found = next((place for place in places if place.is_dir()), None)
         if found is None:
             raise DataError(f"data_dir: no folder {name} in {source} (expected lmms-lab/{name} as on the hub)")
@@ -71,16 +75,27 @@ def dataset_folder(source: str, name: str) -> Path:
         raise DataError(f"data_dir: dataset lmms-lab/{name} is not in the Hugging Face cache; {fix}") from error
 
 
+def _build_once(bundle: Path, folders: dict[str, Path]) -> None:
+    """Build the bundle in one of the processes that want it; the others wait for it."""
+    try:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"HEADWISE_CACHE: cannot create {bundle.parent} ({error.strerror})") from error
+    with held(bundle.parent.with_name(f"{bundle.name}.lock"), "HEADWISE_CACHE"):
+        if not bundle.is_dir():
+            _build(bundle, folders)
+
+
 def _build(bundle: Path, folders: dict[str, Path]) -> None:
-    """Write the bundle beside its place, then move it there whole; another process may have been faster."""
-    bundle.parent.mkdir(parents=True, exist_ok=True)
+    """Write the bundle beside its place, then move it there whole; another host may have been faster."""
     work = Path(tempfile.mkdtemp(dir=bundle.parent))
     try:
         for name, folder in folders.items():
             CONVERTERS[name](folder, work / bundle.name)
         os.rename(work / bundle.name, bundle)
-    except FileExistsError:
-        pass
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise DataError(f"HEADWISE_CACHE: cannot write {bundle} ({error.strerror or error})") from error
     finally:
         shutil.rmtree(work)
 

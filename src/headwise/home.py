@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from headwise.environment import expanded
 from headwise.errors import ConfigError
 
 
 def home() -> Path:
-    return Path(os.environ.get("HEADWISE_HOME", ".headwise")).expanduser().resolve()
+    return expanded(os.environ.get("HEADWISE_HOME", ".headwise"), "HEADWISE_HOME").resolve()
 
 
 def spool_folder(group: str) -> Path:

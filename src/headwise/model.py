@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 from transformers.utils import logging as hf_logging
@@ -163,15 +163,6 @@ class Vlm:
         return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device)).to(self.device)
 
 
-def read_image(path: Path) -> Image.Image:
-    """The image as RGB. DataError where it is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read image {path}: {_first_line(error)}") from error
-
-
 def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     """Centre the image on a square of the processor's mean colour (LLaVA-1.5's image_aspect_ratio `pad`)."""
     width, height = image.size
@@ -226,9 +217,16 @@ def _read_config(name: str, folder: Path) -> Any:
 
 
 def _digest(folder: Path) -> str:
-    """Digest of the whole content of everything that is read from a checkpoint's folder."""
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix in READ and path.is_file()]
-    return fingerprint(list(zip((path.name for path in paths), file_digests(paths), strict=True)))
+    """Digest of the whole content of everything that is read from a checkpoint's folder.
+
+    ModelError for a file that cannot be read.
+    """
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in READ and not path.is_dir()]
+    try:
+        digests = file_digests(paths)
+    except DataError as error:
+        raise ModelError(f"model: {error}") from error
+    return fingerprint(list(zip((path.name for path in paths), digests, strict=True)))
 
 
 def _first_line(error: BaseException) -> str:

@@ -30,6 +30,8 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
+RANDOM = ("random_heads", "random_tokens")
+"""Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
 BUDGETS = ("average", "kept", "published")
 QUERIES = (
@@ -46,6 +48,11 @@ QUERIES = (
 BENCHMARKS = ("textvqa", "mme", "gqa", "pope")
 
 
+ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
+"""Parameters of a cell that say how its questions were answered, whatever was pruned: cells that differ in one of
+them differ in more than their strategy."""
+
+
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:
     """ConfigError naming the allowed strategies where `name` is none of them."""
     if name not in allowed:
@@ -55,6 +62,11 @@ def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) ->
 def needs_heads(strategy: str) -> bool:
     """True where the number of heads changes what the strategy keeps."""
     return strategy in STRATEGIES or strategy == "random_heads"
+
+
+def needs_seed(strategy: str) -> bool:
+    """True where the seed changes what the strategy keeps."""
+    return strategy in RANDOM
 
 
 def needs_tokens(strategy: str) -> bool:

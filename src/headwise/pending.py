@@ -11,17 +11,20 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from headwise.errors import ConfigError
 from headwise.home import home
+from headwise.locks import held, owner
 from headwise.redaction import without_secrets
 
+OWN_HOME = "HEADWISE_HOME (set it to a folder of your own)"
+"""The setting that says where notes and locks lie, and what to do where they are somebody else's."""
 State = Literal["new", "open", "finished"]
 
 
@@ -29,7 +32,9 @@ State = Literal["new", "open", "finished"]
 class Note:
     """One study: its key, its settings, where it is logged, and how far it is.
 
-    `tracking` names the server without its password; `run_id` is None as long as no run was opened.
+    `tracking` names the server without its password; `run_id` is None as long as no run was opened;
+    `mark` is a tag of the run from its first moment, noted before there is a run. `placement` says on what kind of
+    device its answers are made (`placement.Placement`): where they are logged may have another.
     """
 
     key: str
@@ -40,6 +45,8 @@ class Note:
     run_id: str | None = None
     state: State = "new"
     changed: float = 0.0
+    mark: str = ""
+    placement: dict[str, Any] = field(default_factory=dict)
 
     def save(self, **news: Any) -> Note:
         """Write the note with these changes, and return it."""
@@ -64,46 +71,47 @@ def claimed(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
     Waits where another process works on it, and says so. `finished` in what comes back means that it was
     finished while this process waited.
     """
-    lock = FileLock(_folder() / f"{note.key}.lock")
     since = time.time()
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+
+    def waits() -> None:
         say(f"{_holder(note.key)} works on this study already; waiting for it to end")
-        lock.acquire()
-    try:
+
+    with held(_folder() / f"{note.key}.lock", OWN_HOME, waits=waits):
         _sign(note.key)
-        held = read(note.key)
-        yield held if held and (held.state == "open" or held.changed > since) else note
-    finally:
-        lock.release()
+        found = read(note.key)
+        yield found if found and (found.state == "open" or found.changed > since) else note
 
 
 @contextmanager
 def claimed_now(note: Note) -> Iterator[bool]:
     """As `claimed`, but False at once where another process works on the study."""
-    lock = FileLock(_folder() / f"{note.key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(_folder() / f"{note.key}.lock", OWN_HOME, timeout=0))
+        except Timeout:
+            yield False
+            return
         _sign(note.key)
         yield True
-    finally:
-        lock.release()
 
 
 def read(key: str) -> Note | None:
     """The note under this key, if there is one."""
     path = _folder() / f"{key}.json"
     try:
-        return Note(**json.loads(path.read_text(encoding="utf-8")))
+        note = Note(**json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(note.study, dict):
+            raise TypeError(note.study)
+        return note
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConfigError(f"{OWN_HOME}: cannot read {path} ({error.strerror}{owner(path)})") from error
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"HEADWISE_HOME: {path} is damaged; delete it and run the study's command again") from error
+        raise ConfigError(
+            f"HEADWISE_HOME: {path} is damaged or another version's; delete it (`headwise sync --forget` does) "
+            "and run the study's command again"
+        ) from error
 
 
 def tracking_place() -> str:
@@ -120,8 +128,24 @@ def open_notes() -> list[Note]:
     return sorted((note for note in notes if note and note.state == "open"), key=lambda note: note.changed)
 
 
+def forget_unreadable() -> list[str]:
+    """Drop the notes that cannot be read (damaged, or of another version of headwise); what was wrong with each."""
+    reasons = []
+    for path in sorted(_folder().glob("*.json")):
+        try:
+            read(path.stem)
+        except ConfigError as error:
+            path.unlink()
+            reasons.append(str(error))
+    return reasons
+
+
 def _sign(key: str) -> None:
-    (_folder() / f"{key}.holder").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    path = _folder() / f"{key}.holder"
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    except OSError as error:
+        raise ConfigError(f"{OWN_HOME}: cannot write {path} ({error.strerror}{owner(path)})") from error
 
 
 def _holder(key: str) -> str:

@@ -29,11 +29,11 @@ from headwise.model import Checkpoint, find_checkpoint
 from headwise.placement import Placement
 from headwise.records import read_answers
 from headwise.results import ANSWERS, CellFolder, write_cells
-from headwise.score import score_records, write_verdicts
+from headwise.score import key_tags, score_records, write_verdicts
 from headwise.shards import Crew
 from headwise.spool import Spool
 from headwise.tasks import Task, plan
-from headwise.tracking.resume import Logged, logged_cells
+from headwise.tracking.resume import Logged, drop_cells, logged_cells
 from headwise.writing import log_cell_folder, write_provenance
 
 
@@ -50,6 +50,7 @@ class Job:
     @classmethod
     def of(cls, study: Study, placement: Placement | None = None) -> Job:
         placement = placement or Placement()
+        placement.check(study)
         checkpoint = find_checkpoint(study.model, placement.allow_pickle)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
@@ -71,11 +72,14 @@ class Job:
         return self.study.model_dump(exclude_none=True)
 
 
-def evaluate_study(job: Job, study: tracking.Study, console: Console, crew: Crew | None = None) -> list[str]:
+def evaluate_study(
+    job: Job, study: tracking.Study, console: Console, crew: Crew | None = None, answered: bool = False
+) -> list[str]:
     """Answer, score and log every cell of the study; the run ids of the cells, those logged before included.
 
     Cells with failed questions are logged as incomplete and named on the console. Where the tracking server
-    fails, answering goes on without it; its TrackingError is raised when everything is answered.
+    fails, answering goes on without it; its TrackingError is raised when everything is answered. `answered`
+    says that all is answered that can be.
     """
     run_ids: list[str] = []
     outage: TrackingError | None = None
@@ -83,7 +87,8 @@ def evaluate_study(job: Job, study: tracking.Study, console: Console, crew: Crew
     with progress_bar(console) as bar:
         for task in job.tasks:
             started = time.time()
-            answer_task(job, task, crew or Crew(), bar)
+            if not answered:
+                answer_task(job, task, crew or Crew(), bar)
             try:
                 if outage is None:
                     logged = logged_cells(study) if logged is None else logged
@@ -128,20 +133,39 @@ def answer_task(job: Job, task: Task, crew: Crew, bar: Progress) -> None:
 def log_task(
     job: Job, study: tracking.Study, task: Task, bar: Progress, logged: Logged, started: float
 ) -> list[str]:
-    """Score and log the task's cells from the spool; those in `logged` are left as they are."""
-    known = {cell: logged.get((task.group, task.key(cell))) for cell in task.cells}
-    if all(known.values()):
-        return [run_id for run_id in known.values() if run_id]
+    """Score and log the task's cells from the spool; those in `logged` are left as they are.
+
+    Except those that were scored by other labels or another scorer: they are scored and logged anew, so that a
+    study never holds two answer keys. DataError where the labels change meanwhile.
+    """
+    key = key_tags(task.name, task.data_dir, job.study.limit)
+    known = _scored_alike(study, task, key, logged, bar.console)
+    if len(known) == len(task.cells):
+        return [known[cell] for cell in task.cells]
     with scratch(job.key) as out:
         failures = _failures(task, bar.console)
         folders = write_cells(task, Spool(spool_folder(task.group)), failures, out, job.checkpoint.geometry)
         row = bar.add_task(f"{task.name}: log", total=len(folders))
         run_ids = []
         for folder in folders:
-            run_ids.append(known[folder.cell] or _log(job, study, task, folder, started))
+            run_ids.append(known.get(folder.cell) or _log(job, study, task, folder, key, started))
             bar.advance(row)
         bar.remove_task(row)
+    if key != key_tags(task.name, task.data_dir, job.study.limit):
+        raise DataError(f"{task.name}: its labels changed while cells were scored; run the same command again")
     return run_ids
+
+
+def _scored_alike(
+    study: tracking.Study, task: Task, key: dict[str, str], logged: Logged, console: Console
+) -> dict[Cell, str]:
+    """Run ids of the task's cells that are logged and were scored by this key; runs scored by another are deleted."""
+    runs = {cell: run for cell in task.cells if (run := logged.get((task.group, task.key(cell))))}
+    stale = [cell for cell, run in runs.items() if any(run.data.tags.get(tag) != key[tag] for tag in key)]
+    if stale:
+        console.print(f"{task.name}: {len(stale)} cells were scored by other labels or another scorer; scored anew")
+        drop_cells(study, [runs[cell] for cell in stale])
+    return {cell: run.info.run_id for cell, run in runs.items() if cell not in stale}
 
 
 def _failures(task: Task, console: Console) -> dict[int, str]:
@@ -153,13 +177,15 @@ def _failures(task: Task, console: Console) -> dict[int, str]:
     return failures
 
 
-def _log(job: Job, study: tracking.Study, task: Task, folder: CellFolder, started: float) -> str:
+def _log(
+    job: Job, study: tracking.Study, task: Task, folder: CellFolder, key: dict[str, str], started: float
+) -> str:
     """Score the cell's answers, write verdicts and configuration beside them, and log it all as a run."""
     records = read_answers(folder.folder / ANSWERS)
     card, verdicts = score_records(task.name, task.data_dir, records, job.study.limit, source=str(ANSWERS))
     write_verdicts(folder.folder, verdicts)
     write_provenance(job, task, folder)
-    return log_cell_folder(job, study, task, folder, card, (started, time.time()))
+    return log_cell_folder(job, study, task, folder, card, key, (started, time.time()))
 
 
 def lacking(job: Job) -> int:

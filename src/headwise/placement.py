@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headwise.config import Study
+from headwise.environment import whole_number
 from headwise.errors import ConfigError
 from headwise.model import Checkpoint, Vlm, pick_device
 
@@ -21,12 +22,14 @@ class Placement:
     """Devices (`0,2` for cuda:0 and cuda:2), how a model is spread over them, and whether pickles are read.
 
     Without `device_map` each process holds the whole model on one device; with it one process spreads the
-    model over all of `devices`.
+    model over all of `devices`. `made_on` (cpu or cuda) is where the answers of a study were made already: it is
+    logged from any machine, whatever devices that has.
     """
 
     devices: tuple[str, ...] = ()
     device_map: str | None = None
     allow_pickle: bool = False
+    made_on: str | None = None
 
     @classmethod
     def of(cls, devices: str | None = None, device_map: str | None = None, allow_pickle: bool = False) -> Placement:
@@ -43,9 +46,20 @@ class Placement:
             allow_pickle=allow_pickle,
         )
 
+    def check(self, study: Study) -> None:
+        """ConfigError where the study's own `device`, which its runs record, is none of `devices`."""
+        kind = study.device.partition(":")[0]
+        if study.device == "auto" or not self.devices:
+            return
+        if any(name.partition(":")[0] != kind for name in self.devices) or (
+            ":" in study.device and set(self.devices) != {study.device}
+        ):
+            given = ", ".join(self.devices)
+            raise ConfigError(f"devices: {given} contradicts device {study.device}; give one of the two")
+
     def device(self, study: Study) -> str:
         """The device of this process: its turn among `devices`, or among all GPUs where there are several processes."""
-        turn = int(os.environ.get("LOCAL_RANK", "0"))
+        turn = whole_number("LOCAL_RANK", 0)
         if self.devices:
             return self.devices[turn % len(self.devices)]
         if study.device in ("auto", "cuda") and (found := pick_device(study.device)).type == "cuda":
@@ -54,7 +68,7 @@ class Placement:
 
     def kind(self, study: Study) -> str:
         """cpu or cuda."""
-        return pick_device(self.device(study)).type
+        return self.made_on or pick_device(self.device(study)).type
 
     def load(self, checkpoint: Checkpoint, study: Study) -> Vlm:
         """The checkpoint on this process's device, or spread over all of them."""

@@ -13,9 +13,10 @@ from headwise.config import Cell
 from headwise.efficiency import choosing_flops, layer_flops
 from headwise.engine import Question
 from headwise.methods.stages import mean_tokens, seen, stages_of
-from headwise.model import Checkpoint, Vlm, read_image
+from headwise.model import Checkpoint, Vlm
 from headwise.names import needs_tokens
 from headwise.pipeline import Job
+from headwise.reading import read_image
 from headwise.tasks import Task
 
 PROBE_QUESTIONS = 4

@@ -5,17 +5,23 @@ No figure is written here: they are read from `configs/published` (or another fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
 from headwise import names
+from headwise.config import LARGEST
+from headwise.environment import expanded
 from headwise.errors import ConfigError, DataError
+from headwise.packaged import configs
+from headwise.reading import read_text
 
 PUBLISHED = "published"
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "published"
+FOLDER = configs() / PUBLISHED
 SCORES, METHODS, MISPRINTS = "head_strategy_scores.csv", "methods.csv", "misprints.csv"
 HEADLINE = {"textvqa": "accuracy", "mme": "total", "gqa": "accuracy", "pope": "f1"}
 """Which metric of the published table is `Scorecard.score` (the same units)."""
@@ -60,24 +66,26 @@ class Published:
         return wide.sort_index(ascending=False)[self._strategies()]
 
     def differences(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Ours − published, a row each cell of ours (benchmark, tokens, heads, strategy, score).
+        """Ours − published, a row each cell of ours (benchmark, tokens, heads, strategy, score, perhaps its label).
 
         Columns: the cell, ours, published, difference, and `source`. NaN where nothing was published. Vanilla
         and FastV (`all_heads`) are held against the papers that report them.
         """
-        ours = cells[[*CELL, "score"]].rename(columns={"score": "ours"})
+        label = ["label"] if "label" in cells else []
+        ours = cells[[*CELL, *label, "score"]].rename(columns={"score": "ours"})
         papers = self._controls()
         known = pd.concat([self.scores.assign(source="the study"), papers], ignore_index=True)
         known = known.rename(columns={"score": "published"})
         rows = _keyed(ours).merge(_keyed(known)[[*_KEY, "published", "source"]], on=_KEY, how="left")
         rows["difference"] = rows["ours"] - rows["published"]
-        return rows[[*CELL, "ours", "published", "difference", "source"]]
+        return rows[[*ours.columns.drop("ours"), "ours", "published", "difference", "source"]]
 
     def beside(self, cells: pd.DataFrame) -> pd.DataFrame:
         """Other methods' scores and our best cell at each budget, a column a benchmark, a row a method and budget."""
         theirs = self.methods.pivot(index=["tokens", "method"], columns="benchmark", values="score")
         rows = [theirs.reset_index()]
-        pruned = cells[cells["strategy"].isin(names.STRATEGIES)]
+        pruned = cells[cells["strategy"].isin(names.STRATEGIES) & cells["score"].notna()]
+        pruned = pruned[pruned["complete"].astype(bool)] if "complete" in pruned else pruned
         if not pruned.empty:
             best = pruned.loc[pruned.groupby(["tokens", "benchmark"])["score"].idxmax()]
             ours = best.assign(method="headwise, best cell").pivot(
@@ -137,27 +145,64 @@ def _falling(values: pd.Series) -> list[int]:
 def read_published(source: str | Path = PUBLISHED) -> Published:
     """The published figures of `configs/published`, or of a folder or scores file of the same form.
 
-    ConfigError where there is none, DataError where a file lacks a column.
+    ConfigError where there is none, DataError where a file is no such table.
     """
-    path = FOLDER if str(source) == PUBLISHED else Path(source).expanduser()
+    path = FOLDER if str(source) == PUBLISHED else expanded(source, "against")
     folder, scores = (path.parent, path) if path.is_file() else (path, path / SCORES)
     if not scores.is_file():
         raise ConfigError(f"against: no {SCORES} in {path} (allowed: {PUBLISHED}, or a folder or file of that form)")
+    found = _headlines(_read(scores, [*CELL, "metric", "value"], ["tokens", "heads", "value"], [*CELL, "metric"]))
+    if found.empty:
+        wanted = ", ".join(f"{metric} of {name}" for name, metric in HEADLINE.items())
+        raise DataError(f"{scores}: holds no score that can be compared ({wanted})")
+    methods = ["method", "tokens", *HEADLINE, "source"]
     return Published(
-        scores=_headlines(_read(scores, [*CELL, "metric", "value"])),
-        methods=_long(_read(folder / METHODS, ["method", "tokens", *HEADLINE, "source"])),
-        misprints=_read(folder / MISPRINTS, [*CELL, "printed"]),
+        scores=found,
+        methods=_long(_read(folder / METHODS, methods, ["tokens", *HEADLINE], ["method", "tokens"])),
+        misprints=_read(folder / MISPRINTS, [*CELL, "printed"], ["tokens", "heads", "printed"], CELL),
     )
 
 
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    """The file's columns; an empty table of them where a folder has scores but not this file."""
+def _read(path: Path, columns: list[str], numbers: Sequence[str], key: list[str]) -> pd.DataFrame:
+    """The file's columns; an empty table of them where a folder has scores but not this file.
+
+    `numbers` are columns of numbers, of which `tokens` and `heads` are whole; `key` names a row, which must be there
+    once. DataError names the file, the row and what is wrong.
+    """
     if not path.is_file():
         return pd.DataFrame(columns=columns)
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(StringIO(read_text(path)))
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: is empty; expected the columns {', '.join(columns)}") from error
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"{path}: is no table of text ({' '.join(str(error).split())[:200]})") from error
     if missing := [name for name in columns if name not in table]:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}")
-    return table[columns]
+    table = table[columns].copy()
+    for name in numbers:
+        table[name] = _numbers(table[name], path, blank=name in HEADLINE)
+    if (twice := table.duplicated(key)).any():
+        row = ", ".join(str(part) for part in table.loc[twice, key].iloc[0])
+        raise DataError(f"{path}, line {_line(twice)}: {row} was there before; each row must be there once")
+    return table
+
+
+def _numbers(column: pd.Series, path: Path, blank: bool) -> pd.Series:
+    """The column as numbers; blanks only where `blank`."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = numbers.isna() & (column.notna() | (not blank)) | numbers.abs().eq(float("inf"))
+    wanted = "a number"
+    if column.name in ("tokens", "heads"):
+        wrong, wanted = wrong | (numbers % 1 != 0) | (numbers.abs() > LARGEST), "a whole number"
+    if wrong.any():
+        raise DataError(f"{path}, line {_line(wrong)}: {column.name} {str(column[wrong].iloc[0])!r} is not {wanted}")
+    return numbers.astype("int64") if wanted == "a whole number" else numbers.astype(float)
+
+
+def _line(rows: pd.Series) -> int:
+    """The line of a file of the first row that is True; the header is line 1."""
+    return int(rows.to_numpy().argmax()) + 2
 
 
 def _headlines(table: pd.DataFrame) -> pd.DataFrame:

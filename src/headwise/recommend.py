@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from headwise.names import CONTROLS, STRATEGIES
+from headwise.stats import fewest_images
 
 RULE = (
     "Ample, medium and tight are the largest, the middle and the smallest token budget of the study. Candidates are "
@@ -12,19 +13,21 @@ RULE = (
     "Recommended is the candidate with the highest score; equal scores go to the faster prefill, then to fewer "
     "heads. It is established only where it is alone in the best set of its budget (95 %, simultaneous over all "
     "pruned configurations of the budget, controls included). Where all_heads or a random control is in that set "
-    "too, choosing heads has not been shown to help, and the verdict says so."
+    "too, choosing heads has not been shown to help, and the verdict says so. A budget with a single configuration has "
+    "nothing to compare it with, and too few images tell nothing apart."
 )
 SIZES = ("ample", "medium", "tight")
 
 
-def recommend(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row a budget: the configuration, how sure that is, and its equals.
+def recommend(cells: pd.DataFrame, images: int | None = None) -> pd.DataFrame:
+    """One row per budget: the configuration, how sure that is, and its equals.
 
     `cells` has strategy, tokens, heads, configuration, score, low, high, best_at_budget and, where measured,
-    prefill_seconds: the findings over all benchmarks (or over the only one).
+    prefill_seconds: the findings over all benchmarks (or over the only one). `images` is how many images the scores
+    are of, where that may be too few to tell anything apart.
     """
     pruned = cells[cells["strategy"] != "vanilla"]
-    rows = [_row(size, tokens, pruned[pruned["tokens"] == tokens]) for size, tokens in budgets(pruned)]
+    rows = [_row(size, tokens, pruned[pruned["tokens"] == tokens], images) for size, tokens in budgets(pruned)]
     return pd.DataFrame([row for row in rows if row])
 
 
@@ -38,7 +41,7 @@ def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
     return [(size, picked[size]) for size in distinct]
 
 
-def _row(size: str, tokens: int, group: pd.DataFrame) -> dict[str, object] | None:
+def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
     candidates = group[group["strategy"].isin((*STRATEGIES, "all_heads"))].copy()
     if candidates.empty:
         return None
@@ -53,9 +56,22 @@ def _row(size: str, tokens: int, group: pd.DataFrame) -> dict[str, object] | Non
         "score": chosen["score"],
         "low": chosen["low"],
         "high": chosen["high"],
-        "verdict": _verdict(bool(chosen["best_at_budget"]), equals),
+        "verdict": _unknown(len(group), images) or _verdict(bool(chosen["best_at_budget"]), equals),
         "equals": ", ".join(equals["configuration"]),
     }
+
+
+def _unknown(configurations: int, images: int | None) -> str:
+    """Why nothing is known of the recommendation; empty where there is something to know."""
+    if configurations == 1:
+        return "nothing to compare it with"
+    return too_few_images(images) if images is not None and images < fewest_images() else ""
+
+
+def too_few_images(images: int) -> str:
+    """Why no two configurations can be told apart."""
+    one = f"{images} image is" if images == 1 else f"{images} images are"
+    return f"{one} too few to tell configurations apart (at least {fewest_images()} are needed)"
 
 
 def _verdict(in_best_set: bool, equals: pd.DataFrame) -> str:

@@ -7,12 +7,17 @@ can turn one into another.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from headwise.errors import DataError
+from headwise.reading import parse_json, read_lines
+
+log = logging.getLogger(__name__)
+SHOWN = 3
 
 Key = tuple[str, str]
 """Identity of a question within its benchmark: question_id and prompt (MME shares ids within an image)."""
@@ -116,23 +121,12 @@ class Scorecard:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON Lines file; DataError names the file and line that is not one."""
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _json_object(line, path, number)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _json_object(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-    return row
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            row = parse_json(line, f"{path}, line {number}")
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+            yield row
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -143,15 +137,56 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
             out.write(json.dumps(plain, ensure_ascii=False) + "\n")
 
 
-def read_answers(path: Path) -> list[Answer | Failure]:
-    """Read answers in the LLaVA form (question_id, prompt, text) and failures (error in place of text)."""
-    rows: list[Answer | Failure] = []
+def read_answers(path: Path, report: Callable[[str], None] = log.warning) -> list[Answer | Failure]:
+    """Read answers in the LLaVA form (question_id, prompt, text) and failures (error in place of text).
+
+    A row with null, a number or an object where text belongs is no answer: it is left out, so that its question
+    counts as missing, and `report` gets one line that names such rows. DataError for a row without the fields.
+    """
+    rows = []
     for number, row in enumerate(read_jsonl(path), 1):
         if "question_id" not in row or "prompt" not in row or not ("text" in row or "error" in row):
             raise DataError(f"{path}, answer {number}: needs question_id, prompt and text, has {sorted(row)}")
-        common = {"question_id": str(row["question_id"]), "prompt": str(row["prompt"])}
-        if "text" in row:
-            rows.append(Answer(**common, text=str(row["text"])))
+        rows.append(row)
+    return [_record(row) for row in well_formed(rows, path, report)]
+
+
+def well_formed(
+    rows: Iterable[dict[str, Any]], path: Path, report: Callable[[str], None] = log.warning
+) -> list[dict[str, Any]]:
+    """The rows that are answers or failures; one line to `report` names the others."""
+    good, malformed = [], []
+    for number, row in enumerate(rows, 1):
+        if reason := _malformed(row):
+            malformed.append(f"answer {number} ({reason})")
         else:
-            rows.append(Failure(**common, error=str(row["error"])))
-    return rows
+            good.append(row)
+    if malformed:
+        shown = ", ".join(malformed[:SHOWN]) + (", …" if len(malformed) > SHOWN else "")
+        report(f"{path}: {len(malformed)} malformed answers count as missing: {shown}")
+    return good
+
+
+def _malformed(row: Mapping[str, Any]) -> str:
+    """Why a row with the fields of an answer is none; empty where it is one."""
+    if not is_id(row["question_id"]):
+        return f"question_id is {json_kind(row['question_id'])}"
+    said = "error" if isinstance(row.get("error"), str) and row.get("text") is None else "text"
+    wrong = [name for name in ("prompt", said) if not isinstance(row.get(name), str)]
+    return f"{wrong[0]} is {json_kind(row.get(wrong[0]))}" if wrong else ""
+
+
+def _record(row: Mapping[str, Any]) -> Answer | Failure:
+    common = {"question_id": str(row["question_id"]), "prompt": row["prompt"]}
+    return Answer(**common, text=row["text"]) if row.get("text") is not None else Failure(**common, error=row["error"])
+
+
+def is_id(value: Any) -> bool:
+    """True for what may identify a question in JSON: text or a whole number."""
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def json_kind(value: Any) -> str:
+    """What JSON calls a value of this kind."""
+    kinds = {dict: "an object", list: "an array", str: "text", bool: "a truth value", type(None): "null"}
+    return kinds.get(type(value), "a number")

@@ -4,25 +4,79 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import quote, unquote
 
-USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+URL = re.compile(r"(?<=://)\S+")
+SECRET_PARAMETER = re.compile(
+    r"(?<=[?&;])([^=&;\s]*(?:pass|pwd|token|secret|api_?key|access_?key|auth|cred)[^=&;\s]*|sig|signature)=[^&\s]*",
+    re.IGNORECASE,
+)
 SECRET_NAME = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 SHORTEST = 6
 
 
 def without_secrets(text: str) -> str:
-    """The text with `user:password@` of URLs and the values of secret environment variables as `***`.
+    """The text with `user:password@` of URLs, secrets in their queries and those of the environment as `***`.
 
-    Secret are variables whose name says so (TOKEN, PASSWORD, SECRET, …); values shorter than six
-    characters are left, since they stand in ordinary words.
+    Passwords may hold `@`, `/`, `#` or `?` as they are: drivers of databases take them so. Where it cannot be
+    told what is password and what is not, all of the URL goes. Secret in the environment are the variables
+    whose name says so (TOKEN, PASSWORD, SECRET, …) and passwords in addresses; values shorter than six
+    characters are left there, since they stand in ordinary words.
     """
-    text = USERINFO.sub("***@", text)
-    for name, value in os.environ.items():
-        if SECRET_NAME.search(name) and len(value) >= SHORTEST:
-            text = text.replace(value, "***")
+    text = URL.sub(lambda found: _redacted(found[0]), text)
+    for value in _secrets():
+        text = text.replace(value, "***")
     return text
 
 
 def without_userinfo(uri: str) -> str:
-    """An address to be opened by others: the URL without `user:password@`."""
-    return USERINFO.sub("", uri)
+    """An address to be opened by others: scheme, host and path of the URL, without user, password, query, fragment."""
+    scheme, _, rest = uri.partition("://")
+    address = _redacted(rest).removeprefix("***@")
+    return f"{scheme}://{re.split('[?#]', address)[0]}"
+
+
+def unclear_address(uri: str) -> bool:
+    """True for an HTTP address whose password holds `/`, `?` or `#` as it is: no client reads it as it is meant."""
+    rest = uri.partition("://")[2]
+    authority = re.split("[/?#]", rest)[0]
+    return uri.startswith(("http://", "https://")) and _has_user(rest) and authority.count("@") != rest.count("@")
+
+
+def _redacted(rest: str) -> str:
+    """What stands behind `://`, without its secrets."""
+    before, _, after = rest.rpartition("@")
+    if not _has_user(rest):
+        return _without_parameters(rest)
+    if "?" in before:  # a password with ?, or a query with @
+        return "***"
+    return "***@" + _without_parameters(after)
+
+
+def _has_user(rest: str) -> bool:
+    """Whether an @ ends a user's name or password; it may also stand in a path, such as s3://bucket/a@b."""
+    before, at, _ = rest.rpartition("@")
+    return bool(at) and ("/" not in before or ":" in before.split("/")[0])
+
+
+def _without_parameters(rest: str) -> str:
+    return SECRET_PARAMETER.sub(r"\1=***", rest)
+
+
+def _secrets() -> list[str]:
+    """Values that must not be shown, longest first, as they are and as an address writes them."""
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        if SECRET_NAME.search(name):
+            found |= {value, quote(value, safe="")}
+        elif "://" in value:
+            found |= _passwords(value)
+    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def _passwords(uri: str) -> set[str]:
+    """The password of an address and the secrets in its query, as they are and decoded."""
+    rest = uri.partition("://")[2]
+    password = rest.rpartition("@")[0].partition(":")[2] if _has_user(rest) else ""
+    values = [found[0].partition("=")[2] for found in SECRET_PARAMETER.finditer(rest)]
+    return {form for value in [password, *values] for form in (value, unquote(value))}

@@ -18,6 +18,7 @@ import pandas as pd
 from headwise import container, names, tracking
 from headwise.config import Study, fingerprint
 from headwise.data import EMBEDDED, data_folder
+from headwise.environment import expanded
 from headwise.errors import DataError, ModelError, TrackingError
 from headwise.records import Answer, Failure, Key, read_answers
 from headwise.score import ANSWERS
@@ -122,7 +123,7 @@ def run_again(
     """
     data, model = _data(original, data_dir), _model(original)
     with container.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
-        chosen = _image(client, original, image)
+        chosen = _image(client, original, image, out)
         store = f"sqlite:///{work}/mlflow.db"
         environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT, "HF_HUB_OFFLINE": "1"}
         job = container.Job(
@@ -142,10 +143,13 @@ def run_again(
             yield compare_cell(row, after.get(row["run_name"]))
 
 
-def _image(client: Any, original: Original, image: str | None) -> str:
+def _image(client: Any, original: Original, image: str | None, out: BinaryIO) -> str:
     if image is None:
         return container.find_image(client, original.image, original.commit)
-    return container.named_image(client, image)[0]
+    found, commit = container.named_image(client, image)
+    if commit != original.commit or commit == container.UNKNOWN:
+        out.write(f"image {image} is of commit {commit}, the run of {original.commit}\n".encode())
+    return found
 
 
 def _data(original: Original, given: str | None) -> Path | None:
@@ -185,7 +189,7 @@ def _hub_cache(original: Original, model: Path | None) -> dict[Path, str]:
     """The hub's cache, for a checkpoint that is named by its hub name."""
     if model or original.value("model") == EMBEDDED:
         return {}
-    cache = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    cache = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface", "HF_HOME")
     if not cache.is_dir():
         raise ModelError(f"model: {original.value('model')} is not in a cache here: {cache} does not exist")
     return {cache: HUB_CACHE}

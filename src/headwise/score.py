@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections import Counter
@@ -14,12 +16,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise.benchmarks import benchmark, mme
+from headwise.benchmarks.files import KeyedBenchmark, coverage
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_answers, read_jsonl, write_jsonl
+from headwise.records import (
+    Answer,
+    Failure,
+    Key,
+    Sample,
+    Scorecard,
+    Verdict,
+    read_answers,
+    read_jsonl,
+    well_formed,
+    write_jsonl,
+)
 
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
 VERDICTS_PARQUET = "verdicts.parquet"
+PRINTED_TO = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
+"""Half the last digit of the score that each official script prints."""
+LABELS_TAG, SCORER_TAG = "headwise.labels_digest", "headwise.scorer"
+"""Tags of every cell run: what its verdicts were made by."""
 SHOWN = 3
 log = logging.getLogger(__name__)
 
@@ -27,9 +45,9 @@ log = logging.getLogger(__name__)
 def score_answers(
     benchmark_name: str, data_dir: Path, answers_path: Path, limit: int | None = None
 ) -> tuple[Scorecard, list[Verdict]]:
-    """Score an answer file (JSON Lines: question_id, prompt, text) against the first `limit` questions.
+    """Score an answer file (JSON Lines: question_id, prompt, text) against the `limit` questions a study asks.
 
-    Answers to later questions are left aside. Raises ConfigError for an unknown benchmark and DataError for
+    Answers to other questions are left aside. Raises ConfigError for an unknown benchmark and DataError for
     files that are missing or malformed, an answer to a question that the benchmark does not have, or two
     answers to one question.
     """
@@ -49,7 +67,7 @@ def score_records(
     bench = benchmark(benchmark_name)
     everything = bench.samples(data_dir)
     answers = by_question(everything, records, source)
-    samples = everything[:limit]
+    samples = everything if limit is None else bench.samples(data_dir, limit)
     rounds = _occurrences(sample.key for sample in samples)
     verdicts: list[Verdict | None] = [None] * len(samples)
     for nth in range(max(rounds, default=0) + 1):
@@ -73,7 +91,11 @@ def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, 
     for number, row in enumerate(rows, 1):
         if not {"question_id", "prompt", "text", "label"} <= row.keys():
             raise DataError(f"{answers_path}, answer {number}: needs question_id, prompt, text and label")
-    return score_labelled_rows(rows, str(answers_path))
+        if row["label"] not in mme.LABELS:
+            raise DataError(f"{answers_path}, answer {number}: label {row['label']!r} is not yes or no")
+    said = [row for row in well_formed(rows, answers_path) if row["text"] is not None]
+    named = [row | {"question_id": str(row["question_id"])} for row in said]
+    return score_labelled_rows(named, str(answers_path))
 
 
 def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple[Scorecard, list[Verdict]]:
@@ -85,6 +107,49 @@ def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple
     answered = Counter(verdict.category for verdict in verdicts)
     missing = sum(max(0, asked - answered[category]) for category, asked in mme.QUESTIONS.items())
     return replace(benchmark(mme.MME.name).summarise(verdicts), missing=missing), verdicts
+
+
+def labels_digest(truths: Iterable[tuple[str, str, str]]) -> str:
+    """Digest of an answer key: `truths` are question_id, prompt and all that the key says of the question."""
+    content = json.dumps(sorted(truths), ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def key_tags(benchmark_name: str, data_dir: Path, limit: int | None = None) -> dict[str, str]:
+    """What verdicts on the first `limit` questions are made by: digest of the labels, and the scorer's version.
+
+    DataError where a label is missing or malformed.
+    """
+    bench = benchmark(benchmark_name)
+    assert isinstance(bench, KeyedBenchmark)
+    samples = bench.samples(data_dir, limit)
+    truth_of = bench.truths(data_dir, samples)
+    named = [(sample.question_id, sample.prompt, truth_of(sample)) for sample in samples]
+    return _tags(benchmark_name, [(name, prompt, truth.category, truth.key) for name, prompt, truth in named])
+
+
+def labelled_key_tags(rows: Sequence[Mapping[str, str]], card: Scorecard) -> dict[str, str]:
+    """As `key_tags`, for MME's answers that carry their label; without the digest where answers (so labels) lack."""
+    truths = [(row["question_id"], row["prompt"], mme.category_of(row["question_id"]), row["label"]) for row in rows]
+    tags = _tags(card.benchmark, truths)
+    return tags if card.complete else {SCORER_TAG: tags[SCORER_TAG]}
+
+
+def _tags(benchmark_name: str, truths: Iterable[tuple[str, str, str, Any]]) -> dict[str, str]:
+    """The whole key is digested: category and rule's input (TextVQA's ten answers), not the text shown as truth."""
+    rows = [
+        (*_asked(benchmark_name, question_id, prompt), json.dumps([category, key], ensure_ascii=False))
+        for question_id, prompt, category, key in truths
+    ]
+    return {LABELS_TAG: labels_digest(rows), SCORER_TAG: f"{benchmark_name}/{benchmark(benchmark_name).version}"}
+
+
+def _asked(benchmark_name: str, question_id: str, prompt: str) -> Key:
+    """The question's identity; MME's own tables name images and word questions a little otherwise."""
+    if benchmark_name != mme.MME.name:
+        return question_id, prompt
+    category, image, text = mme.question_of(question_id, prompt)
+    return f"{category}/{image}", text
 
 
 def by_question(
@@ -132,9 +197,16 @@ def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
         raise DataError(f"{source}: {len(question_ids)} answers are to questions that {why} ({shown})")
 
 
+def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:
+    """Whether a score is the one that the official script printed."""
+    return score is not None and abs(score - printed) <= PRINTED_TO[benchmark_name]
+
+
 def as_record(card: Scorecard) -> dict[str, object]:
     """A scorecard as one flat JSON object: the headline and counts first, then the sub-metrics."""
-    head = {"benchmark": card.benchmark, "score": card.score, "complete": card.complete}
+    head: dict[str, object] = {"benchmark": card.benchmark, "score": card.score, "complete": card.complete}
+    if partial := coverage(benchmark(card.benchmark).categories, card.metrics):
+        head["score_of"] = partial
     counts = {name: getattr(card, name) for name in ("samples", "failed", "missing", "unparsed")}
     return head | counts | card.metrics
 

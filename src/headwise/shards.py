@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
+from headwise.environment import whole_number
 from headwise.errors import ConfigError, HeadwiseError
 from headwise.spool import SUFFIX, Spool
 
@@ -151,13 +152,18 @@ class Processes(Crew):
 @contextmanager
 def crew() -> Iterator[Crew]:
     """The processes of this study, from what the launcher put into the environment."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = whole_number("WORLD_SIZE", 1, least=1)
     if size == 1:
         yield Crew()
         return
     patience = _patience()
+    if whole_number("RANK", 0) >= size:
+        raise ConfigError(f"RANK: {os.environ['RANK']} is not below WORLD_SIZE, {size}")
     with _peers():
-        store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+        try:
+            store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+        except ValueError as error:  # RANK, MASTER_ADDR or MASTER_PORT lacks
+            raise ConfigError(f"WORLD_SIZE: {size}, but the launcher set not all else ({error})") from error
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=MEETING)
     processes = Processes(store, rank, size, patience)
     try:

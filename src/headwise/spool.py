@@ -147,4 +147,17 @@ def _row(raw: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     body = raw[9:-1]
-    return json.loads(body) if zlib.crc32(body) == checksum else None
+    if zlib.crc32(body) != checksum:
+        return None
+    try:
+        row = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return row if _holds_answers(row) else None
+
+
+def _holds_answers(row: Any) -> bool:
+    """A checksum says that a line is as it was written, not that a text was: null in place of one is no answer."""
+    if not isinstance(row, dict) or not isinstance(row.get("q"), str) or not isinstance(row.get("a"), dict):
+        return False
+    return all(isinstance(answer, dict) and isinstance(answer.get("t"), str) for answer in row["a"].values())

@@ -1,13 +1,13 @@
 """What a study has to answer: questions, cells, and the fingerprints that answers are kept under.
 
-Three fingerprints together name everything that changes an answer: the group (weights, prompt, machine,
-precision, length, benchmark, code), the question (wording and the image's content) and the cell. What
-changes no answer is in none of them: how many questions are asked, which device, how many processes.
+Three fingerprints together name everything that changes an answer: the group (weights, machine, precision,
+length, benchmark, versions of prompt, engine and libraries), the question (wording and the image's content) and
+the cell (its settings and its strategy's version). What changes no answer is in none of them: how many questions
+are asked, which device, how many processes.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -19,12 +19,13 @@ import numpy as np
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.config import Cell, Study, fingerprint
-from headwise.digests import file_digests
+from headwise.digests import image_digests
+from headwise.engine.version import ENGINE_VERSION
+from headwise.heads import version_of
 from headwise.model import PROMPT_VERSION, Checkpoint
 from headwise.records import Sample
 from headwise.spool import Spool
 
-SOURCES = ("engine", "heads", "methods", "budget.py", "names.py", "model.py", "evaluate.py")
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 
 
@@ -57,7 +58,8 @@ class Task:
         return places
 
     def key(self, cell: Cell) -> str:
-        return fingerprint(asdict(cell))
+        """What the cell's answers are kept under."""
+        return fingerprint(asdict(cell), version_of(cell.strategy))
 
     def answered(self, spool: Spool) -> np.ndarray:
         """Which answers the spool holds: bool [questions, cells]."""
@@ -76,7 +78,8 @@ def plan(study: Study, checkpoint: Checkpoint, cells: Sequence[Cell], data_dir: 
     tasks = []
     for name in study.benchmark:
         samples = benchmark(name).samples(data_dir, study.limit)
-        parts = checkpoint.digest, PROMPT_VERSION, device, dtype, study.max_new_tokens, name, code_digest()
+        versions = PROMPT_VERSION, ENGINE_VERSION, libraries()
+        parts = checkpoint.digest, *versions, device, dtype, study.max_new_tokens, name
         tasks.append(
             Task(
                 name=name,
@@ -96,17 +99,11 @@ def question_keys(name: str, data_dir: Path, samples: Sequence[Sample]) -> list[
     DataError for an image whose name leaves its folder.
     """
     paths = {sample.image: benchmark(name).image_path(data_dir, sample) for sample in samples}
-    digests = dict(zip(paths, file_digests(list(paths.values())), strict=True))
+    digests = dict(zip(paths, image_digests(list(paths.values())), strict=True))
     return [fingerprint(sample.sample_id, sample.image, digests[sample.image]) for sample in samples]
 
 
 @cache
-def code_digest() -> str:
-    """Digest of the code that makes an answer, and of the libraries under it."""
-    digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in LIBRARIES).encode())
-    root = Path(__file__).parent
-    for source in SOURCES:
-        path = root / source
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def libraries() -> list[str]:
+    """Versions of the libraries under an answer."""
+    return [f"{name} {version(name)}" for name in LIBRARIES]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from headwise import tracking
+from headwise.benchmarks import benchmark as benchmark_of
+from headwise.benchmarks.files import coverage
 from headwise.config import Cell, check_cell
 from headwise.efficiency import costs
 from headwise.methods.stages import mean_tokens
@@ -29,10 +32,17 @@ def write_provenance(job: Job, task: Task, folder: CellFolder) -> None:
 
 
 def log_cell_folder(
-    job: Job, study: tracking.Study, task: Task, folder: CellFolder, card: Scorecard, between: tuple[float, float]
+    job: Job,
+    study: tracking.Study,
+    task: Task,
+    folder: CellFolder,
+    card: Scorecard,
+    key: Mapping[str, str],
+    between: tuple[float, float],
 ) -> str:
-    """Log a scored cell as a run of its own; its run id."""
+    """Log a scored cell as a run of its own; its run id. `key` says what it was scored by (`score.key_tags`)."""
     tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
+    tags |= {**answered_by(job), **key}
     if folder.measured:
         tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(
@@ -45,6 +55,13 @@ def log_cell_folder(
         note=summary(task.name, folder.cell, card),
         seconds_range=between,
     )
+
+
+def answered_by(job: Job) -> dict[str, str]:
+    """What answered, where the study may have asked for `auto`; a model on a GPU in `auto` is as its files are."""
+    device = job.placement.kind(job.study)
+    dtype = "float32" if (job.study.dtype, device) == ("auto", "cpu") else job.study.dtype
+    return {"headwise.device": device, "headwise.dtype": dtype}
 
 
 def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
@@ -118,4 +135,6 @@ def summary(benchmark: str, cell: Cell, card: Scorecard) -> str:
     score = "no score" if card.score is None else f"{card.score:.2f}"
     counts = {"failed": card.failed, "missing": card.missing, "unparsed": card.unparsed}
     lost = ", ".join(f"{value} {name}" for name, value in counts.items() if value)
-    return f"{benchmark} {cell.name}: {score} over {card.samples} questions" + (f" ({lost})" if lost else "")
+    partial = coverage(benchmark_of(benchmark).categories, card.metrics)
+    of = f" of {partial}" if partial else ""
+    return f"{benchmark} {cell.name}: {score} over {card.samples} questions{of}" + (f" ({lost})" if lost else "")

@@ -76,11 +76,12 @@ def test_an_empty_answer_is_unparsed():
 
 def test_labels_follow_the_question_file_under_a_limit(bundle):
     bench = benchmark("pope")
-    verdicts = bench.judge(bundle, bench.samples(bundle, limit=3), {})
+    verdicts = bench.judge(bundle, bench.samples(bundle, limit=4), {})
     assert [(verdict.category, verdict.truth) for verdict in verdicts] == [
         ("random", "yes"),
         ("random", "no"),
         ("popular", "yes"),
+        ("adversarial", "yes"),
     ]
 
 

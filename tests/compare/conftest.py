@@ -65,7 +65,7 @@ def log(study: tracking.Study, folder: Path, name: str, strategy: str, tokens: i
         study,
         params=params | settings | more,
         metrics=card.as_metrics() | {"kept_tokens": tokens, "seconds": 1.0, "prefill_seconds": tokens * 1e-5},
-        tags={},
+        tags={"headwise.labels_digest": "labels", "headwise.scorer": f"{name}/1"},
         folder=files,
         dataset={"name": name, "digest": "d", "source": "made"},
         note="made",

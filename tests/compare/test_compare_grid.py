@@ -9,6 +9,7 @@ import pytest
 
 from headwise.compare.grid import grid, tops
 from headwise.compare.text import grid_markdown
+from headwise.report.markup import grid_table
 
 
 def cells(*rows) -> pd.DataFrame:
@@ -70,3 +71,27 @@ def test_markdown_has_bold_best_and_dots_for_holes(found):
 
 def test_controls_alone_make_no_grid():
     assert grid("gqa", cells(("vanilla", None, None, 62.0))) is None
+
+
+def test_a_strategy_without_heads_has_rows_of_its_own():
+    table = grid(
+        "gqa",
+        cells(
+            ("vanilla", None, None, 62.0),
+            ("random_tokens", 192, None, 41.0),
+            ("sum", 192, 16, 58.0),
+            ("sum", 64, 16, 50.0),
+            ("headless", 192, None, 59.0),
+        ),
+    )
+    assert [(tokens, None if pd.isna(heads) else heads) for tokens, heads in table.values.index] == [
+        *((192, 16), (192, None), (64, 16), (64, None)),
+    ]
+    assert table.values["headless"].dropna().tolist() == [59.0]
+    assert table.controls["random_tokens"].iloc[:2].tolist() == [41.0, 41.0]
+    assert table.holes == 1  # headless at 64 tokens; with a number of heads it cannot be run
+    assert table.best_cells() == ["192/headless"]
+    assert table.tops().sum() == 0  # no row has rivals
+    lines = grid_markdown(table).splitlines()
+    assert lines[3] == "| 192 | · | · | **59.00** | 62.00 | 41.00 |"
+    assert [field.text for field in grid_table("g", "", table, 2).rows[1]][:2] == ["192", "–"]

@@ -25,6 +25,8 @@ def found(*rows: dict) -> pd.DataFrame:
         "limit": None,
         "data_digest": "d",
         "score": 50.0,
+        "tags.headwise.labels_digest": "labels",
+        "tags.headwise.scorer": "gqa/1",
     }
     table = pd.DataFrame([common | {"run_id": f"r{number}"} | row for number, row in enumerate(rows)])
     integers = ["tokens", "heads", "layer", "seed", "limit"]

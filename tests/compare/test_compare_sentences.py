@@ -16,3 +16,10 @@ from headwise.compare.text import best_set_sentence
 )
 def test_best_set_in_words(members, candidates, said):
     assert best_set_sentence(members, candidates) == said
+
+
+@pytest.mark.parametrize(("images", "said"), [(1, "1 image is too few"), (4, "4 images are too few")])
+def test_too_few_images_are_said_in_these_words(images, said):
+    sentence = best_set_sentence(["a", "b"], 2, images)
+    assert sentence.startswith(said)
+    assert "at least 6 are needed" in sentence

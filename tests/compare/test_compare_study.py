@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -12,6 +16,8 @@ from rich.console import Console
 from headwise import tracking
 from headwise.cli import headwise
 from headwise.compare import analyse, compare_study, load_study
+from headwise.score import write_verdicts
+from tests.compare.conftest import made_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +164,27 @@ def test_a_study_without_a_complete_cell_is_no_failure(store, capsys):
         compare_study(study, console)
     assert "nothing to compare" in capsys.readouterr().out
     MlflowClient().delete_run(study.run_id)
+
+
+def test_one_image_has_no_interval_and_proves_nothing_in_any_output(tmp_path, monkeypatch):
+    """Six questions of one image, one strategy all right and one all wrong: numbers, but nothing is known."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    verdicts = [replace(v, image="0.jpg") for v in made_verdicts("gqa", np.ones(6))]
+    with tracking.open_study({}) as study:
+        for strategy, correct in (("sum", 1.0), ("sparsity", 0.0)):
+            write_verdicts(tmp_path / "cell", [replace(v, correct=correct) for v in verdicts])
+            params = {"benchmark": "gqa", "strategy": strategy, "tokens": 64, "heads": 8, "model": "m", "layer": 2}
+            metrics = {"score": 100 * correct, "samples": 6, "failed": 0, "missing": 0}
+            files = {"folder": tmp_path / "cell", "dataset": {"name": "gqa", "digest": "d", "source": "made"}}
+            tracking.log_cell(study, params=params, metrics=metrics, tags={}, note="made", **files)
+    printed = CliRunner().invoke(headwise, ["compare", "--report"], catch_exceptions=False).output
+    found = CliRunner().invoke(headwise, ["compare", "--json", "--report"], catch_exceptions=False).stdout
+    run = json.loads(found, parse_constant=pytest.fail)
+    pages = [MlflowClient().download_artifacts(run["compare_run"], name) for name in ("compare.md", "report.html")]
+    for text in (printed, found, *(Path(page).read_text() for page in pages)):
+        assert "1 image is too few to tell configurations apart" in " ".join(text.split())
+        assert not re.search(r"established:|ignificantly better than the other|it is significantly better", text)
+    part = run["benchmarks"]["gqa"]
+    assert (part["images"], part["too_few_images"], part["best"]["low"], part["best"]["high"]) == (1, True, None, None)
+    assert len(part["best_set"]) == 2

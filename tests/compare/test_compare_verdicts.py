@@ -38,11 +38,20 @@ def test_columns_are_questions_whatever_the_order_of_the_files(tmp_path):
     assert found.correct_CQ.dtype == np.float32
 
 
-def test_only_questions_that_all_cells_were_asked_are_compared(tmp_path):
+def test_a_cell_asked_fewer_questions_takes_none_from_the_others(tmp_path):
     a, b, c = verdict("a1"), verdict("a2", 0.0), verdict("b1", 0.5)
-    found = matrix(tmp_path, long=[a, b, c], short=[c, b])
-    assert found.questions["question_id"].tolist() == ["a2", "b1"]
-    assert found.correct_CQ.tolist() == [[0.0, 0.5], [0.0, 0.5]]
+    found = matrix(tmp_path, short=[c, b], long=[a, b, c], other=[verdict("b2"), c])
+    assert found.questions["question_id"].tolist() == ["a1", "a2", "b1", "b2"]
+    expected = [[np.nan, 0.0, 0.5, np.nan], [1.0, 0.0, 0.5, np.nan], [np.nan, np.nan, 0.5, 1.0]]
+    np.testing.assert_equal(found.correct_CQ, np.array(expected, np.float32))
+    assert (found.prediction_CQ >= 0).tolist() == (~np.isnan(expected)).tolist()
+    assert found.run_ids == ["short", "long", "other"]
+
+
+def test_two_right_answers_to_one_question_are_refused(tmp_path):
+    mended = verdict("a1", 0.0, truth="no")
+    with pytest.raises(DataError, match="runs one and two .* 1 questions .question a1: 'yes' and 'no'.*headwise score"):
+        matrix(tmp_path, one=[verdict("a1"), verdict("b1")], two=[mended, verdict("b1")])
 
 
 def test_two_questions_under_one_id_stay_two(tmp_path):

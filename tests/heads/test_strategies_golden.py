@@ -6,7 +6,8 @@ import torch
 
 from headwise import names
 from headwise.errors import ConfigError
-from headwise.heads import STRATEGIES, degenerate, score_heads, select_heads, select_tokens
+from headwise.heads import STRATEGIES, counts_heads, degenerate, score_heads, select_heads, select_tokens
+from headwise.heads.strategy import Strategy
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,18 @@ def test_bad_values_are_named_with_what_is_allowed(name, heads, dtype, words):
 
 def test_the_list_of_names_is_the_list_of_functions():
     assert tuple(STRATEGIES) == names.STRATEGIES
+
+
+@pytest.mark.parametrize("strategy", names.STRATEGIES)
+def test_a_ranking_depends_on_the_number_of_heads_where_the_strategy_says_so(strategy):
+    """The engine ranks once for every number of heads unless the strategy says `counts_heads`."""
+    maps = torch.rand(6, 32, 60, generator=torch.Generator().manual_seed(3)) / 60
+    few, many = score_heads(strategy, maps, 4), score_heads(strategy, maps, 16)
+    assert torch.equal(few, many) != counts_heads(strategy)
+
+
+def test_a_strategy_that_hides_that_it_counts_heads_is_refused(monkeypatch):
+    hidden = Strategy(score=STRATEGIES["hierarchical"].score)
+    monkeypatch.setitem(STRATEGIES, "hierarchical", hidden)
+    with pytest.raises(TypeError, match="counts_heads=True"):
+        score_heads("hierarchical", torch.rand(12, 40), 4)

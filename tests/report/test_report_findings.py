@@ -7,6 +7,7 @@ import pytest
 
 from headwise.recommend import budgets, recommend
 from headwise.report.findings import find, over_benchmarks
+from headwise.report.page import sentence
 from headwise.report.tables import agreement, efficiency, pareto_front, retained, scores, strategies, wins
 
 GRID = [("vanilla", None, None)] + [(s, t, 8) for t in (192, 64) for s in ("sum", "sparsity", "entropy")]
@@ -160,3 +161,28 @@ def test_equal_scores_go_to_the_faster_prefill(cells):
 )
 def test_budgets_are_the_largest_middle_and_smallest(tokens, expected, cells):
     assert budgets(cells(*[("sum", t, 8) for t in tokens])) == expected
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_with_too_few_images_nothing_is_established_won_or_lost(images, cells, verdicts):
+    right = np.repeat([[1], [1], [0]], 2 * images, axis=1)
+    few = find("gqa", cells(("vanilla", None, None), ("sum", 64, 8), ("sparsity", 64, 8)), verdicts(right))
+    assert (few.images, few.too_few) == (images, True)
+    assert few.cells["in_best_set"].tolist() == [False, True, True]
+    assert few.cells["low"].isna().all() == (images == 1)
+    assert wins([few])[["rows", "won", "shared", "lost", "too_few"]].to_numpy().tolist() == [[1, 0, 0, 0, 1]] * 2
+    assert "too few to tell configurations apart" in recommend(few.cells, few.images)["verdict"][0]
+    assert "too few to tell configurations apart" in sentence(few)
+
+
+def test_no_interval_has_no_length_but_that_to_itself(cells, verdicts):
+    """All right, all the same, and vanilla itself: the tables say what is not known."""
+    table = find("gqa", cells(*GRID[:3]), verdicts(np.ones((3, 40)))).cells
+    for name in ("", "vs_vanilla_", "vs_best_", "of_vanilla_"):
+        assert not (table[f"{name}low"] == table[f"{name}high"]).any()
+    assert np.isnan(table["of_vanilla_low"][0])
+
+
+def test_a_budget_with_one_configuration_is_not_established(cells):
+    rows = cells(("sum", 64, 8)).assign(score=50.0, low=0, high=99, best_at_budget=True)
+    assert recommend(rows)["verdict"][0] == "nothing to compare it with"

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from headwise.errors import DataError
-from headwise.stats import Outcomes, bootstrap, headline
+from headwise.stats import Outcomes, best_set_p, estimate, flip, headline
 
 
 def outcomes(kind, correct, image, category=None, truth=None) -> Outcomes:
@@ -44,9 +44,12 @@ def test_mme_without_a_whole_image_has_no_score():
         headline(outcomes("mme", [1, 0], [0, 1]))
 
 
-def test_mme_images_are_drawn_within_their_category():
-    one_image_each = outcomes("mme", [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1])
-    assert (bootstrap(one_image_each, 50).score_CB == 200).all()
+def test_mme_images_vary_within_their_category():
+    """One category all right, one all wrong: between images of a category nothing varies."""
+    two = estimate(outcomes("mme", [1] * 4 + [0] * 4, [0, 0, 1, 1, 2, 2, 3, 3], [0] * 4 + [1] * 4))
+    assert two.influence_CG == pytest.approx(0)
+    single = estimate(outcomes("mme", [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]))
+    assert np.abs(single.influence_CG).max() > 0  # a category of a single image: all images are one sample
 
 
 def test_mean_f1_agrees_with_precision_and_recall():
@@ -61,24 +64,31 @@ def test_mean_f1_agrees_with_precision_and_recall():
     assert score.observed() == pytest.approx([np.mean(f1)])
 
 
-def test_resampled_scores_equal_scores_of_resampled_questions():
-    """The matrix product is the bootstrap: rebuild one resample by repeating whole images."""
+@pytest.mark.parametrize("kind", ["mean", "mme", "mean_f1"])
+def test_shares_sum_to_the_score_and_influences_to_nothing(kind):
     rng = np.random.default_rng(1)
-    image, category = np.repeat(np.arange(8), 4), np.tile([0, 0, 1, 1], 8)
-    truth, correct = rng.random(32) < 0.5, rng.random((3, 32)) < 0.7
-    for kind in ("mean", "mean_f1"):
-        data = outcomes(kind, correct, image, category, truth)
-        times = rng.multinomial(8, np.full(8, 1 / 8))
-        rows = np.concatenate([np.flatnonzero(image == g) for g, n in enumerate(times) for _ in range(n)])
-        repeated = outcomes(kind, correct[:, rows], image[rows], category[rows], truth[rows])
-        assert headline(data).scores(times[:, None].astype(float))[:, 0] == pytest.approx(headline(repeated).observed())
+    image, category = np.repeat(np.arange(8), 4), np.repeat([0, 0, 1, 1, 0, 0, 1, 1], 4)
+    data = outcomes(kind, rng.random((3, 32)) < 0.7, image, category, rng.random(32) < 0.5)
+    found = estimate(data)
+    assert found.share_CG.sum(axis=1) == pytest.approx(headline(data).observed())
+    assert found.influence_CG.sum(axis=1) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mean", "mme", "mean_f1"])
+def test_an_influence_is_how_the_score_moves_with_an_image_s_weight(kind):
+    rng = np.random.default_rng(2)
+    image, category = np.repeat(np.arange(8), 4), np.repeat([0, 0, 0, 0, 1, 1, 1, 1], 4)
+    data = outcomes(kind, rng.random((3, 32)) < 0.7, image, category, rng.random(32) < 0.5)
+    score, step = headline(data), 1e-6
+    moved = score.scores(1 + step * np.eye(score.clusters)) - score.observed()[:, None]
+    assert moved / step == pytest.approx(estimate(data).influence_CG, abs=1e-3)
 
 
 def test_questions_of_one_image_widen_the_interval():
     rng = np.random.default_rng(2)
     by_image = np.repeat(rng.random(100) < 0.5, 10)
     width = {
-        name: np.diff(bootstrap(outcomes("mean", by_image, image), 500).intervals())[0, 0]
+        name: np.diff(estimate(outcomes("mean", by_image, image)).intervals())[0, 0]
         for name, image in (("images", np.repeat(np.arange(100), 10)), ("questions", np.arange(1000)))
     }
     assert width["images"] > 2.5 * width["questions"]
@@ -87,18 +97,57 @@ def test_questions_of_one_image_widen_the_interval():
 def test_the_interval_covers_the_true_score():
     rng = np.random.default_rng(3)
     hits = 0
-    for seed in range(300):
+    for _ in range(300):
         able = norm.ppf(0.6, scale=np.sqrt(2))
         correct = (rng.normal(size=(80, 1)) + rng.normal(size=(80, 4)) < able).ravel()
-        low, high = bootstrap(outcomes("mean", correct, np.repeat(np.arange(80), 4)), 300, seed).intervals()[0]
+        low, high = estimate(outcomes("mean", correct, np.repeat(np.arange(80), 4))).intervals()[0]
         hits += low <= 60 <= high
     assert 0.91 <= hits / 300 <= 0.985
 
 
-def test_same_seed_same_interval():
-    data = outcomes("mean", np.random.default_rng(4).random((2, 60)) < 0.5, np.arange(60) // 3)
-    assert (bootstrap(data, 100, 5).score_CB == bootstrap(data, 100, 5).score_CB).all()
-    assert (bootstrap(data, 100, 5).score_CB != bootstrap(data, 100, 6).score_CB).any()
+def test_same_seed_same_flips():
+    data = estimate(outcomes("mean", np.random.default_rng(4).random((2, 60)) < 0.5, np.arange(60) // 3))
+    assert (flip(data, 5).score_CB == flip(data, 5).score_CB).all()
+    assert (flip(data, 5).score_CB != flip(data, 6).score_CB).any()
+
+
+@pytest.mark.parametrize("images", [4, 10, 20, 60])
+@pytest.mark.parametrize("share", [0.6, 0.97])
+def test_intervals_cover_with_few_images(images, share):
+    """Scores and paired differences; percentile intervals of scores cover 87 % with 4 images."""
+    rng, hits = np.random.default_rng(images), np.zeros(2)
+    for _ in range(400):
+        difficulty = rng.normal(size=(images, 1)) + rng.normal(size=(images, 5))
+        right = difficulty + 0.5 * rng.normal(size=(2, images, 5)) < norm.ppf(share, scale=1.5)
+        found = estimate(outcomes("mean", right.reshape(2, -1), np.repeat(np.arange(images), 5)))
+        bounds = np.stack([found.intervals()[0], found.differences(np.array([1, 1]))[0]])
+        hits += (bounds[:, 0] <= [100 * share, 0]) & (bounds[:, 1] >= [100 * share, 0])
+    assert (hits / 400 >= 0.925).all()
+
+
+def test_a_hundred_of_a_hundred_has_the_interval_of_clopper_and_pearson():
+    found = estimate(outcomes("mean", np.ones(100), np.arange(100))).intervals()[0]
+    assert found == pytest.approx([96.38, 100], abs=0.01)
+
+
+def test_cells_that_agree_everywhere_have_an_interval_of_their_difference():
+    low, high = estimate(outcomes("mean", np.ones((2, 100)), np.arange(100))).differences(np.array([1, 1]))[0]
+    assert low == -high
+    assert 2 < high < 4
+
+
+def test_a_single_image_has_no_interval():
+    found = estimate(outcomes("mean", np.ones((2, 6)), np.zeros(6, int)))
+    assert np.isnan(found.intervals()).all()
+    assert np.isnan(found.differences(np.array([1, 1]))).all()
+    assert np.isnan(found.percent_of(np.array([1, 1])).intervals()).all()
+
+
+def test_a_score_that_no_bound_holds_has_t_intervals():
+    """Scores of other benchmarks may have numerators above their denominators: points out of ten, say."""
+    data = outcomes("mean", np.random.default_rng(5).random((2, 40)) * 5, np.arange(40))
+    low, high = estimate(data).intervals()[0]
+    assert high > estimate(data).score_C[0] > low > 100
 
 
 def test_a_matrix_without_cells_or_questions_is_refused():
@@ -112,10 +161,12 @@ def test_a_mean_f1_without_truth_is_refused():
 
 
 def test_a_full_gqa_grid_is_fast_and_small():
-    """63 cells x 12,578 questions x 2,000 resamples, every question on an image of its own (the worst case)."""
+    """63 cells x 12,578 questions x 2,000 sign flips, every question on an image of its own (the worst case)."""
     rng = np.random.default_rng(6)
     data = outcomes("mean", rng.random((63, 12578), dtype=np.float32) < 0.6, np.arange(12578))
     start = time.perf_counter()
-    bootstrap(data)
+    found = estimate(data)
+    found.intervals()
+    best_set_p(flip(found))
     assert time.perf_counter() - start < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2e6  # kB

@@ -22,7 +22,7 @@ def pair(a, b, image, kind="mean", truth=None) -> Outcomes:
 
 
 def test_difference_is_taken_on_the_questions_both_answered():
-    result = compare_pair(pair([1, 1, 0, np.nan], [0, 1, np.nan, 1], [0, 1, 2, 3]), 0, 1, resamples=50, flips=99)
+    result = compare_pair(pair([1, 1, 0, np.nan], [0, 1, np.nan, 1], [0, 1, 2, 3]), 0, 1, flips=99)
     assert (result.questions, result.difference) == (2, 50.0)
 
 

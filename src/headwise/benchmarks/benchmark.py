@@ -22,10 +22,17 @@ class Benchmark(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     kind: ClassVar[ScoreKind]
+    version: ClassVar[str]
+    """Changes whenever the same answers and labels can get other verdicts or figures; recorded with every score."""
+    categories: ClassVar[tuple[str, ...]] = ()
+    """The official categories that the headline is a mean or sum over; none where it is one over questions."""
 
     @abstractmethod
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        """The questions in file order, the first `limit` of them. DataError where the file is missing or bad."""
+        """The questions in file order, `limit` of them spread over categories and images (`limits.evenly`).
+
+        DataError where the file is missing or bad.
+        """
 
     @abstractmethod
     def image_path(self, data_dir: Path, sample: Sample) -> Path:

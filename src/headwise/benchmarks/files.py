@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headwise.benchmarks.benchmark import Benchmark
+from headwise.benchmarks.limits import evenly
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, read_jsonl
+from headwise.reading import parse_json, read_text
+from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict, is_id, json_kind, read_jsonl
 
 INSTRUCTION = "Answer the question using a single word or phrase."
 
@@ -32,29 +33,32 @@ class Grade(NamedTuple):
     parsed: bool
 
 
-def question_samples(path: Path, benchmark: str, limit: int | None) -> list[Sample]:
-    """Samples of a LLaVA question file (question_id, image, text, category), the first `limit` of them."""
-    rows = read_jsonl(path)
+def question_samples(path: Path, benchmark: str, limit: int | None, *, whole_images: bool = False) -> list[Sample]:
+    """Samples of a LLaVA question file (question_id, image, text, category), `limit` of them by `limits.evenly`."""
     samples: list[Sample] = []
-    for number, row in enumerate(rows, 1):
-        if limit is not None and len(samples) >= limit:
-            break
+    for number, row in enumerate(read_jsonl(path), 1):
         missing = [name for name in ("question_id", "image", "text") if name not in row]
         if missing:
             raise DataError(f"{path}, question {number}: lacks {', '.join(missing)}")
-        samples.append(_sample(row, benchmark))
+        samples.append(_sample(row, benchmark, f"{path}, question {number}"))
     if not samples:
         raise DataError(f"{path}: holds no question")
-    return samples
+    return evenly(samples, limit, whole_images=whole_images)
 
 
-def _sample(row: Mapping[str, Any], benchmark: str) -> Sample:
+def _sample(row: Mapping[str, Any], benchmark: str, where: str) -> Sample:
+    if not is_id(row["question_id"]):
+        raise DataError(f"{where}: question_id is {json_kind(row['question_id'])}, not text or a whole number")
+    texts = {"image": row["image"], "text": row["text"], "category": row.get("category", "")}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise DataError(f"{where}: {name} is {json_kind(value)}, not text")
     return Sample(
         benchmark=benchmark,
         question_id=str(row["question_id"]),
-        image=str(row["image"]),
-        prompt=str(row["text"]),
-        category=str(row.get("category", "")),
+        image=texts["image"],
+        prompt=texts["text"],
+        category=texts["category"],
     )
 
 
@@ -77,10 +81,7 @@ def load_json(path: Path) -> Any:
 
 @lru_cache(maxsize=8)
 def _load_json(path: Path, _modified: int, _size: int) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON, perhaps cut short ({error})") from error
+    return parse_json(read_text(path), f"{path}, perhaps cut short")
 
 
 class KeyedBenchmark(Benchmark):
@@ -142,6 +143,20 @@ def percent(verdicts: Sequence[Verdict]) -> float | None:
     """Mean of `correct` over the answered questions in percent; None where nothing was answered."""
     values = [verdict.correct for verdict in verdicts if verdict.correct is not None]
     return 100 * sum(values) / len(values) if values else None
+
+
+def covered(official: Sequence[str], metrics: Iterable[str]) -> list[str]:
+    """Those of the official categories that figures named `category/NAME/…` are there for, in official order."""
+    found = {name.split("/")[1] for name in metrics if name.startswith("category/")}
+    return [name for name in official if name in found]
+
+
+def coverage(official: Sequence[str], metrics: Iterable[str]) -> str:
+    """`1 of 3 categories (random)` where a score is not of all official categories; empty where it is or is of none."""
+    found = covered(official, metrics)
+    if len(found) in (0, len(official)):
+        return ""
+    return f"{len(found)} of {len(official)} categories ({', '.join(found)})"
 
 
 def scorecard(

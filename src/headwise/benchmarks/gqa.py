@@ -24,6 +24,7 @@ from headwise.records import Sample, Scorecard, Verdict
 KEY_FOLDERS = ("data", "data/questions", "data/questions1.2")
 KEY_NAME = "testdev_balanced_questions.json"
 UNKNOWN = "-"
+_TYPES = ("structural", "semantic")
 # The last reasoning step only reads the answer out and adds nothing to the length of the reasoning.
 _READING_STEPS = ("exist", "query: name", "choose name")
 
@@ -34,6 +35,7 @@ class GQA(KeyedBenchmark):
     name = "gqa"
     title = "GQA"
     kind = "mean"
+    version = "1"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(data_dir / "gqa" / "llava_gqa_testdev_balanced.jsonl", self.name, limit)
@@ -44,11 +46,15 @@ class GQA(KeyedBenchmark):
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         path = key_path(data_dir)
         key = load_json(path)
+        if not isinstance(key, dict):
+            raise DataError(f"{path}: expected an object of annotations by question_id")
 
         def truth_of(sample: Sample) -> Truth:
             question = key.get(sample.question_id)
-            if not isinstance(question, dict) or "answer" not in question:
+            if not isinstance(question, dict) or not isinstance(question.get("answer"), str):
                 raise DataError(f"{path}: no answer for question {sample.question_id!r}")
+            if not _is_annotation(question):
+                raise DataError(f"{path}: the annotation of question {sample.question_id!r} is malformed")
             return Truth(category_of(question), question["answer"], question["answer"])
 
         return truth_of
@@ -71,6 +77,14 @@ def grade(text: str, answer: str) -> Grade:
     """Exact match after the trailing dots are gone and the text is lower case; no other cleaning (official)."""
     prediction = text.rstrip(".").lower()
     return Grade(prediction, float(prediction == answer), bool(prediction.strip()))
+
+
+def _is_annotation(question: Mapping[str, Any]) -> bool:
+    """True where what is told of a question's kind has the form of GQA's annotations (each part may be left out)."""
+    types, program = question.get("types") or {}, question.get("semantic", [])
+    named = isinstance(types, dict) and all(isinstance(types.get(name, ""), str | None) for name in _TYPES)
+    steps = isinstance(program, list) and all(isinstance(step, dict) for step in program)
+    return named and steps and isinstance(question.get("question", ""), str)
 
 
 def key_path(data_dir: Path) -> Path:

@@ -19,6 +19,7 @@ from headwise.benchmarks.files import (
     scorecard,
 )
 from headwise.errors import DataError
+from headwise.reading import read_text
 from headwise.records import Sample, Scorecard, Verdict
 
 PERCEPTION = (
@@ -42,9 +43,11 @@ class MME(KeyedBenchmark):
     name = "mme"
     title = "MME"
     kind = "mme"
+    version = "1"
+    categories = (*PERCEPTION, *COGNITION)
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name, limit)
+        return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name, limit, whole_images=True)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
         """The image as the question file names it, or in the category's `images/` where it lies there."""
@@ -157,12 +160,8 @@ def _labels(path: Path, category: str) -> dict[Question, str]:
 
 def table_rows(path: Path, columns: int) -> list[list[str]]:
     """Rows of a tab-separated MME file without header; DataError names the line with another width."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         if line.count("\t") != columns - 1:

@@ -33,6 +33,8 @@ class POPE(KeyedBenchmark):
     name = "pope"
     title = "POPE"
     kind = "mean_f1"
+    version = "1"
+    categories = CATEGORIES
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(question_file(data_dir), self.name, limit)

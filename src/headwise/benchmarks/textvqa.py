@@ -31,6 +31,7 @@ class TextVQA(KeyedBenchmark):
     name = "textvqa"
     title = "TextVQA"
     kind = "mean"
+    version = "1"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name, limit)
@@ -84,8 +85,11 @@ def answer_key(path: Path, contents: Any) -> dict[tuple[str, str], tuple[str, ..
     if not isinstance(contents, dict) or not isinstance(contents.get("data"), list):
         raise DataError(f"{path}: expected an object with a list `data` of annotations")
     key = {}
-    for row in contents["data"]:
-        if not {"image_id", "question", "answers"} <= row.keys() or len(row["answers"]) != ANNOTATORS:
+    for number, row in enumerate(contents["data"], 1):
+        if not isinstance(row, dict) or not isinstance(row.get("question"), str) or "image_id" not in row:
+            raise DataError(f"{path}: annotation {number} lacks its image_id or question")
+        said = row.get("answers")
+        if not isinstance(said, list) or len(said) != ANNOTATORS or not all(isinstance(text, str) for text in said):
             raise DataError(f"{path}: question {row.get('question_id')!r} lacks its {ANNOTATORS} answers")
         key[str(row["image_id"]), row["question"].lower()] = tuple(row["answers"])
     return key

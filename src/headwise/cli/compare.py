@@ -14,7 +14,7 @@ from headwise.errors import ConfigError
 @click.option("--study", help="Compare the cells of this study (run id, or `latest`).  [default: latest]")
 @click.option("--experiment", help="Compare every finished cell of this experiment (with --study: look there).")
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")
-@click.option("--include-incomplete", is_flag=True, help="Take in cells with failed or missing answers.")
+@click.option("--include-incomplete", is_flag=True, help="Take in cells that lack answers or are contradicted.")
 @click.option("--against", default="none", help="Show differences to: none, published, or a folder of that form.")
 @click.option("--report/--no-report", default=None, help="Draw the report.  [default: of up to 1,000 cells]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -32,8 +32,6 @@ def command(
         raise ConfigError("compare: give either --run or --study and --experiment")
     # A short process that makes millions of objects which all stay: looking for garbage takes over a second at 3,000.
     gc.set_threshold(1_000_000)
-    from rich.console import Console
-
     from headwise import tracking
     from headwise.compare import load_study
     from headwise.compare.analysis import analyse
@@ -41,8 +39,9 @@ def command(
     from headwise.compare.baseline import Baseline
     from headwise.compare.study import output, publish
     from headwise.compare.text import print_analysis
+    from headwise.terminal import plain_console
 
-    uri, progress = tracking.connect(), Console(stderr=True)
+    uri, progress = tracking.connect(), plain_console(stderr=True)
     with progress.status("comparing"):
         comparison = load_study(
             study=study, experiment=experiment, run_ids=run_ids, include_incomplete=include_incomplete

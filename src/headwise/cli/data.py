@@ -14,6 +14,7 @@ from headwise import names
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from headwise.data import Check
 
@@ -63,18 +64,19 @@ def published(source: str, as_json: bool) -> None:
 
 def _output() -> Console:
     """Standard output; wide where it is a file or a pipe, so that tables stay whole there."""
-    from rich.console import Console
+    from headwise.terminal import plain_console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = plain_console()
+    return console if console.is_terminal else plain_console(width=200)
 
 
 def _progress(name: str) -> Callable[[list[Path]], Iterable[Path]]:
     def track_images(paths: list[Path]) -> Iterable[Path]:
-        from rich.console import Console
         from rich.progress import track
 
-        return track(paths, f"{name} images", console=Console(stderr=True), transient=True)
+        from headwise.terminal import plain_console
+
+        return track(paths, f"{name} images", console=plain_console(stderr=True), transient=True)
 
     return track_images
 
@@ -95,7 +97,7 @@ def _print(data_dir: str, checks: list[Check]) -> None:
     table = Table("benchmark", "questions", "labels", "images", "", title=f"benchmarks in {data_dir}")
     for each in checks:
         counts = [_count(each, part) for part in ("questions", "labels", "images")]
-        table.add_row(each.benchmark, *counts, "[red]incomplete[/red]" if each.problems else "[green]good[/green]")
+        table.add_row(each.benchmark, *counts, _state(each))
     console.print(table)
     if any(each.official is None for each in checks):
         console.print("These are headwise's embedded benchmarks, with counts of their own.")
@@ -103,6 +105,12 @@ def _print(data_dir: str, checks: list[Check]) -> None:
         for problem in each.problems:
             console.print(f"{each.benchmark}: {problem.what}", markup=False, highlight=False, soft_wrap=True)
             console.print(f"    fix: {problem.fix}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _state(each: Check) -> Text:
+    from rich.text import Text
+
+    return Text("incomplete", style="red") if each.problems else Text("good", style="green")
 
 
 def _count(each: Check, part: str) -> str:

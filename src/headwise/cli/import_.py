@@ -37,10 +37,11 @@ def command(answers_dir: Path, data_dir: str | None, experiment: str | None, mod
 
 
 def _progress(sources: Sequence[Source]) -> Iterable[Source]:
-    from rich.console import Console
     from rich.progress import track
 
-    return track(sources, "importing", console=Console(stderr=True), transient=True)
+    from headwise.terminal import plain_console
+
+    return track(sources, "importing", console=plain_console(stderr=True), transient=True)
 
 
 def _record(report: Report) -> dict[str, object]:
@@ -53,10 +54,11 @@ def _record(report: Report) -> dict[str, object]:
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from headwise.terminal import plain_console
+
+    console = plain_console()
     if report.logged:
         table = Table("cell", "score", "samples", "missing", "unparsed", title=f"imported into study {report.study}")
         for cell, card in report.logged:

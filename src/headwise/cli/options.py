@@ -9,6 +9,7 @@ import click
 
 from headwise.config import Study
 
+CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
 OFFLINE = "Answer now without a tracking server; `headwise sync` logs it later."
 DEVICES = "GPUs to use, such as 0,2; several start a process each."
 DEVICE_MAP = "Spread a model too large for one device: auto, balanced, balanced_low_0, sequential."
@@ -24,4 +25,4 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, field in reversed(Study.model_fields.items()):
         flag = "--" + name.replace("_", "-")
         command = click.option(flag, name, metavar="VALUE", help=field.description)(command)
-    return click.option("--config", "config_path", metavar="FILE", help="YAML file of these settings")(command)
+    return click.option("--config", "config_path", metavar="FILE", help=CONFIG)(command)

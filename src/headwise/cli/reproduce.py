@@ -41,8 +41,9 @@ def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | No
 
 
 def _print(reports: Sequence[CellReport]) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
+
+    from headwise.terminal import plain_console
 
     table = Table(Column("cell", no_wrap=True), "identical answers", "equal metrics", "differ (before → now)")
     for report in reports:
@@ -50,7 +51,7 @@ def _print(reports: Sequence[CellReport]) -> None:
         equal = f"{report.metrics_compared - len(report.metrics)} of {report.metrics_compared}"
         changed = ", ".join(f"{name} {_figure(a)} → {_figure(b)}" for name, (a, b) in report.metrics.items())
         table.add_row(report.name, answers, equal, changed)
-    Console().print(table)
+    plain_console().print(table)
     for report in reports:
         _print_differences(report)
     same = sum(report.same for report in reports)

@@ -36,7 +36,7 @@ def _given(context: click.Context, parameter: click.Parameter, value: Any) -> An
 )
 @click.option("--benchmark", callback=_given, help="Benchmark that the answers are for.")
 @click.option("--data-dir", callback=_given, help="Bundle with the labels.  [default: embedded, or the run's own]")
-@click.option("--limit", type=_Limit(min=1), help="Score the first n questions only, or all.")
+@click.option("--limit", type=_Limit(min=1), help="Score the n questions that a study with this limit asks, or all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --answers) or a list.")
 @click.option("--study", help="Rescore every cell of this study (run id, or `latest`).  [default: latest]")
 @click.option("--run", "run_ids", multiple=True, help="Rescore this cell (run id; may be repeated).")
@@ -78,13 +78,14 @@ def _file(answers: Path, name: str, data_dir: str, limit: int | None, as_json: b
     if as_json:
         click.echo(json.dumps(as_record(card)))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from headwise.terminal import plain_console
 
     table = Table("figure", "value", title=f"{answers.name} on {benchmarks.benchmark(name).title}")
     for figure, value in as_record(card).items():
         table.add_row(figure, f"{value:.2f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _runs(
@@ -103,27 +104,34 @@ def _runs(
 
 
 def _with_progress(rescored: Iterable[tuple[str, Scorecard]], total: int) -> dict[str, Scorecard]:
-    from rich.console import Console
     from rich.progress import track
 
-    return dict(track(rescored, "scoring", total=total, console=Console(stderr=True)))
+    from headwise.terminal import plain_console
+
+    return dict(track(rescored, "scoring", total=total, console=plain_console(stderr=True)))
 
 
 def _print_runs(cells: list[dict[str, Any]], cards: dict[str, Scorecard], as_json: bool) -> None:
+    from headwise.rescore import contradicted
     from headwise.score import as_record
 
+    against = {cell["run_id"] for cell in cells if contradicted(cell, cards[cell["run_id"]])}
     if as_json:
-        click.echo(json.dumps([{"run_id": run_id} | as_record(card) for run_id, card in cards.items()]))
+        rows = [{"run_id": run_id} | as_record(card) for run_id, card in cards.items()]
+        for row in rows:
+            row["complete"] = bool(row["complete"]) and row["run_id"] not in against
+        click.echo(json.dumps(rows))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from headwise.terminal import plain_console
 
     table = Table("run", "was", "is", "complete", title="rescored runs")
     for cell in cells:
         card = cards[cell["run_id"]]
-        whole = "yes" if card.complete else "no"
+        whole = "contradicted" if cell["run_id"] in against else "yes" if card.complete else "no"
         table.add_row(cell["run_name"], _figure(cell.get("score")), _figure(card.score), whole)
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _figure(value: float | None) -> str:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from headwise.terminal import plain_console
 
 if TYPE_CHECKING:
     from headwise.config import Study
     from headwise.pending import Note
     from headwise.pipeline import Job
     from headwise.shards import Crew
-
-DEFAULT_CONFIG = Path("configs/default.yaml")
 
 
 def run_study(
@@ -33,11 +30,13 @@ def run_study(
     In one of several processes: do this process's share. With several `devices`: start a process a device.
     """
     from headwise.config import AS_CONFIGURED, load_study
+    from headwise.packaged import DEFAULT, study_file
     from headwise.placement import Placement, processes_for, start_processes
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
-    study = load_study(chosen or _default(), settings)
+    study = load_study(study_file(chosen or DEFAULT), settings)
     placement = Placement.of(devices, device_map, allow_pickle)
+    placement.check(study)
     if (count := processes_for(placement)) > 1:
         start_processes(count, sys.argv[1:])
     from headwise.shards import crew
@@ -57,12 +56,13 @@ def print_plan(
 ) -> None:
     """Print what the study will cost; nothing is answered, nothing logged."""
     from headwise.config import AS_CONFIGURED, load_study
+    from headwise.packaged import DEFAULT, study_file
     from headwise.pipeline import Job
     from headwise.placement import Placement
     from headwise.planning import plan_lines
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
-    study = load_study(chosen or _default(), settings)
+    study = load_study(study_file(chosen or DEFAULT), settings)
     job = Job.of(study, Placement.of(devices, device_map, allow_pickle))
     for label, value in plan_lines(job):
         print(f"{label:12} {value}")
@@ -74,7 +74,7 @@ def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bo
 
     job = Job.of(study, placement)
     crew.same("study", job.key)
-    console = Console(stderr=True, quiet=not crew.main)
+    console = plain_console(stderr=True, quiet=not crew.main)
     if not crew.main:
         if crew.told("go", False):
             answer_study(job, console, crew)
@@ -109,15 +109,15 @@ def _connect() -> None:
 
 
 def _note(job: Job, comparing: bool) -> Note:
+    from dataclasses import asdict
+
     from headwise.config import fingerprint
     from headwise.pending import Note, tracking_place
 
     place, experiment = tracking_place(), os.environ.get("MLFLOW_EXPERIMENT_NAME")
     key = fingerprint(job.key, comparing, place, experiment)
     settings = job.study.model_dump()
-    return Note(key=key, study=settings, comparing=comparing, tracking=place, experiment=experiment)
-
-
-def _default() -> Path | None:
-    """The checkout's default study where the command is run in a checkout."""
-    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+    placement = asdict(job.placement) | {"made_on": job.placement.kind(job.study)}
+    return Note(
+        key=key, study=settings, comparing=comparing, tracking=place, experiment=experiment, placement=placement
+    )

@@ -15,13 +15,15 @@ def command(forget: bool) -> None:
     Cells that were logged already are left as they are, so that it can be repeated. Exit code 1 where a
     study is left over.
     """
-    from rich.console import Console
-
     from headwise import tracking
-    from headwise.pending import open_notes
+    from headwise.pending import forget_unreadable, open_notes
     from headwise.sync import sync_note
+    from headwise.terminal import plain_console
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
+    if forget:
+        for reason in forget_unreadable():
+            console.print(f"{reason}: forgotten, its answers stay in the spool", soft_wrap=True)
     notes = open_notes()
     if not notes:
         console.print("nothing to upload: every study begun in this folder is logged")

@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from headwise.compare.comparison import Comparison
 from headwise.compare.grid import Grid, grid, tops
+from headwise.compare.lineup import SHOWN
+from headwise.errors import DataError
 from headwise.recommend import recommend
 from headwise.report import tables
 from headwise.report.findings import Findings, find, over_benchmarks
@@ -37,7 +40,10 @@ class Analysis:
     def grids(self) -> dict[str, Grid]:
         """Logged scores in the published layout, a benchmark each, and the mean percent of vanilla."""
         comparison = self.comparison
-        found = {name: grid(name, comparison.of(name)) for name in comparison.benchmarks}
+        found = {
+            name: grid(name, comparison.of(name).assign(full=part.cells["full"]))
+            for name, part in self.findings.items()
+        }
         if self.overall is not None:
             labels = comparison.cells.drop_duplicates("configuration").set_index("configuration")["label"]
             cells = self.overall.cells.assign(label=self.overall.cells["configuration"].map(labels))
@@ -89,7 +95,7 @@ class Analysis:
         won = tables.wins(list(self.findings.values()))
         topped = tops(benchmarks).assign(strategy=lambda table: table["strategy"].map(self._strategy_of))
         counts = topped.groupby("strategy")["all"].sum().rename("topped")
-        return won.join(counts, on="strategy")[["strategy", "topped", "rows", "won", "shared", "lost"]]
+        return won.join(counts, on="strategy")[["strategy", "topped", *won.columns[1:]]]
 
     @cached_property
     def _strategy_of(self) -> dict[str, str]:
@@ -99,7 +105,34 @@ class Analysis:
     @cached_property
     def recommendation(self) -> pd.DataFrame:
         """A configuration for each budget by `recommend.RULE`; over all benchmarks where there are several."""
-        return recommend(self.beside_costs.cells)
+        return recommend(self.beside_costs.full, self.beside_costs.images)
+
+
+LOGGED_TO = 1e-4
+"""How far a logged score and that of its verdicts may be apart: float32 verdicts, far below one answer's worth."""
+
+
+def check_logged(benchmark: str, cells: pd.DataFrame) -> None:
+    """DataError where the score that a run logged is not that of its verdicts: one of the two was changed later."""
+    apart = ~np.isclose(cells["logged_score"].astype(float), cells["score"], rtol=0, atol=LOGGED_TO, equal_nan=True)
+    if apart.any():
+        row = cells[apart].iloc[0]
+        more = f" (and {apart.sum() - 1} other runs)" if apart.sum() > 1 else ""
+        raise DataError(
+            f"{benchmark}: run {row['run_id']} ({row['configuration']}) logged the score {row['logged_score']:.4f}, "
+            f"its verdicts give {row['score']:.4f}{more}; score it anew: `headwise score --run {row['run_id']}`"
+        )
+
+
+def _incomplete(benchmark: str, cells: pd.DataFrame) -> Iterator[str]:
+    """What a reader must know of cells that did not answer every question."""
+    partly = cells.loc[~cells["full"], "configuration"].tolist()
+    if partly:
+        named = ", ".join(partly[:SHOWN]) + (f" and {len(partly) - SHOWN} more" if len(partly) > SHOWN else "")
+        yield (
+            f"{benchmark}: {named} did not answer every question. Scores are over what each answered, differences over "
+            "the questions that both answered; such a cell neither wins nor loses and is not recommended"
+        )
 
 
 def analyse(comparison: Comparison, seed: int = 0) -> Analysis:
@@ -109,5 +142,8 @@ def analyse(comparison: Comparison, seed: int = 0) -> Analysis:
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(2) as pool:
         parts = pool.map(lambda name: find(name, comparison.of(name), comparison.verdicts(name), seed), names)
         findings = dict(zip(names, parts, strict=True))
+    for name, part in findings.items():
+        check_logged(name, part.cells)
+        comparison.notes.extend(_incomplete(name, part.cells))
     overall = over_benchmarks(list(findings.values())) if len(findings) > 1 else None
     return Analysis(comparison=comparison, findings=findings, overall=overall)

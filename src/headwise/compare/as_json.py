@@ -19,7 +19,9 @@ CELL = (
 def as_json(analysis: Analysis, compare_run: str) -> dict[str, Any]:
     """Study, notes, and per benchmark the best cell, the best set and every cell's score and 95 % interval.
 
-    `overall` is the same for the mean percent of vanilla over benchmarks, or null. Missing numbers are null.
+    `too_few_images` is true where no two cells can be told apart, so that every cell is in the best set. `overall` is
+    the same for the mean percent of vanilla over benchmarks, or null. Missing numbers are null, the ends of an interval
+    too, where there is a single image.
     """
     comparison = analysis.comparison
     overall = None if analysis.overall is None else _part(analysis.overall)
@@ -40,6 +42,8 @@ def _part(part: Findings) -> dict[str, Any]:
     best = None if part.pruned.empty else _plain(part.best[names].to_dict())
     return {
         "unit": part.unit,
+        "images": part.images,
+        "too_few_images": part.too_few,
         "best": best,
         "best_set": part.best_set()["configuration"].tolist(),
         "cells": cells,

@@ -69,7 +69,8 @@ def _difference_grid(rows: pd.DataFrame) -> pd.DataFrame:
     places = rows.copy()
     for name in ("tokens", "heads"):
         places[name] = rows[name].astype("Int64").astype("string").fillna(HOLE)
-    wide = places.pivot_table(index=["tokens", "heads"], columns="strategy", values="difference", sort=False)
+    column = "label" if "label" in places else "strategy"
+    wide = places.pivot_table(index=["tokens", "heads"], columns=column, values="difference", sort=False)
     return wide.reset_index().map(_signed)
 
 

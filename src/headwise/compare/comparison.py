@@ -11,12 +11,22 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
+from headwise.benchmarks.files import coverage
+from headwise.compare.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
 from headwise.compare.verdicts import VERDICTS, VerdictMatrix, read_matrix
-from headwise.names import BENCHMARKS, CONTROLS, STRATEGIES, needs_heads, needs_tokens
+from headwise.names import (
+    ANSWERING,
+    BENCHMARKS,
+    CONTROLS,
+    STRATEGIES,
+    needs_heads,
+    needs_seed,
+    needs_tokens,
+)
 
 RANKING = ["layer", "budget", "score_dtype", "seed"]
 """Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
-IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING]
+IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
 
@@ -73,32 +83,51 @@ def load_study(
 ) -> Comparison:
     """The finished cells of a study (default: the latest finished one), of a whole experiment, or those named.
 
-    Cells that are not comparable are set aside and named in `notes`: those asked fewer questions than the
-    others (`limit`) and all but the latest run of a configuration. TrackingError where nothing is found.
+    Cells that are not comparable are set aside and named in `notes`: incomplete ones, those asked fewer questions
+    than the others, and all but the latest run of a configuration. NothingFound where nothing is left, DataError
+    where cells of a benchmark were scored by different labels or rules.
     """
     if study == tracking.LATEST or not (study or experiment or run_ids):
         study = tracking.latest_study(experiment)
-    found = tracking.find_cells(
-        study=study, experiment=experiment, run_ids=run_ids, include_incomplete=include_incomplete
-    )
+    found = tracking.find_cells(study=study, experiment=experiment, run_ids=run_ids, include_incomplete=True)
     notes: list[str] = []
-    cells = _without_superseded(_without_other_data(_without_shorter(_normalised(found), notes), notes), notes)
+    cells = _normalised(found)
+    if not include_incomplete:
+        cells = without_incomplete(cells, IDENTITY, notes)
+    cells = _without_superseded(_without_other_data(_without_shorter(cells, notes), notes), notes)
+    if not include_incomplete:
+        cells = without_partial(cells, notes)
+    check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += _machines(cells)
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
 def _normalised(cells: pd.DataFrame) -> pd.DataFrame:
     """Parameters a strategy does not use are missing, so that they distinguish nothing."""
     cells = cells.copy()
-    for name in (*IDENTITY, "limit", "data_digest"):
+    for name in (*IDENTITY, "limit", "data_digest", "score"):
         if name not in cells:
             cells[name] = pd.NA
+    cells["score"] = cells["score"].astype(float)
+    cells["complete"] = cells["complete"].astype(bool) if "complete" in cells else True
     digests = cells.groupby("model")["model_digest"].transform("nunique")
     several = cells["model"] + "@" + cells["model_digest"].astype(str).str[:8]
-    cells["model"] = cells["model"].where(digests <= 1, several)
+    cells["model"] = cells["model"].where((digests <= 1) | cells["model_digest"].isna(), several)
     cells.loc[~cells["strategy"].map(needs_heads), "heads"] = pd.NA
+    cells.loc[~cells["strategy"].map(needs_seed), "seed"] = pd.NA
+    cells.loc[cells["strategy"] == "random_tokens", "score_dtype"] = pd.NA  # it ranks nothing
     cells.loc[~cells["strategy"].map(needs_tokens), ["tokens", *RANKING]] = pd.NA
+    return _as_answered(cells)
+
+
+def _as_answered(cells: pd.DataFrame) -> pd.DataFrame:
+    """`device` and `dtype` as they were, not as they were asked for: `auto` is another thing on another machine."""
+    for name in ("device", "dtype"):
+        tag = f"tags.headwise.{name}"
+        if tag in cells:
+            cells[name] = cells[tag].where(cells[tag].notna(), cells[name])
+    cells["device"] = cells["device"].map(lambda device: str(device).split(":")[0], na_action="ignore")
     return cells
 
 
@@ -121,7 +150,8 @@ def _without_other_data(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def _without_superseded(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    superseded = cells.duplicated(IDENTITY, keep="last")
+    complete_last = cells.sort_values("complete", kind="stable")
+    superseded = complete_last.duplicated(IDENTITY, keep="last").reindex(cells.index)
     if superseded.any():
         notes.append(f"{superseded.sum()} cells were run again later; the latest run of each is compared")
     return cells[~superseded]
@@ -132,6 +162,17 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     tag = "tags.headwise.measured_on"
     names: list[str] = sorted(cells[tag].dropna().unique()) if tag in cells else []
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
+
+
+def _categories(cells: pd.DataFrame) -> list[str]:
+    """A mean or sum over some of a benchmark's official categories is no figure of the benchmark."""
+    notes = []
+    for name, rows in cells.groupby("benchmark", sort=False):
+        bench = benchmark_of(str(name))
+        present = rows.columns[rows.notna().any()]
+        if partial := coverage(bench.categories, present):
+            notes.append(f"{bench.title}: the score is of {partial}")
+    return notes
 
 
 def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
@@ -152,16 +193,22 @@ def _rank(names: Sequence[str]) -> dict[str, int]:
 
 
 def _named(cells: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns `label` and `configuration`."""
-    varying = [name for name in ("model", *RANKING) if cells[name].nunique() > 1]
+    """Add the columns `label` and `configuration`, which is unique within its benchmark."""
+    varying = [name for name in ("model", *RANKING, *ANSWERING) if cells[name].nunique() > 1]
+    if cells["source"].nunique(dropna=False) > 1:
+        varying = [*dict.fromkeys([*varying, "source"])]
     rows = cells[["strategy", "tokens", "heads", *varying]].to_dict("records")
-    labels = [" ".join([row["strategy"], *_extras(row, varying)]) for row in rows]
+    labels = pd.Series([" ".join([row["strategy"], *_extras(row, varying)]) for row in rows], index=cells.index)
     budgets = [[str(row[name]) for name in ("tokens", "heads") if not pd.isna(row[name])] for row in rows]
-    names = ["/".join([*budget, label]) for budget, label in zip(budgets, labels, strict=True)]
+    prefixes = pd.Series(["/".join(budget) for budget in budgets], index=cells.index)
+    # Of two cells that an older headwise logged less about, the names would be the same.
+    alike = pd.DataFrame([cells["benchmark"], prefixes, labels]).T.duplicated(keep=False)
+    labels = labels.where(~alike, labels + " run=" + cells["run_id"].str[:8])
+    names = prefixes.where(prefixes == "", prefixes + "/") + labels
     return cells.assign(label=labels, configuration=names)
 
 
 def _extras(row: Mapping[Hashable, Any], varying: Sequence[str]) -> list[str]:
     known = {name: row[name] for name in varying if not pd.isna(row[name])}
-    plain = ("model", "budget", "score_dtype")
+    plain = ("model", "budget", "score_dtype", "source", "device")
     return [str(value) if name in plain else f"{name}={value}" for name, value in known.items()]

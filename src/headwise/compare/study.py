@@ -13,6 +13,7 @@ from headwise import tracking
 from headwise.compare.analysis import OVERALL, Analysis, analyse
 from headwise.compare.comparison import Comparison, load_study
 from headwise.compare.text import markdown, print_analysis
+from headwise.terminal import plain_console
 
 SIDE_BY_SIDE = 10
 """Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
@@ -98,8 +99,8 @@ def links(analysis: Analysis, uri: str) -> dict[str, str]:
 
 def output() -> Console:
     """Standard output; wide where it is a file or a pipe, so that tables stay whole there."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = plain_console()
+    return console if console.is_terminal else plain_console(width=200)
 
 
 __all__ = ["OVERALL", "compare_study", "links", "output", "publish"]

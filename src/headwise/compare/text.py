@@ -8,15 +8,18 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headwise.benchmarks import BENCHMARKS
 from headwise.compare.analysis import OVERALL, Analysis
 from headwise.compare.grid import Grid
-from headwise.recommend import RULE
+from headwise.recommend import RULE, too_few_images
 from headwise.report.columns import EFFICIENCY
 from headwise.report.findings import Findings
 
 HOLE = "·"
+BEST = "\0"
+"""Stands before the best scores of a row on their way to the console, where they are green."""
 NAMED = 12
 """Members of a best set that are named in a sentence; the tables have all of them."""
 
@@ -48,7 +51,12 @@ def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
 def _best_line(name: str, part: Findings) -> str:
     """What the UI shows of the note before it is unfolded."""
     equals = len(part.best_set()) - 1
-    sure = f"not told from {equals} other{'s' if equals > 1 else ''}" if equals else "significantly the best"
+    if len(part.pruned) == 1:
+        sure = "nothing to compare it with"
+    elif part.too_few:
+        sure = too_few_images(part.images)
+    else:
+        sure = f"not told from {equals} other{'s' if equals > 1 else ''}" if equals else "significantly the best"
     return f"- {heading(name, part)}: **{part.best['configuration']}** {part.best['score']:.2f}, {sure}"
 
 
@@ -56,7 +64,8 @@ WINS = (
     "`topped`: rows of the tables above, of those with two strategies or more, in which the strategy has the "
     "highest score (ties shared); "
     "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best cannot be told "
-    "from others, and where the strategy is significantly worse than another."
+    "from others, and where the strategy is significantly worse than another; `too_few`: rows of benchmarks with too "
+    "few images to tell any two strategies apart."
 )
 
 
@@ -84,18 +93,29 @@ def heading(name: str, part: Findings) -> str:
 def sentence(part: Findings, table: Grid | None) -> str:
     """The best cell with its interval, its ties, and who cannot be told from it."""
     if part.pruned.empty:
-        return "No pruned cell."
+        pruned = (part.cells["strategy"] != "vanilla").any()
+        return "No pruned cell answered every question, so none is named the best." if pruned else "No pruned cell."
     best, members = part.best, part.best_set()["configuration"].tolist()
-    score = f"Best: **{best['configuration']}** {best['score']:.2f} [{best['low']:.2f}, {best['high']:.2f}]"
+    score = f"Best: **{best['configuration']}** {best['score']:.2f} {_span(best)}"
     tied = [name for name in (table.best_cells() if table else []) if name != best["configuration"]]
     ties = f", tied with {', '.join(tied)}" if tied else ""
     holes = f" {table.holes} cells of the table were not run ({HOLE})." if table and table.holes else ""
-    return f"{score}{ties}. {best_set_sentence(members, len(part.pruned))}{holes}"
+    known = best_set_sentence(members, len(part.pruned), part.images if part.too_few else None)
+    return f"{score}{ties}. {known}{holes}"
 
 
-def best_set_sentence(members: list[str], candidates: int) -> str:
+def _span(best: pd.Series) -> str:
+    if pd.isna(best["low"]):
+        return "(a single image gives no interval)"
+    return f"[{best['low']:.2f}, {best['high']:.2f}]"
+
+
+def best_set_sentence(members: list[str], candidates: int, too_few: int | None = None) -> str:
+    """What the best set says; `too_few` is the number of images where that is too few to say anything."""
     if candidates == 1:
         return "Nothing to compare it with."
+    if too_few is not None:
+        return f"{too_few_images(too_few)}."
     if len(members) == 1:
         return f"Significantly better than {'the other one' if candidates == 2 else f'the {candidates - 1} others'}."
     rest = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
@@ -114,7 +134,8 @@ def grid_texts(table: Grid, best: str) -> pd.DataFrame:
     texts = pd.concat([table.values, table.controls], axis=1).map(_number)
     for column in map(str, table.values):
         texts[column] = texts[column].where(~table.best[column], texts[column].map(best.format))
-    return texts.reset_index()
+    frame = texts.reset_index()
+    return frame.assign(heads=[HOLE if pd.isna(heads) else heads for heads in frame["heads"]])
 
 
 def table_markdown(frame: pd.DataFrame) -> str:
@@ -150,7 +171,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
 
 
 def _print_grid(title: str, table: Grid, console: Console) -> None:
-    texts = grid_texts(table, best="[bold green]{}[/]")
+    texts = grid_texts(table, best=f"{BEST}{{}}")
     names = [name for name in texts.columns if name not in ("tokens", "heads")]
     for block in _blocks(names, console.width - 14):
         _print_frame(title, texts[["tokens", "heads", *block]], console)
@@ -180,8 +201,13 @@ def _broken(name: str) -> str:
 def _print_frame(title: str, frame: pd.DataFrame, console: Console) -> None:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1), pad_edge=False)
     for name in frame.columns:
-        number = frame[name].map(lambda text: str(text)[-1:].isdigit() or str(text).endswith(("/]", HOLE))).all()
+        number = frame[name].map(lambda text: str(text)[-1:].isdigit() or str(text).endswith(HOLE)).all()
         table.add_column(_broken(str(name)), justify="right" if number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*map(str, row))
+        table.add_row(*(_cell(str(value)) for value in row))
     console.print(table)
+
+
+def _cell(text: str) -> Text:
+    """The text as it stands (a model's path may hold `[b]`), the best of a row in green."""
+    return Text(text.removeprefix(BEST), style="bold green" if text.startswith(BEST) else "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,9 @@ class VerdictMatrix:
     """What every cell of a benchmark got right, question by question: C cells, Q questions.
 
     Row c belongs to `run_ids[c]`, in the order of `Comparison.cells`; column q to row q of `questions`
-    (question_id, image, category, truth; question file order). Only questions that every cell was asked
-    are columns, so that any two rows are paired. `correct_CQ` (float32) is the question's accuracy in
-    0..1, NaN where the cell failed to answer. `prediction_CQ` (int32) indexes `predictions`, the text
+    (question_id, image, category, truth; question file order). Columns are the questions that some cell was
+    asked; the right answer to each is the same for all. `correct_CQ` (float32) is the question's accuracy in
+    0..1, NaN where the cell failed to answer or was not asked. `prediction_CQ` (int32) indexes `predictions`, the text
     that was compared, and is -1 where there is no answer. `image_Q` and `category_Q` (int32) number the
     images (the clusters of a resampling) and index `categories`. `kind` says how a headline score comes
     from verdicts.
@@ -52,33 +51,31 @@ class VerdictMatrix:
 
 @dataclass(frozen=True)
 class _Column:
-    """One cell's verdicts; `keys` is one shared object for cells that were asked the same."""
+    """One cell's verdicts; `keys` (questions and their right answers) is one shared object where cells share them."""
 
+    run_id: str
     keys: pa.Table
     correct: np.ndarray
     prediction: pa.DictionaryArray
 
 
 def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> VerdictMatrix:
-    """Read `files` (run_id → verdicts.parquet). DataError where one is unreadable or none shares a question."""
-    columns = _share_keys([_column(path) for path in files.values()])
-    distinct = {id(column.keys): column.keys for column in columns}
-    keys = {table: _unique(asked) for table, asked in distinct.items()}
-    shared = reduce(lambda left, right: left[left.isin(right)], keys.values())
-    if shared.empty:
-        raise DataError(f"{benchmark}: the {len(files)} cells have no question in common, nothing to compare")
-    rows = {table: index.get_indexer(shared) for table, index in keys.items()}
+    """Read `files` (run_id → verdicts.parquet).
+
+    DataError where one is unreadable, where a cell has no question in common with the others, or where two cells
+    have different right answers to one question.
+    """
+    columns = _share_keys([_column(run_id, path) for run_id, path in files.items()])
+    rows, questions = _aligned(benchmark, columns, files)
     vocabulary: dict[str, int] = {}
-    everything = _read(next(iter(files.values())), QUESTION).to_pandas()
-    questions = everything.iloc[rows[id(columns[0].keys)]].reset_index(drop=True)
     image_Q, _ = pd.factorize(questions["image"])
     category_Q, categories = pd.factorize(questions["category"])
     return VerdictMatrix(
         benchmark=benchmark,
         kind=kind,
         run_ids=list(files),
-        correct_CQ=np.stack([c.correct[rows[id(c.keys)]] for c in columns]),
-        prediction_CQ=np.stack([_codes(c, vocabulary)[rows[id(c.keys)]] for c in columns]),
+        correct_CQ=np.stack([_taken(c.correct, rows[id(c.keys)], np.float32(np.nan)) for c in columns]),
+        prediction_CQ=np.stack([_taken(_codes(c, vocabulary), rows[id(c.keys)], np.int32(-1)) for c in columns]),
         predictions=list(vocabulary),
         questions=questions,
         image_Q=image_Q.astype(np.int32),
@@ -87,10 +84,54 @@ def read_matrix(benchmark: str, kind: ScoreKind, files: Mapping[str, Path]) -> V
     )
 
 
-def _column(path: Path) -> _Column:
-    table = _read(path, [*KEY, "correct", "prediction"])
+def _aligned(
+    benchmark: str, columns: Sequence[_Column], files: Mapping[str, Path]
+) -> tuple[dict[int, np.ndarray], pd.DataFrame]:
+    """For each distinct set of questions (by id of its table) its row of every question, −1 where it lacks one.
+
+    The second are all questions: those of the cell that was asked the most, then what only others were asked.
+    """
+    distinct = {id(column.keys): column for column in columns}
+    asked = {table: _unique(column.keys) for table, column in distinct.items()}
+    order = sorted(distinct, key=lambda table: -len(asked[table]))
+    everything = asked[order[0]]
+    found = [_read(files[distinct[order[0]].run_id], QUESTION).to_pandas().astype(str)]
+    truths = found[0]["truth"].to_numpy()
+    for table in order[1:]:
+        place = everything.get_indexer(asked[table])
+        if (place < 0).all():
+            raise DataError(f"{benchmark}: the {len(files)} cells have no question in common, nothing to compare")
+        own = _read(files[distinct[table].run_id], QUESTION).to_pandas().astype(str)
+        differ = np.flatnonzero((place >= 0) & (truths[place] != own["truth"].to_numpy()))
+        if len(differ):
+            first, second = distinct[order[0]].run_id, distinct[table].run_id
+            raise DataError(_two_keys(benchmark, (first, second), own, truths[place], differ))
+        everything = everything.append(asked[table][place < 0])
+        found.append(own[place < 0])
+        truths = np.concatenate([truths, own["truth"].to_numpy()[place < 0]])
+    return {table: asked[table].get_indexer(everything) for table in order}, pd.concat(found, ignore_index=True)
+
+
+def _two_keys(benchmark: str, runs: tuple[str, str], own: pd.DataFrame, others: np.ndarray, differ: np.ndarray) -> str:
+    row = own.iloc[differ[0]]
+    return (
+        f"{benchmark}: runs {runs[0]} and {runs[1]} were scored by different right answers to {len(differ)} questions "
+        f"(question {row['question_id']}: {others[differ[0]]!r} and {row['truth']!r}); score both anew by the same: "
+        f"`headwise score --run {runs[0]} --run {runs[1]}`"
+    )
+
+
+def _taken(values_Q: np.ndarray, rows_Q: np.ndarray, lacking: np.generic) -> np.ndarray:
+    """The values at these rows, `lacking` where the row is −1."""
+    taken = values_Q[rows_Q]
+    taken[rows_Q < 0] = lacking
+    return taken
+
+
+def _column(run_id: str, path: Path) -> _Column:
+    table = _read(path, [*KEY, "truth", "correct", "prediction"])
     correct = table["correct"].to_numpy().astype(np.float32)
-    return _Column(table.select(KEY), correct, _encoded(table["prediction"]))
+    return _Column(run_id, table.select([*KEY, "truth"]), correct, _encoded(table["prediction"]))
 
 
 def _read(path: Path, names: list[str]) -> pa.Table:
@@ -120,7 +161,7 @@ def _share_keys(columns: Sequence[_Column]) -> list[_Column]:
 
 def _unique(keys: pa.Table) -> pd.MultiIndex:
     """Unique keys: MME gives both questions of an image one id, so the occurrence within it counts."""
-    frame = keys.to_pandas()
+    frame = keys.select(KEY).to_pandas()
     nth = frame.groupby(KEY, sort=False, observed=True).cumcount()
     return pd.MultiIndex.from_arrays([frame["category"].astype(str), frame["question_id"].astype(str), nth])
 

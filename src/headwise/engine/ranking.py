@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headwise.config import Cell
-from headwise.heads import degenerate, rank, score_heads, token_scores
+from headwise.heads import counts_heads, degenerate, rank, score_heads, token_scores
 from headwise.methods.stages import Choice
 from headwise.names import STRATEGIES
 
@@ -89,8 +89,8 @@ class Ranker:
 
 
 def _score_key(cell: Cell) -> tuple[str, str, int]:
-    """What a ranking depends on: `hierarchical` alone looks at how many heads will be chosen."""
-    return cell.strategy, cell.score_dtype, cell.heads if cell.strategy == "hierarchical" else 0
+    """What a ranking depends on; how many heads will be chosen is part of it where the strategy says so."""
+    return cell.strategy, cell.score_dtype, cell.heads if counts_heads(cell.strategy) else 0
 
 
 def _generator(cell: Cell, sample_id: str) -> torch.Generator:

@@ -3,12 +3,10 @@
 Shape suffixes used throughout headwise: H heads, V visual tokens, S prompt positions, D hidden size,
 K chosen heads, R kept visual tokens, B branches, Q question positions, N samples.
 
-A new strategy is one function of Maps and its name in STRATEGIES; the controls are in CONTROLS.
+A new strategy is one function of Maps and its line in STRATEGIES; the controls are in CONTROLS.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,44 +14,68 @@ from torch import Tensor
 from headwise.errors import ConfigError
 from headwise.heads import composite, statistics
 from headwise.heads.maps import Maps
+from headwise.heads.strategy import Strategy
 from headwise.names import CONTROLS, SCORE_DTYPES, check_strategy
 from headwise.names import STRATEGIES as NAMES
+from headwise.versions import carried
 
-STRATEGIES: dict[str, Callable[[Maps], Tensor]] = {
-    "sum": statistics.attention_sum,
-    "variance": statistics.variance,
-    "entropy": statistics.entropy,
-    "max_attention": statistics.max_attention,
-    "attention_range": statistics.attention_range,
-    "sparsity": statistics.sparsity,
-    "top_k_sum": statistics.top_k_sum,
-    "weighted_quality": statistics.weighted_quality,
-    "gini_coefficient": statistics.gini_coefficient,
-    "multi_objective": composite.multi_objective,
-    "graph_based": composite.graph_based,
-    "hierarchical": composite.hierarchical,
+STRATEGIES: dict[str, Strategy] = {
+    "sum": Strategy(score=statistics.attention_sum),
+    "variance": Strategy(score=statistics.variance),
+    "entropy": Strategy(score=statistics.entropy),
+    "max_attention": Strategy(score=statistics.max_attention),
+    "attention_range": Strategy(score=statistics.attention_range),
+    "sparsity": Strategy(score=statistics.sparsity),
+    "top_k_sum": Strategy(score=statistics.top_k_sum),
+    "weighted_quality": Strategy(score=statistics.weighted_quality),
+    "gini_coefficient": Strategy(score=statistics.gini_coefficient),
+    "multi_objective": Strategy(score=composite.multi_objective),
+    "graph_based": Strategy(score=composite.graph_based),
+    "hierarchical": Strategy(score=composite.hierarchical, counts_heads=True),
 }
 assert tuple(STRATEGIES) == NAMES, "heads/names.py lists the strategies for those who must not import torch"
+
+CONTROL_VERSIONS = dict.fromkeys(CONTROLS, 1)
+"""As `Strategy.version`, for the controls: changes whenever one can keep other tokens."""
 
 __all__ = [
     "CONTROLS",
     "SCORE_DTYPES",
     "STRATEGIES",
     "best",
+    "counts_heads",
     "degenerate",
     "rank",
     "score_heads",
     "select_heads",
     "select_tokens",
     "token_scores",
+    "version_of",
 ]
+
+
+def counts_heads(name: str) -> bool:
+    """True where the ranking by strategy `name` depends on how many heads will be chosen."""
+    return STRATEGIES[name].counts_heads
+
+
+def version_of(name: str) -> str:
+    """What answers by a strategy, control or method are kept under: its version (`versions.carried`)."""
+    from headwise.methods import METHODS  # methods read heads' formulas, not the other way round
+
+    if name in METHODS:
+        return carried(METHODS[name].version, type(METHODS[name]))
+    check_strategy(name)
+    if name in CONTROL_VERSIONS:
+        return carried(CONTROL_VERSIONS[name])
+    return carried(STRATEGIES[name].version, STRATEGIES[name].score)
 
 
 def score_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: str = "float64") -> Tensor:
     """Scores of the heads, larger is better: [..., H] in `score_dtype`. ConfigError for an unknown name."""
     check_strategy(name, allowed=NAMES)
-    maps = Maps(attention_HV.to(_dtype(score_dtype)), num_heads)
-    return STRATEGIES[name](maps)
+    strategy = STRATEGIES[name]
+    return strategy.score(Maps(attention_HV.to(_dtype(score_dtype)), num_heads if strategy.counts_heads else None))
 
 
 def select_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: str = "float64") -> Tensor:

@@ -16,12 +16,19 @@ class Maps:
     """Attention rows of the last prompt token at the pruning layer, as the strategies see them.
 
     `attention_HV` [..., H, V] is the row after the softmax over all keys, cut to the V image positions
-    and not renormalised, already in the dtype the ranking runs in. `num_heads` is how many heads will
-    be chosen (only `hierarchical` depends on it). Leading dimensions are independent prompts.
+    and not renormalised, already in the dtype the ranking runs in. `chosen` is how many heads will be
+    chosen, None for a strategy that does not say `counts_heads`. Leading dimensions are independent prompts.
     """
 
     attention_HV: Tensor
-    num_heads: int
+    chosen: int | None = None
+
+    @property
+    def num_heads(self) -> int:
+        """How many heads will be chosen. TypeError for a strategy that is ranked once for every number of heads."""
+        if self.chosen is None:
+            raise TypeError("a strategy that reads num_heads says counts_heads=True in heads.STRATEGIES")
+        return self.chosen
 
     @cached_property
     def p_HV(self) -> Tensor:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwise.benchmarks import mme
-from headwise.errors import HeadwiseError
-from headwise.importer.sources import CELL_FOLDER, Identity, Issue, identity
+from headwise.importer.sources import CELL_FOLDER, UNREADABLE, Identity, Issue, identity, one_line
+from headwise.reading import read_text
 
 NUMBER = r"(\d+(?:\.\d+)?)"
 PRINTED = {
@@ -25,9 +25,6 @@ PRINTED = {
     ),
 }
 """How LLaVA's `eval_textvqa.py` and `eval_pope.py`, GQA's `eval.py` and MME's `calculation.py` print."""
-
-TOLERANCE = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
-"""Half the last digit that each prints."""
 
 LOG_FILES = ("*.log", "*.out", "*.txt")
 
@@ -58,14 +55,14 @@ def read_logs(root: Path, model: str, report: Callable[[Issue], None]) -> list[L
             continue
         try:
             figures += list(_figures(path, root, model))
-        except (HeadwiseError, OSError, UnicodeDecodeError) as error:
-            report(Issue(where=str(path.relative_to(root)), what=f"log not read: {error}"))
+        except UNREADABLE as error:
+            report(Issue(where=str(path.relative_to(root)), what=f"log not read: {one_line(error)}"))
     return figures
 
 
 def _figures(path: Path, root: Path, model: str) -> Iterator[LogFigure]:
     folders = path.relative_to(root.parent).parts[:-1]
-    for name, line, text in sections(path.read_text(encoding="utf-8"), _cell_named(str(path.relative_to(root.parent)))):
+    for name, line, text in sections(read_text(path), _cell_named(str(path.relative_to(root.parent)))):
         for benchmark, pattern in PRINTED.items():
             for found in pattern.finditer(text):
                 cell = identity(name, [part for part in folders if part != name], benchmark, model)

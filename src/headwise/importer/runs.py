@@ -18,11 +18,19 @@ from headwise.benchmarks import benchmark, mme
 from headwise.config import fingerprint
 from headwise.data import data_folder
 from headwise.errors import DataError
-from headwise.importer.logs import TOLERANCE, LogFigure, cell_key, read_logs
-from headwise.importer.sources import Identity, Issue, Source, find_sources
+from headwise.importer.logs import LogFigure, cell_key, read_logs
+from headwise.importer.sources import UNREADABLE, Identity, Issue, Source, find_sources, one_line
 from headwise.records import Answer, Failure, Scorecard, Verdict, write_jsonl
-from headwise.rescore import KEY_IN_ANSWERS
-from headwise.score import ANSWERS, score_labelled_rows, score_records, write_verdicts
+from headwise.rescore import CONTRADICTED, KEY_IN_ANSWERS, LOG_SCORE
+from headwise.score import (
+    ANSWERS,
+    agrees,
+    key_tags,
+    labelled_key_tags,
+    score_labelled_rows,
+    score_records,
+    write_verdicts,
+)
 
 DIGEST = "headwise.import"
 AS_PUBLISHED = {"layer": 2, "budget": "average", "score_dtype": "float16", "seed": 0}
@@ -43,13 +51,19 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A cell ready to be logged: `data_dir` is where its labels were, `contradiction` what a log says instead."""
+    """A cell ready to be logged.
+
+    `data_dir` is where its labels were, `key` the tags that say which labels and scorer they were (`score.key_tags`),
+    `contradiction` what a log says instead and `log_score` the score that it says.
+    """
 
     source: Source
     card: Scorecard
     verdicts: list[Verdict]
     data_dir: str
+    key: dict[str, str]
     contradiction: str = ""
+    log_score: float | None = None
 
 
 def import_tree(
@@ -101,8 +115,8 @@ def _scored(source: Source, data_dir: str | None, figures: Sequence[LogFigure], 
     where = source.identity.name
     try:
         scored = score_source(source, data_dir)
-    except DataError as error:
-        report.issues.append(Issue(where=where, what=f"not taken: {error}"))
+    except UNREADABLE as error:
+        report.issues.append(Issue(where=where, what=f"not taken: {one_line(error)}"))
         return None
     if not scored.card.complete:
         what = f"incomplete: {scored.card.missing} missing and {scored.card.failed} failed answers"
@@ -111,7 +125,7 @@ def _scored(source: Source, data_dir: str | None, figures: Sequence[LogFigure], 
         if figure.key == cell_key(source.identity) and _differ(scored.card, figure):
             what = f"its answers score {scored.card.score:.4f}, its log says {figure.score:g} ({figure.where})"
             report.issues.append(Issue(where=where, what=what))
-            scored = replace(scored, contradiction=what)
+            scored = replace(scored, contradiction=what, log_score=figure.score)
     return scored
 
 
@@ -124,12 +138,14 @@ def score_source(source: Source, data_dir: str | None) -> Scored:
     folder = data_folder(data_dir, [name]) if data_dir else None
     if source.labelled and not (folder and mme.key_folder(folder).is_dir()):
         card, verdicts = score_labelled_rows(rows, str(source.folder))
-        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS)
+        key = labelled_key_tags(rows, card)
+        return Scored(source=source, card=card, verdicts=verdicts, data_dir=KEY_IN_ANSWERS, key=key)
     if folder is None:
         raise DataError("its answers carry no labels; say where they are with --data-dir")
     records = _named_as_in(folder, rows) if source.labelled else [as_answer(row) for row in rows]
     card, verdicts = score_records(name, folder, records, source=str(source.folder))
-    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir))
+    key = key_tags(name, folder)
+    return Scored(source=source, card=card, verdicts=verdicts, data_dir=str(data_dir), key=key)
 
 
 def as_answer(row: Mapping[str, str]) -> Answer | Failure:
@@ -151,7 +167,7 @@ def _named_as_in(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Answer
 
 
 def _differ(card: Scorecard, figure: LogFigure) -> bool:
-    return card.score is None or abs(card.score - figure.score) > TOLERANCE[figure.cell.benchmark]
+    return not agrees(figure.cell.benchmark, card.score, figure.score)
 
 
 def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list[Issue]:
@@ -175,9 +191,9 @@ def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list
 def _log(study: tracking.Study, scored: Scored, root: Path) -> None:
     source, cell = scored.source, scored.source.identity
     path = source.folder.relative_to(root).as_posix()
-    tags = {"headwise.source": "import", DIGEST: source.digest}
+    tags = {"headwise.source": "import", DIGEST: source.digest} | scored.key
     if scored.contradiction:
-        tags["headwise.status"] = "contradicted"
+        tags |= {"headwise.status": CONTRADICTED, LOG_SCORE: repr(scored.log_score)}
     params = asdict(cell) | AS_PUBLISHED | {"data_dir": scored.data_dir, "source": "import", "answers": path}
     with tempfile.TemporaryDirectory(prefix="headwise-") as work:
         folder = Path(work)

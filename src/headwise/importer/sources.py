@@ -11,17 +11,24 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from headwise import names
 from headwise.benchmarks import mme
-from headwise.config import fingerprint
+from headwise.config import LARGEST, fingerprint
 from headwise.errors import DataError, HeadwiseError
 from headwise.records import read_answers
 
+UNREADABLE = (HeadwiseError, OSError, ValueError, RecursionError)
+"""What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
+are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep."""
+SHOWN = 3
 CELL_FOLDER = re.compile(r"vtn_(\d+)(?:_(\d+)_(\w+))?")
 CHUNK = re.compile(r"(\d+)_(\d+)\.jsonl")
+DIGITS = 9
+"""Longest number in a cell folder's name."""
 MERGED = "merge.jsonl"
 WITHOUT_HEADS = {"vanilla": "vanilla", "fastv": "all_heads"}
 """Methods of the original study whose folders name no strategy; FastV ranks tokens by all heads."""
@@ -77,10 +84,10 @@ def find_sources(root: Path, model: str, report: Callable[[Issue], None]) -> lis
     found: dict[Identity, dict[str, Source]] = defaultdict(dict)
     for folder in sorted(path for path in root.rglob("vtn_*") if path.is_dir()):
         try:
-            for source in _sources(folder, root, model):
+            for source in _sources(folder, root, model, report):
                 found[source.identity].setdefault(source.digest, source)
-        except HeadwiseError as error:
-            report(Issue(where=_below(folder, root), what=str(error)))
+        except UNREADABLE as error:
+            report(Issue(where=_below(folder, root), what=one_line(error)))
     return list(_single(found, root, report))
 
 
@@ -96,10 +103,11 @@ def _single(
             report(Issue(where=cell.name, what=what))
 
 
-def _sources(folder: Path, root: Path, model: str) -> Iterator[Source]:
+def _sources(folder: Path, root: Path, model: str, report: Callable[[Issue], None]) -> Iterator[Source]:
     """The sources in one cell folder: usually one, two where MME's tables lie beside merged answers."""
     parts = folder.relative_to(root.parent).parts[:-1]
-    tables, merged = read_tables(folder), read_merged(folder)
+    tables = read_tables(folder)
+    merged = read_merged(folder, lambda text: report(Issue(where=_below(folder, root), what=text)))
     if not tables and not merged:
         raise DataError("holds neither merge.jsonl, nor chunks of it, nor MME's <category>.txt")
     if tables:
@@ -127,31 +135,39 @@ def read_tables(folder: Path) -> list[dict[str, str]]:
     return [row for path in paths for row in mme.table_answers(path)]
 
 
-def read_merged(folder: Path) -> list[dict[str, str]]:
+def read_merged(folder: Path, say: Callable[[str], None] = lambda text: None) -> list[dict[str, str]]:
     """Rows of `merge.jsonl`, or of all its chunks in order (empty where neither is there).
 
-    DataError where a chunk is missing, chunks are of different splits, or merged file and chunks differ.
+    `say` gets a line about malformed rows, which are left out. DataError where a chunk is missing, chunks are of
+    different splits, or merged file and chunks differ.
     """
-    chunks = _chunks(folder)
-    merged = [asdict(row) for row in read_answers(folder / MERGED)] if (folder / MERGED).exists() else []
+    whole = folder / MERGED
+    chunks = _chunks(folder, (lambda text: None) if whole.exists() else say)
+    merged = [asdict(row) for row in read_answers(whole, say)] if whole.exists() else []
     if merged and chunks and sorted(map(repr, merged)) != sorted(map(repr, chunks)):
         raise DataError(f"{MERGED} ({len(merged)} answers) and its chunks ({len(chunks)} answers) differ; none taken")
     return merged or chunks
 
 
-def _chunks(folder: Path) -> list[dict[str, str]]:
-    found = {path: CHUNK.fullmatch(path.name) for path in folder.glob("*.jsonl")}
-    numbered = {(int(m[1]), int(m[2])): path for path, m in found.items() if m}
+def _chunks(folder: Path, say: Callable[[str], None]) -> list[dict[str, str]]:
+    found = [(path, CHUNK.fullmatch(path.name)) for path in sorted(folder.glob("*.jsonl"))]
+    named = [(int(match[1]), int(match[2]), path) for path, match in found if match]
+    numbered = {(total, part): path for total, part, path in named}
     if not numbered:
         return []
     totals = {total for total, _ in numbered}
     if len(totals) > 1:
         raise DataError(f"chunks of different splits ({', '.join(map(str, sorted(totals)))} parts); none taken")
     total = totals.pop()
-    missing = [f"{total}_{part}.jsonl" for part in range(total) if (total, part) not in numbered]
-    if missing:
-        raise DataError(f"{len(numbered)} of {total} chunks; missing: {', '.join(missing)}")
-    return [asdict(row) for part in range(total) for row in read_answers(numbered[total, part])]
+    if wrong := [path.name for _, part, path in named if part >= total or numbered[total, part] != path]:
+        chunks = f"{total}_0.jsonl to {total}_{total - 1}.jsonl"
+        raise DataError(f"{wrong[0]} is none of the chunks {chunks}, or is there twice")
+    # A file's name can say any number of chunks: they are counted, and only the first missing ones named.
+    if missing := total - len(numbered):
+        absent = (f"{total}_{part}.jsonl" for part in range(total) if (total, part) not in numbered)
+        more = f" and {missing - SHOWN} more" if missing > SHOWN else ""
+        raise DataError(f"{len(numbered)} of {total} chunks; missing: {', '.join(islice(absent, SHOWN))}{more}")
+    return [asdict(row) for part in range(total) for row in read_answers(numbered[total, part], say)]
 
 
 def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Identity:
@@ -161,6 +177,8 @@ def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Ide
     if not found:
         raise DataError(f"{name}: expected vtn_<tokens>_<heads>_<strategy> or vtn_<tokens>")
     tokens, heads, strategy = found.groups()
+    if max(len(tokens), len(heads or "")) > DIGITS:
+        raise DataError(f"{name[:40]}…: no checkpoint has that many tokens or heads (at most {DIGITS} digits)")
     if strategy is None:
         if method not in WITHOUT_HEADS:
             raise DataError(f"{name}: names no strategy, and {method!r} is not {' or '.join(WITHOUT_HEADS)}")
@@ -171,9 +189,21 @@ def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Ide
         benchmark=benchmark,
         method=method,
         strategy=strategy,
-        tokens=int(tokens),
-        heads=int(heads) if heads and names.needs_heads(strategy) else None,
+        tokens=_count(tokens, name),
+        heads=_count(heads, name) if heads and names.needs_heads(strategy) else None,
     )
+
+
+def _count(digits: str, name: str) -> int:
+    """A number of tokens or heads; DataError for one that no table could hold."""
+    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
+        raise DataError(f"{name[:80]}: {digits[:20]} tokens or heads are more than {LARGEST}")
+    return int(digits)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_checkpoint(part: str) -> bool:

@@ -227,6 +227,12 @@ def between(option: str, value: object, low: float, high: float) -> None:
         raise ConfigError(f"{option}: {value!r} is not a number between {low} and {high}")
 
 
+def true_or_false(option: str, value: object) -> None:
+    """ConfigError where an option is not a boolean."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{option}: {value!r} is not true or false")
+
+
 def _budgets(possible: list[int]) -> str:
     """What may be asked for instead; a gap in the list is said."""
     if not possible:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from headwise.methods._ranking import unit
 from headwise.methods.contract import BeforeMethod, Options, Reduced, Vision
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DivPrune(BeforeMethod):
@@ -20,13 +25,20 @@ class DivPrune(BeforeMethod):
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
         unit_VD = unit(vision.projected_VD)
-        distance_VV = 1 - unit_VD @ unit_VD.T
-        visual = len(distance_VV)
-        nearest_V = distance_VV.sort(dim=0).values[min(1, visual - 1)]
-        chosen = [int(nearest_V.argmax())]
-        nearest_V = distance_VV[chosen[0]].clone()
-        for _ in range(tokens - 1):
-            nearest_V[chosen[-1]] = -float("inf")
-            chosen.append(int(nearest_V.argmax()))
-            nearest_V = nearest_V.minimum(distance_VV[chosen[-1]])
-        return Reduced(distance_VV.new_tensor(sorted(chosen)).long())
+        chosen = farthest(1 - unit_VD @ unit_VD.T, tokens)
+        return Reduced(unit_VD.new_tensor(sorted(chosen)).long())
+
+
+def farthest(distance_VV: Tensor, count: int) -> list[int]:
+    """`count` indices in the order chosen: each has the largest distance to its nearest chosen one.
+
+    For the first it is the nearest of all others: the second smallest of its column, after its own.
+    """
+    nearest_V = distance_VV.kthvalue(min(2, len(distance_VV)), dim=0).values
+    chosen = [int(nearest_V.argmax())]
+    nearest_V = distance_VV[chosen[0]].clone()
+    for _ in range(count - 1):
+        nearest_V[chosen[-1]] = -float("inf")
+        chosen.append(int(nearest_V.argmax()))
+        nearest_V = nearest_V.minimum(distance_VV[chosen[-1]])
+    return chosen

@@ -64,6 +64,6 @@ def _score(attention_n: Tensor, projected_nD: Tensor) -> float:
 def _shares(score_B: Tensor, tokens: int) -> list[int]:
     """Rows per block: the floor of its weight times T; the rest goes one each to the blocks of highest weight."""
     weight_B = score_B / (score_B.sum() + EPSILON)
-    shares = (weight_B * tokens).floor().long()
+    shares = (weight_B * tokens).floor().nan_to_num(0).long()
     shares[rank(weight_B)[: tokens - int(shares.sum())]] += 1
     return shares.tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwise.methods._ranking import outliers, rank, unit
-from headwise.methods.contract import BeforeMethod, Options, Reduced, Vision
+from headwise.methods.contract import BeforeMethod, Options, Reduced, Vision, true_or_false
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,9 @@ class PruMergeOptions(Options):
     """`adaptive`: the image decides how many rows there are, as published; else T does."""
 
     adaptive: bool = False
+
+    def __post_init__(self) -> None:
+        true_or_false("adaptive", self.adaptive)
 
 
 class Merging(BeforeMethod):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from headwise.methods._clip import CLIP_SIGNALS, ClipOptions, patch_embeddings
 from headwise.methods._ranking import best, outliers
-from headwise.methods.contract import BeforeMethod, Reduced, Vision
+from headwise.methods.contract import BeforeMethod, Reduced, Vision, true_or_false
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +14,10 @@ class TrimOptions(ClipOptions):
     """`adaptive`: the image decides how many patches stay (the outliers of the score), not T."""
 
     adaptive: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        true_or_false("adaptive", self.adaptive)
 
 
 class Trim(BeforeMethod):

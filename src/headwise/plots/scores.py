@@ -165,7 +165,8 @@ def best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     ax.invert_yaxis()
     ax.set_xlabel(f"score ({unit}) with 95 % interval")
     more = f"; the best {len(shown)} are drawn" if len(ranked) > len(shown) else ""
-    headline(figure, f"{title}: {inside} of {len(ranked)} configurations cannot be told from the best (filled){more}")
+    known = f"{inside} of {len(ranked)} configurations cannot be told from the best (filled)"
+    headline(figure, f"{title}: {known if len(ranked) > 1 else 'the only configuration'}{more}")
     return figure
 
 

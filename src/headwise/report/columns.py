@@ -18,7 +18,7 @@ def scores(digits: int) -> list[Column]:
     points = number(digits)
     return [
         *NAME,
-        Column("score", "score [95 %]", "with its interval: bootstrap over images", points, ("low", "high")),
+        Column("score", "score [95 %]", "with its interval: over images drawn anew", points, ("low", "high")),
         Column("in_best_set", "best set", "not significantly worse than the best pruned configuration", mark),
         Column("best_at_budget", "of its budget", "the same among configurations of the same token budget", mark),
         Column("p_best", "p best", "adjusted p of: some other pruned configuration is better", probability),
@@ -70,6 +70,7 @@ WINS = [
     Column("won", "won", "significantly better than every other strategy of the row", whole),
     Column("shared", "shared", "in the row's best set together with others", whole),
     Column("lost", "lost", "significantly worse than some other strategy of the row", whole),
+    Column("too_few", "too few images", "rows of benchmarks with too few images to tell strategies apart", whole),
 ]
 EFFICIENCY = [
     *NAME,

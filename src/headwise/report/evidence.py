@@ -59,7 +59,7 @@ def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[i
     """For each number of heads: rows strategies, columns heads, how often a head is chosen (mean over budgets)."""
     maps: dict[int, pd.DataFrame] = {}
     rankers = _rankers(cells, found)
-    for number in sorted(rankers["heads"].unique(), reverse=True):
+    for number in sorted(rankers["heads"].dropna().unique(), reverse=True):
         rows = rankers.loc[rankers["heads"] == number]
         groups = {name: [found[run].frequency() for run in group["run_id"]] for name, group in rows.groupby("strategy")}
         table = pd.DataFrame({name: np.mean(shares, axis=0) for name, shares in groups.items()}).T

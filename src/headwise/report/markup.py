@@ -107,7 +107,7 @@ def grid_table(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
     titles = ["tokens", "heads", *map(str, grid.values.columns), *map(str, grid.controls.columns)]
     rows = []
     for place, values in grid.values.iterrows():
-        row = [Field(str(part), float(part)) for part in place]
+        row = [Field(whole(part), _sortable(part)) for part in place]
         for strategy, value in values.items():
             best = bool(grid.best.loc[place, strategy])
             text = show(value) + (" =" if best and shared[place] else "")
@@ -120,7 +120,7 @@ def grid_table(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
 def _field(row: dict[Any, Any], column: Column, links: Mapping[str, str]) -> Field:
     value = row[column.name]
     text = column.show(value)
-    if column.span and not _missing(value):
+    if column.span and not any(_missing(row[name]) for name in (column.name, *column.span)):
         text += " [" + ", ".join(column.show(row[end]) for end in column.span) + "]"
     textual = isinstance(value, str)
     look = "inside" if column.show is mark and value else "text" if textual else "number"

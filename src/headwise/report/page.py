@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from headwise.plots import Drawing
-from headwise.recommend import RULE
+from headwise.recommend import RULE, too_few_images
 from headwise.report import columns, drawings, samples
 from headwise.report.evidence import FILE, Evidence, read_evidence
 from headwise.report.findings import OVERALL, Findings, Verdicts
@@ -178,10 +178,14 @@ def sentence(found: Findings) -> str:
     if found.pruned.empty:
         return "No pruned configuration was run."
     best, inside, digits = found.best, len(found.best_set()), 0 if found.unit == "points" else 1
-    score = f"{best['score']:.{digits}f} {found.unit} [{best['low']:.{digits}f}, {best['high']:.{digits}f}]"
+    score = f"{best['score']:.{digits}f} {found.unit}"
+    if pd.notna(best["low"]):
+        score += f" [{best['low']:.{digits}f}, {best['high']:.{digits}f}]"
     known = (
         "nothing to compare it with"
         if len(found.pruned) == 1
+        else too_few_images(found.images)
+        if found.too_few
         else "it is significantly better than every other"
         if inside == 1
         else f"it and {inside - 1} of {len(found.pruned) - 1} others cannot be told apart"

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from headwise.errors import DataError
 from headwise.plots import is_dark
+from headwise.reading import read_image
 from headwise.report.evidence import Evidence
 from headwise.report.findings import Verdicts
 
@@ -148,9 +150,8 @@ def _square(path: Path | None) -> Image.Image | None:
     if path is None:
         return None
     try:
-        with Image.open(path) as image:
-            full = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        full = read_image(path)
+    except DataError:
         return None  # the run has counted it as failed; the report shows the question without it
     side = max(full.size)
     square = Image.new("RGB", (side, side), PADDING)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from headwise.names import CONTROLS
 from headwise.report.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findings, Verdicts
-from headwise.stats import best_set_p
+from headwise.stats import best_set_p, flip
 
 SCORES = [
     *NAMES,
@@ -59,8 +59,11 @@ def _mean_interval(part: Findings, rows: pd.Index) -> dict[str, float]:
     names = [f"mean_{name}" for name in ("of_vanilla", "of_vanilla_low", "of_vanilla_high")]
     if not len(rows):
         return dict.fromkeys(names, np.nan)
-    low, high = np.quantile(part.relative.score_CB[rows].mean(axis=0), [0.025, 0.975])
-    return dict(zip(names, (part.relative.score_C[rows].mean(), low, high), strict=True))
+    mean = part.relative.mean_of([rows.to_numpy()])
+    return dict(zip(names, (mean.score_C[0], *mean.intervals()[0]), strict=True))
+
+
+OUTCOMES = ("won", "shared", "lost", "too_few")
 
 
 def wins(parts: Sequence[Findings]) -> pd.DataFrame:
@@ -68,7 +71,8 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
 
     A row is one benchmark, token budget and number of heads (and whatever else was varied), its entries
     the head strategies. `won`: significantly better than every other strategy of the row; `shared`: in
-    the row's best set with others; `lost`: significantly worse than some other.
+    the row's best set with others; `lost`: significantly worse than some other; `too_few`, where there are such:
+    rows of a benchmark with too few images to tell any two apart, which are in none of the three.
     """
     counts: dict[str, dict[str, int]] = {}
     for part in parts:
@@ -77,15 +81,18 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
             best = part.best_among(rows)
             for strategy, inside in zip(names[rows], best, strict=True):
                 outcome = "lost" if not inside else "won" if best.sum() == 1 else "shared"
-                counts.setdefault(strategy, {"won": 0, "shared": 0, "lost": 0})[outcome] += 1
+                outcome = "too_few" if part.too_few else outcome
+                counts.setdefault(strategy, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
     summary = [{"strategy": name, "rows": sum(each.values()), **each} for name, each in counts.items()]
-    table = pd.DataFrame(summary, columns=["strategy", "rows", "won", "shared", "lost"])
+    table = pd.DataFrame(summary, columns=["strategy", "rows", *OUTCOMES])
+    if not table["too_few"].any():
+        table = table.drop(columns="too_few")
     return table.sort_values(["won", "lost"], ascending=[False, True], kind="stable", ignore_index=True)
 
 
 def _table_rows(cells: pd.DataFrame) -> list[np.ndarray]:
-    """Row numbers of each row of a strategies table that has at least two strategies."""
-    own = cells[~cells["strategy"].isin(CONTROLS)]
+    """Row numbers of each row of a strategies table that has at least two strategies that answered everything."""
+    own = cells[~cells["strategy"].isin(CONTROLS) & cells["full"]]
     varied = [name for name in VARIED if name in own]
     groups = own.groupby(varied, dropna=False, sort=False).groups.values()
     return [rows.to_numpy() for rows in groups if len(rows) > 1]
@@ -97,14 +104,14 @@ def strategies(found: Findings) -> pd.DataFrame:
     Averaging over budgets and head counts finds differences that no single cell can show; `in_best_set`
     is simultaneous over the strategies.
     """
-    own = found.cells[~found.cells["strategy"].isin(CONTROLS)]
+    own = found.full[~found.full["strategy"].isin(CONTROLS)]
     varied = [name for name in VARIED if name in own]
     full = own.groupby(varied, dropna=False)["strategy"].transform("nunique") == own["strategy"].nunique()
     groups = own.loc[full].groupby("strategy", sort=False).groups
     if not groups:
         return pd.DataFrame(columns=["strategy", "cells", "of_vanilla", "low", "high", "p_best", "in_best_set"])
     means = found.relative.mean_of([rows.to_numpy() for rows in groups.values()])
-    p = best_set_p(means)
+    p = best_set_p(flip(means))
     low, high = means.intervals().T
     table = pd.DataFrame({"strategy": list(groups), "cells": [len(rows) for rows in groups.values()]})
     table = table.assign(of_vanilla=means.score_C, low=low, high=high, p_best=p, in_best_set=p > ALPHA)
@@ -116,7 +123,8 @@ def efficiency(found: Findings) -> pd.DataFrame:
     costs, sizes = ([name for name in names if name in found.cells] for names in (COSTS, SIZES))
     table = found.cells[[*NAMES, "score", "low", "high", "of_vanilla", *costs, *sizes]].copy()
     for cost in costs:
-        table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), table["score"].to_numpy(float))
+        score = table["score"].where(found.cells["full"])
+        table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), score.to_numpy(float))
     return table
 
 

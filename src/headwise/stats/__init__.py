@@ -1,29 +1,37 @@
 """What is known about the cells of a benchmark: intervals, paired differences, the best set.
 
-Verdicts come in as one `Outcomes` a benchmark. Nothing here reads files or knows MLflow; the
+Verdicts come in as one `Outcomes` per benchmark. Nothing here reads files or knows MLflow; the
 reasons for each procedure are in docs/statistics.md.
 """
 
-from headwise.stats.bestset import best_set, best_set_p
-from headwise.stats.bootstrap import LEVEL, RESAMPLES, Replicates, bootstrap, percentile_interval
+from headwise.stats.bestset import SIGNS, Flipped, best_set, best_set_p, fewest_images, flip
+from headwise.stats.estimates import Estimates, average, estimate
+from headwise.stats.incomplete import Pairs, answered_by_any, own_estimates
+from headwise.stats.intervals import LEVEL
 from headwise.stats.outcomes import Outcomes, headline
 from headwise.stats.paired import FLIPS, Paired, compare_pair, holm, mcnemar, mcnemar_p, sign_flip_p
 
 __all__ = [
     "FLIPS",
     "LEVEL",
-    "RESAMPLES",
-    "Paired",
-    "Replicates",
+    "SIGNS",
+    "Estimates",
+    "Flipped",
     "Outcomes",
+    "Paired",
+    "Pairs",
+    "answered_by_any",
+    "average",
     "best_set",
     "best_set_p",
-    "bootstrap",
     "compare_pair",
+    "estimate",
+    "fewest_images",
+    "flip",
     "headline",
     "holm",
     "mcnemar",
     "mcnemar_p",
-    "percentile_interval",
+    "own_estimates",
     "sign_flip_p",
 ]

@@ -1,80 +1,135 @@
 """Multiple comparisons with the best: which cells cannot be told from the best one.
 
-A cell is a candidate for the best as long as no other is significantly better. For candidate i the
-statistic is T_i = max_j (score_j − score_i) / se_ij over all other cells j; its null distribution is
-that of the same maximum in resamples centred on what was observed, so it carries the correlation
-between cells and the number of comparisons (Hsu 1996, Multiple Comparisons, ch. 4; max-t bootstrap).
-Rejections step down (Romano & Wolf 2005, JASA 100:94-108): the critical value is that of the largest
-T among the candidates still in play. So ALL truly best cells, tied ones too, stay with at least the
-stated probability, however many cells there are.
+A cell is a candidate for the best as long as no other is significantly better. For candidate i the statistic is
+T_i = max_j Σ_g d_ijg / √(Σ_g d_ijg²) over all other cells j, where d_ijg is what image g adds to score_j − score_i:
+a self-normalized sum, in the order of Student's t but bounded by the square root of the number of images that differ.
+
+Its null distribution comes from sign flips by image, one sign for all cells: if neither of two cells is better, what an
+image adds to their difference is as likely to be the opposite. So nothing is estimated, no tail is assumed, and the
+correlation between cells and the number of comparisons are in the maximum (Efron 1969, JASA 64:1278-1302; Pesarin &
+Salmaso 2010, Permutation Tests for Complex Data, ch. 4; the maximum over comparisons with the best: Hsu 1996, Multiple
+Comparisons, ch. 4). Self-normalizing keeps pairs that differ in earnest, whose flipped sums are as bounded as any
+other, from raising the threshold. Rejections step down (Romano & Wolf 2005, JASA 100:94-108): the critical value is
+that of the largest T among the candidates still in play. So ALL truly best cells, tied ones too, stay with at least the
+stated probability, however many cells and however few images there are.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from headwise.stats.bootstrap import LEVEL, Replicates
+from headwise.stats.estimates import Estimates
+from headwise.stats.intervals import LEVEL
 from headwise.stats.outcomes import Floats
 
+SIGNS = 2000
+"""Random sign flips; where all flips there are number fewer, all of them."""
 PAIRS = 6e8
-"""Pairs of cells × resamples that are looked at: all resamples up to 547 cells, fewer (never below FEWEST) beyond."""
+"""Pairs of cells × flips that are looked at: all flips up to 547 cells, fewer (never below FEWEST) beyond."""
 FEWEST = 500
+TOLERANCE = 1e-3
+"""Statistics closer than this are equal: flips of the same few outcomes, in single precision."""
+_CHUNK = 256  # flips at a time: bounds the signs to images x 256 numbers
 
 
-def best_set(replicates: Replicates, level: float = LEVEL) -> np.ndarray:
+def fewest_images(level: float = LEVEL) -> int:
+    """Images without which no two cells can differ significantly.
+
+    Of the 2^n sign flips of n images two, the one observed and its opposite, reach the largest statistic there is: no p
+    is below 2^(1 − n), and that is below 1 − level from this number on (6 images at 95 %).
+    """
+    return 1 + math.ceil(math.log2(1 / (1 - level)) - 1e-9)
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """Scores of C cells under B sign flips, [C, B], up to a term that all cells share; the first flip is none.
+
+    `gram_CC` are the sums over images of products of shares, from which Σ d² of any pair follows.
+    """
+
+    score_CB: np.ndarray
+    gram_CC: Floats
+
+    def of(self, cells: Sequence[int] | np.ndarray) -> Flipped:
+        """Some cells only."""
+        return Flipped(self.score_CB[cells], self.gram_CC[cells][:, cells])
+
+
+def flip(estimates: Estimates, seed: int = 0) -> Flipped:
+    """Flip the signs of what images add to differences; the same flips for all cells, deterministic in `seed`.
+
+    Images on which all cells agree add nothing to any difference and take no part.
+    """
+    share_CG = estimates.share_CG - estimates.share_CG.mean(axis=0)
+    largest = np.abs(share_CG).max(initial=0)
+    share_CG = share_CG[:, np.abs(share_CG).max(axis=0) > 1e-9 * largest] if largest > 0 else share_CG[:, :0]
+    single = share_CG.astype(np.float32)
+    flipped = [single @ signs for signs in _signs(share_CG.shape[1], seed)]
+    return Flipped(np.concatenate(flipped, axis=1), share_CG @ share_CG.T)
+
+
+def _signs(images: int, seed: int) -> Iterator[np.ndarray]:
+    """±1, [images, up to 256] at a time, the first column +1: all flips there are, or SIGNS at random."""
+    rng = np.random.default_rng(seed)
+    every = images <= math.log2(SIGNS)
+    total = 2**images if every else SIGNS
+    for start in range(0, total, _CHUNK):
+        width = min(_CHUNK, total - start)
+        if every:
+            bits = (np.arange(start, start + width) >> np.arange(images)[:, None] & 1).astype(np.uint8)
+        else:
+            packed = np.frombuffer(rng.bytes(images * (_CHUNK // 8)), np.uint8).reshape(images, -1)
+            bits = np.unpackbits(packed, axis=1, count=width)
+            bits[:, 0] &= start > 0
+        yield 1 - 2 * bits.astype(np.float32)
+
+
+def best_set(estimates: Estimates, level: float = LEVEL) -> np.ndarray:
     """Bool [C]: not significantly worse than the best, simultaneously over all cells."""
-    return best_set_p(replicates) > 1 - level
+    return best_set_p(flip(estimates)) > 1 - level
 
 
-def best_set_p(replicates: Replicates) -> Floats:
+def best_set_p(flipped: Flipped) -> Floats:
     """Step-down adjusted p of "some other cell is better than this one", [C]; 1.0 for a single cell."""
-    if len(replicates.score_C) == 1:
+    cells = len(flipped.gram_CC)
+    if cells == 1:
         return np.ones(1)
-    statistic_C, null_CB = _worst_comparison(replicates)
+    count = max(FEWEST, int(PAIRS / cells**2))
+    null_CB = _largest_gaps(flipped.score_CB[:, :count], _weights(flipped.gram_CC).astype(np.float32))
+    statistic_C = null_CB[:, 0]
     order = np.argsort(-statistic_C, kind="stable")
     largest_left = np.maximum.accumulate(null_CB[order][::-1], axis=0)[::-1]
-    exceed = (largest_left >= statistic_C[order, None]).sum(axis=1)
-    adjusted = np.empty_like(statistic_C)
-    adjusted[order] = np.maximum.accumulate((1 + exceed) / (1 + null_CB.shape[1]))
+    exceed = (largest_left >= statistic_C[order, None] - TOLERANCE).mean(axis=1)
+    adjusted = np.empty(cells)
+    adjusted[order] = np.maximum.accumulate(exceed)
     return adjusted
 
 
-def _worst_comparison(replicates: Replicates) -> tuple[Floats, Floats]:
-    """T_i [C] and its centred resamples [C, B'], B' ≤ B (see PAIRS)."""
-    score = replicates.score_C
-    weight_CC = 1 / _standard_errors(replicates.score_CB)
-    gap_CC = (score - score[:, None]) * weight_CC
-    np.fill_diagonal(gap_CC, -np.inf)
-    count = max(FEWEST, int(PAIRS / len(score) ** 2))
-    centred = (replicates.score_CB[:, :count] - score[:, None]).astype(np.float32)
-    return gap_CC.max(axis=1), _largest_gaps(centred, weight_CC.astype(np.float32))
+def _weights(gram_CC: Floats) -> Floats:
+    """1 / √(Σ d²) of every pair, [C, C]; 0 for cells between which no image differs."""
+    own = np.diag(gram_CC)
+    squares = own[:, None] + own - 2 * gram_CC
+    differ = squares > 1e-9 * (own.max() or 1)
+    return np.divide(1, np.sqrt(np.maximum(squares, 0)), out=np.zeros_like(squares), where=differ)
 
 
-def _largest_gaps(centred_CB: np.ndarray, weight_CC: np.ndarray) -> np.ndarray:
-    """For each cell the largest of (others − its own) · weight, in each resample.
+def _largest_gaps(score_CB: np.ndarray, weight_CC: np.ndarray) -> np.ndarray:
+    """For each cell the largest of (others − its own) · weight, under each flip.
 
-    Weights are symmetric, so a pair is computed once: what i lacks to j is what j has over i. All resamples go
-    together: numpy's calls are long then, and two benchmarks can be computed side by side.
+    gap(i, j) = −gap(j, i), so each pair is computed once. All flips go together: numpy's calls are long then, and two
+    benchmarks can be computed side by side.
     """
-    largest = np.full_like(centred_CB, -np.inf)
-    lead, buffer = np.full_like(centred_CB, np.inf), np.empty_like(centred_CB)
-    for i, own in enumerate(centred_CB[:-1]):
+    largest = np.full_like(score_CB, -np.inf)
+    lead, buffer = np.full_like(score_CB, np.inf), np.empty_like(score_CB)
+    for i, own in enumerate(score_CB[:-1]):
         gaps = buffer[i + 1 :]
-        np.subtract(centred_CB[i + 1 :], own, out=gaps)
+        np.subtract(score_CB[i + 1 :], own, out=gaps)
         gaps *= weight_CC[i, i + 1 :, None]
         gaps.max(axis=0, out=largest[i])
         np.minimum(lead[i + 1 :], gaps, out=lead[i + 1 :])
     return np.maximum(largest, -lead)
-
-
-def _standard_errors(resampled_CB: Floats) -> Floats:
-    """Standard errors of all differences, [C, C], not below a quarter of a typical cell's own error.
-
-    Two cells that differ on one or two questions have a tiny error and a skewed, heavy-tailed ratio;
-    without the floor such pairs alone would set the critical value of everybody. Any fixed scale keeps
-    the procedure valid (compare the fudge factor of Tusher et al. 2001, PNAS 98:5116).
-    """
-    covariance = np.atleast_2d(np.cov(resampled_CB))
-    variance = np.diag(covariance)
-    errors = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
-    return np.maximum(errors, max(np.sqrt(np.median(variance)) / 4, 1e-9))

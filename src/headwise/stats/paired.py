@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr
 
-from headwise.stats.bootstrap import LEVEL, RESAMPLES, bootstrap
+from headwise.stats.estimates import estimate
 from headwise.stats.outcomes import Floats, Headline, Outcomes, blocks, headline, sum_of_ratios
 
 FLIPS = 9999
@@ -30,19 +30,31 @@ class Paired:
     high: float
     p: float
     p_mcnemar: float | None
+    percent: float
+    percent_low: float
+    percent_high: float
+    """Percent of the reference's score, NaN where that is 0, and its interval."""
 
 
-def compare_pair(
-    outcomes: Outcomes, cell: int, reference: int, *, resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0
-) -> Paired:
-    """Compare two rows of the outcomes; ValueError where they share no answered question."""
+def compare_pair(outcomes: Outcomes, cell: int, reference: int, *, flips: int = FLIPS, seed: int = 0) -> Paired:
+    """Compare two rows of the outcomes; ValueError where they share no answered question.
+
+    The interval is NaN where there is a single image.
+    """
     both = outcomes.answered_CQ[cell] & outcomes.answered_CQ[reference]
     if not both.any():
         raise ValueError(f"cells {cell} and {reference} have no answered question in common")
     pair = outcomes.rows([cell, reference]).columns(both)
-    difference, low, high = bootstrap(pair, resamples, seed).difference(0, 1, LEVEL)
-    p = float(sign_flip_p(pair, 1, flips, seed)[0])
-    return Paired(int(both.sum()), difference, low, high, p, mcnemar_p(pair.correct_CQ[0], pair.correct_CQ[1]))
+    scores = estimate(pair)
+    reference_C = np.array([1, 1])
+    low, high = scores.differences(reference_C)[0]
+    difference, p = scores.score_C[0] - scores.score_C[1], sign_flip_p(pair, 1, flips, seed)[0]
+    exact = mcnemar_p(pair.correct_CQ[0], pair.correct_CQ[1])
+    percent = scores.percent_of(reference_C)
+    bounds = percent.intervals()[0]
+    return Paired(
+        int(both.sum()), float(difference), float(low), float(high), float(p), exact, float(percent.score_C[0]), *bounds
+    )
 
 
 def sign_flip_p(outcomes: Outcomes, reference: int, flips: int = FLIPS, seed: int = 0) -> Floats:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from headwise.tracking.cells import NOTE
 from headwise.tracking.connection import connect, reaching
+from headwise.tracking.orphans import marked
 from headwise.tracking.study import context_tags
 
 NOTE_LENGTH = 7900
@@ -39,8 +40,9 @@ def log_compare(
     `mlflow run -e compare` made is used, where there is one.
     """
     client, uri = MlflowClient(), connect()
-    with reaching(uri):
-        run_id = _adopted(client) or _created(client, experiment_id, study)
+    with reaching(uri), marked(experiment_id) as mark:
+        first = mark | {"headwise.kind": "compare"} | ({"headwise.study": study} if study else {})
+        run_id = _adopted(client, mark) or _created(client, experiment_id, study, first)
         for key, value in _tags(study, markdown).items():
             client.set_tag(run_id, key, value)
         with tempfile.TemporaryDirectory() as folder:
@@ -65,17 +67,19 @@ def _write(folder: Path, markdown: str, tables: Mapping[str, pd.DataFrame]) -> N
         table.to_csv(folder / "tables" / f"{name}.csv", index=False)
 
 
-def _adopted(client: MlflowClient) -> str | None:
+def _adopted(client: MlflowClient, mark: Mapping[str, str]) -> str | None:
     """The run `mlflow run -e compare` made. In `main` that run is the study, which compare leaves alone."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id and client.get_run(run_id).data.tags.get("headwise.kind", "compare") == "compare":
+        for key, value in mark.items():
+            client.set_tag(run_id, key, value)
         return run_id
     return None
 
 
-def _created(client: MlflowClient, experiment_id: str, study: str | None) -> str:
+def _created(client: MlflowClient, experiment_id: str, study: str | None, tags: Mapping[str, str]) -> str:
     name = f"compare-{study[:8]}" if study else f"compare-{time.strftime('%Y%m%d-%H%M%S')}"
-    return client.create_run(experiment_id, run_name=name, tags=context_tags()).info.run_id
+    return client.create_run(experiment_id, run_name=name, tags={**context_tags(), **tags}).info.run_id
 
 
 def _tags(study: str | None, markdown: str) -> dict[str, str]:

@@ -6,16 +6,16 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import mlflow
 import requests
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from headwise.errors import TrackingError
-from headwise.redaction import without_secrets
+from headwise.redaction import unclear_address, without_secrets
+from headwise.tracking.orphans import close_orphans
+from headwise.tracking.sqlite_store import made_whole
 
 BOUNDED = {
     # Three tries of 8 s and the pauses between them (0, 2 s, jitter): a dead or hanging server is known in 30 s.
@@ -24,6 +24,10 @@ BOUNDED = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 """What headwise sets where the user's environment does not; mlflow's own defaults wait a quarter of an hour."""
+UNCLEAR = (
+    "MLFLOW_TRACKING_URI: its password holds /, ? or # as it is, which no client reads as it is meant; write "
+    "%2F, %3F or %23 (and %40 for an @ in the path), or use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+)
 
 
 class ServerUnreachable(TrackingError):
@@ -39,16 +43,20 @@ def connect() -> str:
 
     The URI is MLFLOW_TRACKING_URI, or mlflow's own default: `mlflow.db` in the working folder, which
     `mlflow ui` started in the same folder shows. An empty sqlite store is initialised here, once, under
-    a lock, whatever the number of processes. ServerUnreachable within 30 s where nothing answers,
-    TrackingError where the URI cannot be used.
+    a lock, whatever the number of processes. Runs that killed processes of this folder left open are ended.
+    ServerUnreachable within 30 s where nothing answers, TrackingError where the URI cannot be used.
     """
     for name, value in BOUNDED.items():
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = mlflow.get_tracking_uri()
-    with _initialisation_lock(uri), reaching(uri):
+    if unclear_address(uri):
+        raise TrackingError(UNCLEAR)
+    with reaching(uri), made_whole(uri):
         MlflowClient().search_experiments(max_results=1)
+    with reaching(uri):
+        close_orphans()
     return uri
 
 
@@ -63,9 +71,29 @@ def reaching(uri: str | None = None) -> Iterator[None]:
             hint = "start it or set MLFLOW_TRACKING_URI"
             raise ServerUnreachable(f"{where} does not answer: {without_secrets(_reason(error))}; {hint}") from error
         raise TrackingError(f"{where}: {without_secrets(_first_sentence(error))}") from error
+    except OSError as error:
+        raise _not_written(error, uri or mlflow.get_tracking_uri()) from error
     except ImportError as error:
         where = f"tracking server {without_secrets(str(uri))}"
         raise TrackingError(f"{where}: its driver is not installed ({error})") from error
+    except Exception as error:
+        if not type(error).__module__.startswith(("sqlalchemy.", "alembic.")):
+            raise
+        where = f"tracking store {without_secrets(uri or mlflow.get_tracking_uri())}"
+        raise TrackingError(f"{where}: {without_secrets(_first_line(error))}") from error
+
+
+def _not_written(error: OSError, uri: str) -> TrackingError:
+    """An error of the artifact store: a folder that cannot be written, a disk that is full, a server that failed."""
+    server = without_secrets(uri)
+    if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
+        return ServerUnreachable(f"tracking server {server} does not answer: {without_secrets(_reason(error))}")
+    what = f"{error.filename} ({error.strerror})" if error.filename else without_secrets(_first_line(error))
+    return TrackingError(f"tracking server {server}: cannot read or write artifacts: {what}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_outage(error: BaseException) -> bool:
@@ -86,22 +114,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_sentence(error: MlflowException) -> str:
     return str(error.message).strip().splitlines()[0].split(". ")[0]
-
-
-@contextmanager
-def _initialisation_lock(uri: str) -> Iterator[None]:
-    """Hold a lock beside an sqlite file; other stores do their own locking.
-
-    mlflow locks the creation of tables by the URI's spelling, in a folder for temporary files, and the
-    Default experiment not at all: two processes that meet on an empty store would still collide.
-    """
-    if not uri.startswith("sqlite:///") or uri.endswith(":memory:"):
-        yield
-        return
-    database = Path(uri.removeprefix("sqlite:///").split("?")[0]).absolute()
-    if not database.parent.is_dir():
-        raise TrackingError(f"tracking store {uri}: there is no folder {database.parent}")
-    if not os.access(database if database.exists() else database.parent, os.W_OK):
-        raise TrackingError(f"tracking store {uri}: {database} cannot be written")
-    with FileLock(database.with_name(f"{database.name}.lock"), timeout=60):
-        yield

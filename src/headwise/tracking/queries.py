@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from headwise.tracking.study import EXPERIMENT
 PAGE = 1000
 LATEST = "latest"
 """Stands for the newest finished study wherever a study's run id is asked for."""
+WHOLE = re.compile(r"[+-]?\d{1,19}")
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
 
 
@@ -118,8 +120,25 @@ def _table(runs: Sequence[Run]) -> pd.DataFrame:
     for name in INTEGERS:
         if name not in table:
             table[name] = pd.NA
-        table[name] = pd.to_numeric(table[name]).astype("Int64")
+        table[name] = _whole(table, name)
     return table
+
+
+def _whole(table: pd.DataFrame, name: str) -> pd.Series:
+    """The parameter as Int64; TrackingError names the run that logged what is no such number."""
+    fits = table[name].map(_fits, na_action="ignore").fillna(True).astype(bool)
+    if not fits.all():
+        row = table[~fits].iloc[0]
+        raise TrackingError(
+            f"run {row['run_id']} has {name}={row[name]}, which no table can hold; delete that run "
+            f"(`mlflow runs delete --run-id {row['run_id']}`)"
+        )
+    return pd.to_numeric(table[name]).astype("Int64")
+
+
+def _fits(text: str) -> bool:
+    """A whole number of 64 bits."""
+    return WHOLE.fullmatch(text) is not None and abs(int(text)) < 2**63
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from headwise.tracking.connection import reaching
+from headwise.pending import Note
+from headwise.tracking.connection import NothingFound, reaching
+from headwise.tracking.orphans import marked_runs
+from headwise.tracking.queries import experiment_of
 from headwise.tracking.study import Study
 
-Logged = dict[tuple[str, str], str]
-"""Run ids of finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
+Logged = dict[tuple[str, str], Run]
+"""Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
 
 
 def resumable(run_id: str) -> bool:
@@ -24,6 +30,26 @@ def resumable(run_id: str) -> bool:
             raise
 
 
+def begun_runs(note: Note) -> list[str]:
+    """Run ids of what was begun for this study and is still there, the one to go on with first.
+
+    The note names the run only after it was made; one that was made right before its process was killed is
+    found by its mark.
+    """
+    known = [note.run_id] if note.run_id and resumable(note.run_id) else []
+    with reaching():
+        try:
+            where = experiment_of(None if os.environ.get("MLFLOW_RUN_ID") else note.experiment)
+        except NothingFound:
+            return known
+        return list(dict.fromkeys([*known, *marked_runs(note.mark, where.experiment_id)]))
+
+
+def is_finished(run_id: str) -> bool:
+    with reaching():
+        return MlflowClient().get_run(run_id).info.status == "FINISHED"
+
+
 def logged_cells(study: Study) -> Logged:
     """The study's finished cells. Cells whose logging was cut short are deleted: they will be logged whole."""
     with reaching(study.uri):
@@ -31,10 +57,17 @@ def logged_cells(study: Study) -> Logged:
         for run in _cells(study, study.run_id):
             if run.info.status == "FINISHED":
                 tags = run.data.tags
-                finished[tags.get("headwise.group", ""), tags.get("headwise.answers", "")] = run.info.run_id
+                finished[tags.get("headwise.group", ""), tags.get("headwise.answers", "")] = run
             else:
                 MlflowClient().delete_run(run.info.run_id)
     return finished
+
+
+def drop_cells(study: Study, runs: Sequence[Run]) -> None:
+    """Delete cells of the study that will be logged anew."""
+    with reaching(study.uri):
+        for run in runs:
+            MlflowClient().delete_run(run.info.run_id)
 
 
 def take_over(study: Study, run_id: str) -> None:
@@ -43,6 +76,8 @@ def take_over(study: Study, run_id: str) -> None:
         for cell in _cells(study, run_id):
             MlflowClient().set_tag(cell.info.run_id, "headwise.study", study.run_id)
         MlflowClient().set_tag(run_id, "headwise.continued_by", study.run_id)
+        if MlflowClient().get_run(run_id).info.status == "RUNNING":
+            MlflowClient().set_terminated(run_id, "KILLED")
 
 
 def _cells(study: Study, run_id: str) -> list[Run]:

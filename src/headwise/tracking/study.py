@@ -19,6 +19,7 @@ from headwise.errors import TrackingError
 from headwise.tracking.connection import connect, reaching
 from headwise.tracking.ending import ended_as_it_went
 from headwise.tracking.links import compare_url, runs_url
+from headwise.tracking.orphans import TAG, marked
 
 EXPERIMENT = "headwise"
 DEFAULT_EXPERIMENT = "Default"
@@ -53,38 +54,53 @@ def open_study(
     tags: Mapping[str, str] | None = None,
     kind: str = "study",
     resume: str | None = None,
+    mark: str | None = None,
 ) -> Iterator[Study]:
     """Begin the study's run and end it FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
     Under `mlflow run` (MLFLOW_RUN_ID) that run is the study, in the experiment it is in; a parameter it
     already holds with other wording (`all`) gets its meaning beside it as `resolved/<name>`. Otherwise a
     run is created in `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise"; unless `resume` names the run
-    of the same study that was cut short, which then goes on. SIGTERM raises SystemExit(143) inside the
+    of the same study that was cut short, which then goes on. `mark` is what the run can be found by from its
+    first moment (`orphans.marked`). SIGTERM raises SystemExit(143) inside the
     block. ServerUnreachable and TrackingError as in `connect`.
     """
     uri = connect()
     with reaching(uri):
-        run, name = _adopt_or_create(experiment, resume)
-        _set_params(run, params)
-        context = {key: value for key, value in context_tags().items() if key not in run.data.tags}
-        _set_tags(run.info.run_id, {**context, **(tags or {}), "headwise.kind": kind})
-    with ended_as_it_went(run.info.run_id, uri):
-        yield Study(run_id=run.info.run_id, experiment_id=run.info.experiment_id, experiment=name, uri=uri)
+        run, where, name = _found(experiment, resume)
+    with marked(where, mark) as marks:
+        with reaching(uri):
+            run = _begun(run, where, marks | {"headwise.kind": kind})
+            _set_params(run, params)
+            context = {key: value for key, value in context_tags().items() if key not in run.data.tags}
+            _set_tags(run.info.run_id, {**context, **(tags or {}), "headwise.kind": kind})
+        with ended_as_it_went(run.info.run_id, uri):
+            yield Study(run_id=run.info.run_id, experiment_id=where, experiment=name, uri=uri)
 
 
-def _adopt_or_create(experiment: str | None, resume: str | None) -> tuple[Run, str]:
+def _found(experiment: str | None, resume: str | None) -> tuple[Run | None, str, str]:
+    """The run to go on with, where there is one; id and name of the experiment it is or will be in."""
     client = MlflowClient()
     if run_id := os.environ.get("MLFLOW_RUN_ID") or resume:
         run = client.get_run(run_id)
-        if run.info.status != "RUNNING":
-            client.update_run(run_id, status="RUNNING")
-        name = client.get_experiment(run.info.experiment_id).name
+        found = run, run.info.experiment_id, client.get_experiment(run.info.experiment_id).name
     else:
         name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-        run = client.create_run(experiment_id(name), tags=context_tags())
-    if name == DEFAULT_EXPERIMENT:
+        found = None, experiment_id(name), name
+    if found[2] == DEFAULT_EXPERIMENT:
         print(_IN_DEFAULT, file=sys.stderr)
-    return run, name
+    return found
+
+
+def _begun(run: Run | None, experiment: str, tags: Mapping[str, str]) -> Run:
+    """The run, RUNNING and with these tags from its first moment."""
+    client = MlflowClient()
+    if run is None:
+        return client.create_run(experiment, tags={**context_tags(), **tags})
+    _set_tags(run.info.run_id, {TAG: tags[TAG]})
+    if run.info.status != "RUNNING":
+        client.update_run(run.info.run_id, status="RUNNING")
+    return run
 
 
 _IN_DEFAULT = (

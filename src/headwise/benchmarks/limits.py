@@ -1,0 +1,72 @@
+"""Which questions a limit takes: evenly over categories and images, never the first ones of the file.
+
+Official question files come category by category and image by image, so that their first n questions would be
+about one category and few images: POPE's mean of three F1 would be one F1, and a score over 60 questions would
+rest on ten images, which are what resampling counts.
+
+The questions of a file are put into one fixed order, and a limit of n takes its first n:
+
+- go round the categories in the order of the file and take one question of each in turn;
+- within a category go round its images in the order of the file, one question of each in turn; every category
+  begins at another image, so that categories share as few images as they can;
+- of an image the questions are taken in turn too, and the i-th image begins with its i-th question: files word a
+  yes-question first and a no-question second, and the first ones alone would all have the same label.
+
+So the questions of a limit are among those of every larger one, counts of two categories differ by at most one
+question as long as both have questions left, and so do counts of two images of a category. The questions taken
+stay in the order of the file. Nothing is drawn at random and no label is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+from headwise.records import Sample
+
+Unit = list[int]
+"""Places of questions that are taken together."""
+
+
+def evenly(samples: Sequence[Sample], limit: int | None, *, whole_images: bool = False) -> list[Sample]:
+    """At most `limit` of the samples (all of them for None), spread as this module says, in their own order.
+
+    `whole_images`: all questions that a category asks of an image are taken together or not at all, for scores
+    over pairs (MME). A limit that ends inside an image takes fewer questions then; one image is always taken.
+    """
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    taken: list[int] = []
+    for unit in _order(samples, whole_images):
+        if taken and len(taken) + len(unit) > limit:
+            break
+        taken += unit
+    return [samples[place] for place in sorted(taken)]
+
+
+def _order(samples: Sequence[Sample], whole_images: bool) -> list[Unit]:
+    """All units in the order in which limits take them."""
+    categories: dict[str, dict[str, list[Unit]]] = {}
+    for place, sample in enumerate(samples):
+        units = categories.setdefault(sample.category, {}).setdefault(sample.image, [])
+        if whole_images and units:
+            units[0].append(place)
+        else:
+            units.append([place])
+    count = len(categories)
+    turns = [_turns(list(images.values()), number, count) for number, images in enumerate(categories.values())]
+    rounds = zip_longest(*turns)
+    return [unit for unit in chain.from_iterable(rounds) if unit is not None]
+
+
+def _turns(images: list[list[Unit]], number: int, count: int) -> list[Unit]:
+    """A category's units, image by image in turn; the category `number` of `count` begins that far into its images."""
+    start = number * len(images) // count
+    ring = images[start:] + images[:start]
+    longest = max(map(len, ring))
+    return [
+        units[(place + turn) % len(units)]
+        for turn in range(longest)
+        for place, units in enumerate(ring)
+        if turn < len(units)
+    ]

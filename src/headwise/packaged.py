@@ -1,0 +1,40 @@
+"""The studies and published figures that headwise brings along: `configs/` at the top of a checkout.
+
+An installed package holds them as `headwise/configs` (setup.py maps the folder); code that runs from a checkout,
+by PYTHONPATH or an editable install, finds them where they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headwise.errors import ConfigError
+
+DEFAULT = "default"
+"""The embedded study, which `headwise run` without options is."""
+ENDING = ".yaml"
+
+
+def configs() -> Path:
+    """The folder of studies (`*.yaml`) and of published figures (`published/`)."""
+    installed = Path(__file__).resolve().parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+
+
+def study_names() -> list[str]:
+    """The names of the studies that headwise brings along."""
+    return sorted(path.stem for path in configs().glob(f"*{ENDING}"))
+
+
+def study_file(name: str) -> Path:
+    """The study of this name: a file where there is one, else one that headwise brings along (`llava-1.5-7b`).
+
+    ConfigError where there is neither.
+    """
+    path = Path(name)
+    packaged = configs() / f"{name.removesuffix(ENDING)}{ENDING}"
+    if path.is_file():
+        return path
+    if packaged.parent == configs() and packaged.is_file():
+        return packaged
+    raise ConfigError(f"config: cannot read {name} (no such file, and not one of {', '.join(study_names())})")

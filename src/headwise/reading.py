@@ -1,0 +1,98 @@
+"""Files as users hand them in, text and pictures: whatever is wrong with one is one line of a HeadwiseError.
+
+Text is UTF-8 with or without a byte order mark, which editors on Windows put before the first line. It is no
+part of that line; where files were joined it stands before later lines too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import DataError, HeadwiseError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MARK = "\ufeff"
+ENCODING = "utf-8-sig"
+
+
+def read_text(path: Path, kind: type[HeadwiseError] = DataError) -> str:
+    """The file's text; an error of `kind` where it cannot be read or is not UTF-8."""
+    return "".join(read_lines(path, kind))
+
+
+def read_lines(path: Path, kind: type[HeadwiseError] = DataError) -> Iterator[str]:
+    """The file's lines with their ends, one at a time; errors as for `read_text`."""
+    try:
+        with open(path, encoding=ENCODING) as lines:
+            for line in lines:
+                yield line.removeprefix(MARK)
+    except UnicodeDecodeError as error:
+        raise kind(f"cannot read {path}: not UTF-8 text (byte 0x{error.object[error.start]:02x})") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise kind(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text; DataError that begins with `where` for anything that cannot be used.
+
+    That is more than the grammar: nesting beyond Python's stack, numbers of more digits than Python converts, and
+    lone surrogates, which are halves of characters and can be written to no file.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise DataError(f"{where}: not usable JSON (nested too deeply)") from error
+    except ValueError as error:
+        digits = sys.get_int_max_str_digits()
+        raise DataError(f"{where}: not usable JSON (a number of more than {digits} digits)") from error
+    if "\\ud" in text.lower() and has_lone_surrogate(value):
+        raise DataError(f"{where}: not usable JSON (a lone surrogate, half of a character)")
+    return value
+
+
+def has_lone_surrogate(value: Any) -> bool:
+    """True where a string inside the value (anything made of lists, dicts and scalars) is no Unicode text."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image as RGB. DataError where it is missing, cannot be decoded, or is too large to be padded to a square."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            check_square(image)
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise DataError(f"cannot read image {path}: no such file") from error
+    # Pillow's decoders raise what they like for broken files: OSError, SyntaxError, RuntimeError (AVIF), struct.error,
+    # IndexError, …. Whatever it is, it costs this image's questions and no others.
+    except Exception as error:
+        raise DataError(f"cannot read image {path}: {_first_line(error)}") from error
+
+
+def check_square(image: Image.Image) -> None:
+    """DataError for an image whose square, which the model sees, has more pixels than Pillow allows any image."""
+    from PIL import Image
+
+    side = max(image.size)
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    if most and side * side > most:
+        width, height = image.size
+        raise DataError(f"{width} x {height} pixels: padded to a square it has more than {most:,}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,139 @@
+"""A tracking store in an SQLite file: made aside and moved into place whole, refused where it is half made.
+
+MLflow makes its tables one by one, in a second or two; a process killed meanwhile would leave a file that
+MLflow can neither use nor finish.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import Timeout
+from mlflow import MlflowClient
+
+from headwise.errors import ConfigError, TrackingError
+from headwise.locks import held
+from headwise.redaction import without_secrets
+
+SCHEME = "sqlite:///"
+SEEDED = ("alembic_version", "experiments", "workspaces")
+"""Tables that MLflow fills itself; the experiment Default is the last thing that it makes."""
+LOCK_SECONDS = 60.0
+STILL_SECONDS = 5.0
+"""A file that is half made and has not changed for so long is nobody's work any more."""
+
+
+@contextmanager
+def made_whole(uri: str) -> Iterator[None]:
+    """Inside the block the SQLite store of this URI exists, is whole and is locked; other stores are left alone.
+
+    TrackingError where it cannot be used: no folder, a folder itself, not writable, half made, no SQLite file.
+    mlflow locks the making of tables by the URI's spelling, in a folder for temporary files, and the Default
+    experiment not at all: two processes that meet on an empty store would still collide.
+    """
+    if not uri.startswith(SCHEME) or uri.endswith(":memory:"):
+        yield
+        return
+    database = database_of(uri)
+    name = f"tracking store {without_secrets(uri)}"
+    _check_place(database, name)
+    try:
+        with held(database.with_name(f"{database.name}.lock"), name, timeout=LOCK_SECONDS):
+            if not _content(database):
+                _make(uri, database)
+            _check_whole(database, name)
+            yield
+    except Timeout as error:
+        raise TrackingError(f"{name}: another process has held {error.lock_file} for {LOCK_SECONDS:.0f} s") from error
+    except ConfigError as error:
+        raise TrackingError(f"{error}; set MLFLOW_TRACKING_URI to a store that you can write") from error
+
+
+def database_of(uri: str) -> Path:
+    """The file of an SQLite URI, absolute."""
+    return Path(uri.removeprefix(SCHEME).split("?")[0]).absolute()
+
+
+def _check_place(database: Path, name: str) -> None:
+    if not database.parent.is_dir():
+        raise TrackingError(f"{name}: there is no folder {database.parent}")
+    if database.is_dir():
+        raise TrackingError(f"{name}: {database} is a folder; name a file in it, such as {SCHEME}{database}/mlflow.db")
+    for path in (database, database.parent):  # SQLite keeps its journal beside the file
+        if path.exists() and not os.access(path, os.W_OK):
+            raise TrackingError(f"{name}: {path} cannot be written")
+
+
+def _content(database: Path) -> int:
+    """Bytes of the file; 0 where there is none."""
+    return database.stat().st_size if database.exists() else 0
+
+
+def _make(uri: str, database: Path) -> None:
+    """Make the store under another name, then give it its own, unless another program was faster."""
+    for left in database.parent.glob(f"{database.name}.making-*"):  # the lock is held: its maker is dead
+        left.unlink()
+    aside = database.with_name(f"{database.name}.making-{os.getpid()}")
+    _initialise(uri.replace(SCHEME + uri.removeprefix(SCHEME).split("?")[0], f"{SCHEME}{aside}"))
+    try:
+        if database.exists() and not _content(database):  # empty since before the making began: its maker is dead
+            os.replace(aside, database)
+        else:
+            os.link(aside, database)  # as os.rename, but never over a file that is there
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.rename(aside, database)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _initialise(uri: str) -> None:
+    """Have MLflow make its tables, with no connection left open on a file that is to be moved."""
+    before = os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOLCLASS")
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)
+    finally:
+        os.environ.pop("MLFLOW_SQLALCHEMYSTORE_POOLCLASS")
+        if before is not None:
+            os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = before
+
+
+def _check_whole(database: Path, name: str) -> None:
+    """TrackingError for a store that was never finished; one that another program is making is waited for."""
+    while _unfinished(database, name):
+        if time.time() - _last_change(database) > STILL_SECONDS:
+            raise TrackingError(
+                f"{name}: its tables were never finished (a process was killed while MLflow made them) and it "
+                f"holds no run: delete {database} and run the same command again"
+            )
+        time.sleep(0.2)
+
+
+def _last_change(database: Path) -> float:
+    journal = database.with_name(f"{database.name}-journal")
+    return max(path.stat().st_mtime for path in (database, journal) if path.exists())
+
+
+def _unfinished(database: Path, name: str) -> bool:
+    """True where MLflow's last step, the Default experiment, is lacking and nothing else is stored."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as store:
+            tables = [row[0] for row in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            if "experiments" in tables and _has_rows(store, "experiments"):
+                return False
+            return not any(_has_rows(store, table) for table in tables if table not in SEEDED)
+    except sqlite3.OperationalError:  # locked by who writes: mlflow waits and says so
+        return False
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(f"{name}: {database} is not an SQLite database ({error})") from error
+
+
+def _has_rows(store: sqlite3.Connection, table: str) -> bool:
+    return store.execute(f'SELECT 1 FROM "{table}" LIMIT 1').fetchone() is not None

@@ -1,0 +1,128 @@
+"""Versions that code carries, and digests of that code: changed code must never pass for what it was.
+
+What makes answers (engine, prompt, each strategy and control) and what scores them carries a version, which
+is part of what answers and verdicts are kept under. Inside this package a test holds versions and code
+together (`tests/versions.py`); a unit of another package is kept under its version and its code's digest.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from types import FunctionType, ModuleType
+from typing import Any
+
+PACKAGE = __name__.split(".")[0]
+SAYS_NOTHING = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
+"""Parts of a syntax tree that change no result."""
+
+
+def carried(version: int | str, *roots: Any) -> str:
+    """What is recorded of a unit's code: its version, and for one of another package the digest of its source."""
+    own = all(_package(root) == PACKAGE for root in roots)
+    return str(version) if own else f"{version}+{source_digest(*roots)}"
+
+
+def source_digest(*roots: Any, apart: Sequence[Any] = ()) -> str:
+    """Digest of the code of functions and classes, and of all that they use of their own packages.
+
+    Comments, docstrings, annotations, imports, and where a definition lies do not count; names, values and
+    texts do. Objects in `apart` are not followed: they belong to another unit. What a function imports when
+    it is called is not seen.
+    """
+    packages = {_package(root) for root in roots}
+    waiting = [inspect.unwrap(root) for root in roots]
+    skipped = {id(each) for each in apart}
+    content: set[str] = set()
+    while waiting:
+        code = waiting.pop()
+        if id(code) in skipped:
+            continue
+        skipped.add(id(code))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
+        content.add(json.dumps([code.__qualname__, _plain(tree)]))
+        for name, used in _used(tree, _globals(code)):
+            for part in _parts(used, packages, skipped):
+                if _is_code(part):
+                    waiting.append(part)
+                else:
+                    content.add(json.dumps([name, part]))
+    return hashlib.sha256("\n".join(sorted(content)).encode()).hexdigest()[:16]
+
+
+def _package(code: Any) -> str:
+    return str(getattr(inspect.unwrap(code), "__module__", "")).split(".")[0]
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, (FunctionType, type))
+
+
+def _globals(code: Any) -> Mapping[str, Any]:
+    return code.__globals__ if isinstance(code, FunctionType) else vars(sys.modules[code.__module__])
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as lists: without positions, docstrings, imports and annotations; the same on every Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name not in SAYS_NOTHING)
+        return [type(node).__name__, *([name, value] for name, value in fields if value not in (None, []))]
+    if isinstance(node, list):
+        return [_plain(each) for each in node if not _is_silent(each)]
+    return None if node is None else repr(node)
+
+
+def _is_silent(node: Any) -> bool:
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return text or isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _used(tree: ast.AST, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a definition uses of its module, and of modules that it names (`composite.graph_based`)."""
+    for node in _walk(tree):
+        if isinstance(node, ast.Name) and node.id in known and not isinstance(known[node.id], ModuleType):
+            yield node.id, inspect.unwrap(known[node.id])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = known.get(node.value.id)
+            if isinstance(module, ModuleType) and hasattr(module, node.attr):
+                yield node.attr, inspect.unwrap(getattr(module, node.attr))
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node that can change a result."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        for each in value if isinstance(value, list) else [value]:
+            if name not in SAYS_NOTHING and isinstance(each, ast.AST):
+                yield from _walk(each)
+
+
+def _parts(value: Any, packages: set[str], skipped: set[int]) -> Iterator[Any]:
+    """The code, and as text the plain values, that a global is made of; what is another package's is left out."""
+    if _is_code(value):
+        if _package(value) in packages:
+            yield value
+    elif value is None or isinstance(value, (str, bytes, int, float)):
+        yield repr(value)
+    elif isinstance(value, re.Pattern):
+        yield repr((value.pattern, value.flags))
+    elif id(value) in skipped:
+        return
+    elif isinstance(value, Mapping):
+        for key in value:
+            yield repr(key)
+            yield from _parts(value[key], packages, skipped | {id(value)})
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _parts(each, packages, skipped | {id(value)})
+    elif isinstance(value, (set, frozenset)):
+        yield from sorted(map(repr, value))
+    elif _package(type(value)) in packages:
+        yield type(value)
+        yield from _parts(vars(value), packages, skipped | {id(value)})

@@ -1,0 +1,15 @@
+"""A cell's run says on what it was answered, whatever the study asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from headwise.config import load_study
+from headwise.pipeline import Job
+from headwise.writing import answered_by
+
+
+@pytest.mark.parametrize(("asked", "was"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_auto_is_resolved(asked, was):
+    study = load_study(None, {"benchmark": "gqa", "limit": 1, "device": "cpu", "dtype": asked, "tokens": 192})
+    assert answered_by(Job.of(study)) == {"headwise.device": "cpu", "headwise.dtype": was}
