@@ -5,7 +5,7 @@
 (a) the original way: one cell, one question at a time, everything recomputed (the model loaded once);
 (b) transformers' own generate, unpruned;
 (c) the grid engine. Rounds alternate, medians are printed. FLOPs are counted by torch's flop counter over
-the same calls, so the ratio they allow is known. Every lever is then switched off alone.
+the same calls, so the ratio they allow is known. Every optimization is then switched off alone.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from headwise.benchmarks import benchmark
 from headwise.config import load_study
 from headwise.data import data_folder
-from headwise.engine import Engine, Levers, Question
+from headwise.engine import Engine, Optimizations, Question
 from headwise.engine.decoder import Decoder
 from headwise.model import Vlm, find_checkpoint
 from headwise.reading import read_image
 
 ROOT = Path(__file__).parents[1]
-LEVER_QUESTIONS = 3
+PART_QUESTIONS = 3
 
 
 class Work:
@@ -48,18 +48,18 @@ class Work:
         self.questions = sum(len(samples) for _, samples in self.groups)
 
     def part(self) -> Work:
-        """A few questions on one image of each benchmark: what the levers are measured on."""
+        """A few questions on one image of each benchmark: what the optimizations are measured on."""
         part = copy(self)
-        part.groups = [(pixels, samples[:LEVER_QUESTIONS]) for pixels, samples in self.groups[:: self.images]]
+        part.groups = [(pixels, samples[:PART_QUESTIONS]) for pixels, samples in self.groups[:: self.images]]
         part.questions = sum(len(samples) for _, samples in part.groups)
         return part
 
-    def engine(self, cells, levers: Levers | None = None) -> Engine:
-        return Engine(self.decoder, self.vlm.system(), cells, self.vlm.visual, self.steps, levers)
+    def engine(self, cells, optimizations: Optimizations | None = None) -> Engine:
+        return Engine(self.decoder, self.vlm.system(), cells, self.vlm.visual, self.steps, optimizations)
 
-    def grid(self, levers: Levers | None = None):
+    def grid(self, optimizations: Optimizations | None = None):
         """(c): answers by (question, cell), margins beside them."""
-        engine, said = self.engine(self.cells, levers), {}
+        engine, said = self.engine(self.cells, optimizations), {}
         for pixels, samples in self.groups:
             images = self.vlm.encode_images([self.vlm.prepare(pixels)])
             asked = [Question(0, self.vlm.question(sample.prompt), sample.sample_id) for sample in samples]
@@ -184,7 +184,7 @@ def main(config, images, share, rounds, device, dtype, controls, threads, as_jso
     rate = matmul_rate(work.vlm.device, work.vlm.dtype)
     result["matmul_flops_per_second"] = rate
     result["achieved_share"] = result["flops_grid"] / result["seconds_grid"] / rate
-    result["levers"] = levers(work.part())
+    result["optimizations"] = optimizations(work.part())
     result["peak_bytes"] = peak_memory(work.vlm.device)
     result["machine"] = describe(work.vlm.device)
     click.echo(json.dumps(result) if as_json else "\n".join(f"{name:26} {value}" for name, value in result.items()))
@@ -211,13 +211,13 @@ def summary(work, rounds_a, rounds_b, rounds_c, single, grid):
     }
 
 
-def levers(work) -> dict[str, dict[str, float]]:
-    """What the grid costs with each lever off, as a multiple of all on (median of two, all-on repeated between)."""
+def optimizations(work) -> dict[str, dict[str, float]]:
+    """What the grid costs with each optimization off, as a multiple of all on (all-on repeated between)."""
     found = {}
-    for field in fields(Levers):
+    for field in fields(Optimizations):
         off, on = [], []
         for _ in range(2):
-            off.append(timed(lambda name=field.name: work.grid(Levers(**{name: False})))[0])
+            off.append(timed(lambda name=field.name: work.grid(Optimizations(**{name: False})))[0])
             on.append(timed(work.grid)[0])
         found[field.name] = {"seconds_off": statistics.median(off), "times_slower": sum(off) / sum(on)}
     return found

@@ -52,7 +52,7 @@ def test_options_override_the_file_unless_they_say_config(tmp_path):
         ({"max_new_tokens": "99999999999999999999"}, "max_new_tokens: '99999999999999999999' does not fit"),
         ({"tokens": "99999999999999999999"}, "tokens: 99999999999999999999 is larger than 2147483647"),
         ({"heads": "8,99999999999999999999"}, "heads: 99999999999999999999 is larger than 2147483647"),
-        ({"budget": "mean"}, "budget: 'mean' does not fit: input should be 'average' or 'kept'"),
+        ({"budget": "mean"}, "budget: 'mean' does not fit: input should be 'average', 'kept' or 'published'"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_field_value_and_what_is_allowed(settings, words):

@@ -15,12 +15,16 @@ from typing import Any
 
 from headwise import heads, names
 from headwise.benchmarks import BENCHMARKS
-from headwise.engine.alone import Meter
+from headwise.engine.alone import CostProbe
 from headwise.engine.ranking import Ranker
 from headwise.engine.version import ENGINE_VERSION
 from headwise.evaluate import Answerer, open_windows
 from headwise.heads.maps import Maps
-from headwise.model import PROMPT_VERSION, Vlm, read_image
+from headwise.methods import METHODS
+from headwise.methods._query_rows import query_rows
+from headwise.methods.head_strategies import HeadStrategy
+from headwise.model import PROMPT_VERSION, Vlm
+from headwise.reading import read_image
 from headwise.records import read_answers
 from headwise.score import score_records
 from headwise.versions import source_digest
@@ -29,6 +33,8 @@ GOLDEN = Path(__file__).parent / "golden" / "versions.json"
 COMMAND = "PYTHONPATH=src python tests/versions.py --accept"
 LISTS = (names.STRATEGIES, names.CONTROLS, names.BENCHMARKS, heads.STRATEGIES, BENCHMARKS)
 """Not followed: what stands in them carries versions of its own."""
+ANSWERING = (Answerer, open_windows, HeadStrategy, query_rows)
+"""What lies between a cell and its answer; the last two are imported where they are called, which is not followed."""
 CONTROL_CODE = {
     "vanilla": Ranker._token_order,
     "all_heads": Ranker._heads,
@@ -55,7 +61,7 @@ def units() -> dict[str, Unit]:
     """Every unit whose version is part of what answers or verdicts are kept under."""
     found = {
         "engine": Unit(
-            ENGINE_VERSION, "ENGINE_VERSION", (Answerer, open_windows), (*LISTS, Meter, Vlm, read_image, Maps)
+            ENGINE_VERSION, "ENGINE_VERSION", ANSWERING, (*LISTS, CostProbe, Vlm, read_image, Maps)
         ),
         "prompt": Unit(PROMPT_VERSION, "PROMPT_VERSION", (Vlm, read_image)),
     }
@@ -65,6 +71,8 @@ def units() -> dict[str, Unit]:
     for name in names.CONTROLS:
         where = f"{name} in heads.CONTROL_VERSIONS"
         found[f"control {name}"] = Unit(heads.version_of(name), where, (CONTROL_CODE[name],))
+    for name, method in METHODS.items():
+        found[f"method {name}"] = Unit(heads.version_of(name), f"{type(method).__name__}.version", (type(method),))
     for name, benchmark in BENCHMARKS.items():
         where = f"{type(benchmark).__name__}.version"
         found[f"scorer {name}"] = Unit(str(benchmark.version), where, (type(benchmark), score_records, read_answers))

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headwise import names
 from headwise.benchmarks import BENCHMARKS, default_names, named_sets
-from headwise.budget import kept_tokens
 from headwise.errors import ConfigError
 from headwise.reading import has_lone_surrogate, read_text
 
@@ -41,19 +40,24 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen."""
+    """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen (0: none are).
+
+    `query` says which rows of the attention a head strategy reads.
+    """
 
     strategy: str
     tokens: int
-    heads: int
+    heads: int = 0
     layer: int = 2
     budget: str = "average"
     score_dtype: str = "float64"
     seed: int = 0
+    query: str = "last_token"
 
     @property
     def name(self) -> str:
-        return f"{self.strategy}-{self.tokens}-{self.heads}"
+        query = "" if self.query == "last_token" else f"-{self.query}"
+        return f"{self.strategy}-{self.tokens}-{self.heads}{query}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +81,14 @@ class Study(BaseModel):
         min_length=1,
         description="benchmarks to run, or a set of them: published, llava, vlm, all",
     )
-    strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="head strategies (or controls)")
+    strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="strategies, methods, controls")
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
     tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
     heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
     layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
-    budget: Literal["average", "kept"] = Field("average", description="what T counts: mean a layer, or kept")
+    budget: Literal["average", "kept", "published"] = Field(
+        "average", description="what T counts: mean per layer, kept after the last stage, or as the method publishes"
+    )
     score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
     limit: int | None = Field(
         None, ge=1, le=LARGEST, description="questions of every benchmark, spread evenly, or all"
@@ -127,9 +133,15 @@ class Study(BaseModel):
     @field_validator("strategy")
     @classmethod
     def _known_strategies(cls, value: list[str]) -> list[str]:
+        from headwise.methods import METHODS  # read when a study names one, so that importing this stays cheap
+        from headwise.methods.stages import InsideMethod
+
+        known = [*names.STRATEGIES, *names.CONTROLS]
+        if any(name not in known for name in value):
+            known += [name for name, method in METHODS.items() if isinstance(method, InsideMethod)]
         for name in value:
-            if name not in names.STRATEGIES + names.CONTROLS:
-                raise ValueError(f"{name!r} is not one of {', '.join(names.STRATEGIES + names.CONTROLS)}")
+            if name not in known:
+                raise ValueError(f"{name!r} is not one of {', '.join(known)}")
         return value
 
     @field_validator("controls")
@@ -193,17 +205,13 @@ class Study(BaseModel):
 
 
 def check_cell(cell: Cell, geometry: Geometry) -> int:
-    """Kept tokens R of the cell on this geometry; ConfigError where the cell does not fit it."""
-    names.check_strategy(cell.strategy)
-    if cell.score_dtype not in names.SCORE_DTYPES:
-        raise ConfigError(f"score_dtype: {cell.score_dtype!r} is not one of {', '.join(names.SCORE_DTYPES)}")
-    if names.needs_heads(cell.strategy) and not 1 <= cell.heads <= geometry.heads:
-        raise ConfigError(f"heads: {cell.heads} is not between 1 and {geometry.heads}, the heads of a layer")
-    if not names.needs_tokens(cell.strategy):
-        return geometry.visual
-    return kept_tokens(
-        cell.tokens, layers=geometry.layers, visual=geometry.visual, layer=cell.layer, budget=cell.budget
-    )
+    """Visual rows after the cell's last stage on this geometry; ConfigError where the cell does not fit it."""
+    from headwise.methods.stages import stages_of  # methods know cells; a cell knows their names alone
+
+    if cell.budget not in names.BUDGETS:
+        raise ConfigError(f"budget: {cell.budget!r} is not one of {', '.join(names.BUDGETS)}")
+    stages = stages_of(cell, geometry)
+    return stages[-1].rows if stages else geometry.visual
 
 
 def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:

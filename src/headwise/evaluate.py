@@ -19,10 +19,11 @@ import numpy as np
 from torch import Tensor
 
 from headwise.config import Cell
-from headwise.engine import Branch, Engine, Levers, Question
-from headwise.engine.alone import Meter
+from headwise.engine import Branch, Engine, Optimizations, Question
+from headwise.engine.alone import CostProbe
 from headwise.engine.decoder import Decoder
 from headwise.errors import DataError
+from headwise.methods.stages import StageKept
 from headwise.model import Vlm
 from headwise.reading import read_image
 from headwise.records import Sample
@@ -56,18 +57,18 @@ class _Loading:
 class Answerer:
     """Answers a task's open questions with one loaded checkpoint; engines are kept a set of cells."""
 
-    def __init__(self, vlm: Vlm, max_new_tokens: int, levers: Levers | None = None) -> None:
-        self.vlm, self.max_new_tokens, self.levers = vlm, max_new_tokens, levers
+    def __init__(self, vlm: Vlm, max_new_tokens: int, optimizations: Optimizations | None = None) -> None:
+        self.vlm, self.max_new_tokens, self.optimizations = vlm, max_new_tokens, optimizations
         self.decoder = Decoder(vlm.model)
         self.system_MD = vlm.system()
-        self.meter = Meter(vlm.model, self.decoder)
+        self.cost_probe = CostProbe(vlm.model, self.decoder)
         self._engines: dict[tuple[Cell, ...], Engine] = {}
 
     def engine(self, cells: Sequence[Cell]) -> Engine:
         key = tuple(cells)
         if key not in self._engines:
             self._engines[key] = Engine(
-                self.decoder, self.system_MD, cells, self.vlm.visual, self.max_new_tokens, self.levers
+                self.decoder, self.system_MD, cells, self.vlm.visual, self.max_new_tokens, self.optimizations
             )
         return self._engines[key]
 
@@ -128,21 +129,25 @@ class Answerer:
         self, benchmark: str, cells: Sequence[Cell], visual_IVD: Tensor, question: Question, took: float
     ) -> dict[str, Any]:
         """Costs of the cells alone, measured on this question, where it is time to: what a spool line holds of them."""
-        self.meter.answering += took
-        if not self.meter.due(benchmark):
+        self.cost_probe.answering += took
+        if not self.cost_probe.due(benchmark):
             return {}
         engine, image = self.engine(cells), visual_IVD[question.image]
-        widths = sorted(set(engine.kept))
-        return {"c": self.meter.costs(benchmark, engine.system, engine.layer, image, question.embeds_QD, widths)}
+        return {"c": self.cost_probe.costs(benchmark, engine, image, question.embeds_QD)}
 
     def _question(self, sample: Sample, images: Sequence[str]) -> Question:
         return Question(images.index(sample.image), self.vlm.question(sample.prompt), sample.sample_id)
 
     def _record(self, branch: Branch, seconds: float) -> dict[str, Any]:
-        """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens."""
+        """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
+
+        `z`, where there is more to say than `k`: every stage as [layer, bit set of the places left, merged rows].
+        """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
+        several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
+            **({"z": [self._stage(stage) for stage in branch.stages]} if several else {}),
             "t": self.vlm.text(tokens),
             "s": round(seconds, 6),
             "d": int(branch.degenerate),
@@ -151,6 +156,11 @@ class Answerer:
             "k": bits(branch.kept_R.tolist(), self.vlm.visual),
             "m": round(branch.margin, 4),
         }
+
+    def _stage(self, stage: StageKept) -> list[Any]:
+        """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
+        places = [place for place in stage.kept.tolist() if place >= 0]
+        return [stage.layer, bits(places, self.vlm.visual), len(stage.kept) - len(places)]
 
 
 def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:

@@ -34,7 +34,18 @@ CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
 RANDOM = ("random_heads", "random_tokens")
 """Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
-BUDGETS = ("average", "kept")
+BUDGETS = ("average", "kept", "published")
+QUERIES = (
+    "last_token",
+    "last_n_tokens",
+    "last_5_tokens",
+    "text_tokens_only",
+    "weighted_recent",
+    "system_and_text",
+    "attention_weighted",
+    "max_attention_token",
+    "adaptive_by_length",
+)
 
 
 def __getattr__(name: str) -> Any:

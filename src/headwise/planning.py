@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from headwise.config import Cell, check_cell
-from headwise.efficiency import layer_flops
+from headwise.config import Cell
+from headwise.efficiency import choosing_flops, layer_flops
 from headwise.engine import Question
+from headwise.methods.stages import mean_tokens, seen, stages_of
 from headwise.model import Checkpoint, Vlm
 from headwise.names import needs_tokens
 from headwise.pipeline import Job
@@ -42,25 +43,28 @@ def count_work(
 ) -> Work:
     """Work of `questions` about `images` under `cells`; `lengths` are positions before and after the image.
 
-    An upper bound: cells that keep the same tokens share a branch, which only the data can tell. Answers of
-    one token are assumed, and drafts that hold.
+    An upper bound: cells that keep the same tokens share a branch, and stages above the first, which only the data
+    can tell. Answers of one token are assumed, and drafts that hold.
     """
     shape, visual = checkpoint.shape, checkpoint.geometry.visual
     before, after = lengths
-    layers, layer = shape["layers"], cells[0].layer
-    kept = [check_cell(cell, checkpoint.geometry) for cell in cells]
-    whole = any(count == visual for count in kept)
-    per_image = (layers if whole else layer) * layer_flops(shape, visual, before)
-    per_question = layer * layer_flops(shape, after, before + visual)
-    branches = sum(
-        (layers - layer)
-        * (layer_flops(shape, after, before + visual) if count == visual else layer_flops(shape, count + after, before))
-        for count in kept
-    )
-    full = before + visual + after
-    alone = sum(
-        layer * layer_flops(shape, full) + (layers - layer) * layer_flops(shape, full - visual + n) for n in kept
-    )
+    layers = shape["layers"]
+    stages = [stages_of(cell, checkpoint.geometry) for cell in cells]
+    # The trunk is run up to the last layer at which a cell drops its first token; unpruned cells go on from there.
+    pruned = [each for each in stages if each and each[-1].rows < visual]
+    trunk = max((each[0].layer for each in pruned), default=cells[0].layer)
+    per_image = (layers if len(pruned) < len(cells) else trunk) * layer_flops(shape, visual, before)
+    per_question = trunk * layer_flops(shape, after, before + visual)
+    branches = alone = 0.0
+    for cell, each in zip(cells, stages, strict=True):
+        counts = seen(each, checkpoint.geometry)
+        choosing = choosing_flops(shape, cell, checkpoint.geometry, before + after)
+        alone += sum(layer_flops(shape, before + count + after) for count in counts) + choosing
+        if each and each[-1].rows < visual:
+            above = counts[each[0].layer :]
+            branches += sum(layer_flops(shape, count + after, before) for count in above) + choosing
+        else:
+            branches += (layers - trunk) * layer_flops(shape, after, before + visual)
     return Work(
         shared=images * per_image + questions * per_question,
         branches=questions * branches,
@@ -87,6 +91,7 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
             ", ".join(f"{task.name} {len(task.samples):,} on {_images(task):,} images" for task in job.tasks),
         ),
         ("answers", f"{answers:,}"),
+        *_stage_lines(job),
         ("shared work", f"{shared:.3g} FLOP"),
         ("branch work", f"{branches:.3g} FLOP (at most: equal branches run once)"),
         ("one by one", f"{original:.3g} FLOP, {original / (shared + branches):.1f} times as much"),
@@ -97,6 +102,17 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
         ("memory", f"{_bytes(_peak(vlm))} at that"),
         ("disk", f"about {_bytes(answers * (SPOOL_BYTES + ARTIFACT_BYTES + 2 * bit_bytes))}"),
     ]
+
+
+def _stage_lines(job: Job) -> list[tuple[str, str]]:
+    """Where each way of pruning drops tokens, how many stay, and the mean that a layer sees, one line per budget."""
+    lines: dict[tuple[str, int], str] = {}
+    for cell in job.cells:
+        stages = stages_of(cell, job.checkpoint.geometry)
+        mean = mean_tokens(cell, job.checkpoint.geometry)
+        steps = ", ".join(f"{stage.rows} after layer {stage.layer}" for stage in stages) or "all tokens in every layer"
+        lines.setdefault((cell.strategy, cell.tokens), f"{steps} (mean {mean:.2f})")
+    return [(f"{strategy} {tokens}", text) for (strategy, tokens), text in lines.items()]
 
 
 def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:

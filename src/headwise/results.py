@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from headwise.config import Cell, Geometry, check_cell
+from headwise.config import Cell, Geometry
+from headwise.engine.alone import kind_of
 from headwise.evaluate import unpacked
+from headwise.methods.stages import stages_of
 from headwise.records import Sample
 from headwise.spool import Spool, read_line
 from headwise.tasks import Task
@@ -75,7 +77,7 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
             seconds=writer.seconds,
             degenerate=writer.degenerate,
             agreement=writer.agreement,
-            measured=measured(costs, cell.layer, check_cell(cell, geometry)),
+            measured=_measured_of(cell, geometry, costs),
         )
         for cell, writer in zip(task.cells, writers, strict=True)
     ]
@@ -92,6 +94,7 @@ class _CellWriter:
         self._out = open(folder / ANSWERS, "w", encoding="utf-8")  # noqa: SIM115
         self._heads: list[np.ndarray] = []
         self._kept: list[np.ndarray] = []
+        self._stages: list[list[Any]] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
@@ -99,6 +102,7 @@ class _CellWriter:
         self.degenerate += row["d"]
         self._heads.append(unpacked(row["h"]))
         self._kept.append(unpacked(row["k"]))
+        self._stages.append(row.get("z", []))
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
@@ -108,30 +112,53 @@ class _CellWriter:
             self._write({"question_id": sample.question_id, "prompt": sample.prompt, "error": error})
         self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
         self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
+        self._stages.append([])
 
     @property
     def agreement(self) -> float | None:
         return float(np.mean(self._agreement)) if self._agreement else None
 
     def close(self) -> None:
-        """Write the evidence: bit sets of chosen heads and kept tokens a question, as numpy.packbits makes them."""
+        """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
+
+        Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
+        bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them.
+        """
         self._out.close()
         sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
         extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
         columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
-        content: dict[str, Any] = {**columns, **sizes, **extra}
+        content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage()}
         np.savez_compressed(self.folder / EVIDENCE, **content)
+
+    def _by_stage(self) -> dict[str, np.ndarray]:
+        layers = next(([layer for layer, *_ in stages] for stages in self._stages if stages), [])
+        if not layers:
+            return {}
+        nothing = np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8)
+        sets = [[unpacked(stages[g][1]) if stages else nothing for stages in self._stages] for g in range(len(layers))]
+        merged = [[stages[g][2] if stages else 0 for stages in self._stages] for g in range(len(layers))]
+        return {"stage_layers": np.array(layers), "stages_GNV": np.array(sets), "merged_GN": np.array(merged)}
 
     def _write(self, row: dict[str, Any]) -> None:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int) -> Measured | None:
+def _measured_of(cell: Cell, geometry: Geometry, costs: Sequence[dict[str, Any]]) -> Measured | None:
+    method, stages, layer = kind_of(cell, stages_of(cell, geometry), geometry.visual)
+    layer, kept = (stages[-1].layer, stages[-1].rows) if stages else (layer, geometry.visual)
+    return measured(costs, layer, kept, method)
+
+
+def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int, method: str = "") -> Measured | None:
     """The costs of branches that keep `kept` tokens above `layer`, on the machine that measured most of them.
+
+    `method`: whose choosing was measured, too (none for head strategies, of which only the counts decide).
 
     Several processes and restarts may have measured, on unlike machines: times of two machines are not mixed.
     """
-    rows = [row for row in costs if (row["layer"], row["kept"]) == (layer, kept)]
+    wanted = layer, kept, method
+    rows = [row for row in costs if (row["layer"], row["kept"], row.get("method", "")) == wanted]
     if not rows:
         return None
     device = Counter(row["device"] for row in rows).most_common(1)[0][0]

@@ -11,9 +11,9 @@ import yaml
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.budget import mean_tokens
 from headwise.config import Cell, check_cell
 from headwise.efficiency import costs
+from headwise.methods.stages import mean_tokens
 from headwise.model import PROMPT_VERSION
 from headwise.provenance import provenance
 from headwise.records import Scorecard
@@ -78,6 +78,7 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "budget": cell.budget,
         "score_dtype": cell.score_dtype,
         "seed": cell.seed,
+        **({} if cell.query == "last_token" else {"query": cell.query}),
         "limit": study.limit,
         "dtype": study.dtype,
         "device": study.device,
@@ -91,13 +92,14 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
     geometry = job.checkpoint.geometry
     kept = check_cell(folder.cell, geometry)
-    mean = mean_tokens(kept, layers=geometry.layers, visual=geometry.visual, layer=folder.cell.layer)
+    mean = mean_tokens(folder.cell, geometry)
     metrics = {
         "kept_tokens": kept,
         "mean_visual_tokens": mean,
+        "mean_tokens": mean,
         "degenerate_rankings": folder.degenerate,
         "seconds": folder.seconds,
-        **costs(job.checkpoint, folder.cell.layer, kept),
+        **costs(job.checkpoint, folder.cell),
     }
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds

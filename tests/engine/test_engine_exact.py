@@ -1,4 +1,4 @@
-"""The engine against plain transformers, and every lever against no lever."""
+"""The engine against plain transformers, and every optimization on against off."""
 
 from dataclasses import fields
 
@@ -8,7 +8,7 @@ from tiny_llava import write_tiny_llava
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
 from headwise.config import Cell
-from headwise.engine import Engine, Levers, Question, run_prompt
+from headwise.engine import Engine, Optimizations, Question, run_prompt
 from headwise.engine.decoder import Decoder
 from headwise.errors import ConfigError
 
@@ -55,8 +55,8 @@ def reference(model, embeds_SD, kept, layer, steps):
     return tokens
 
 
-def grid(model, system, images, questions, levers=None):
-    engine = Engine(Decoder(model), system, CELLS, VISUAL, STEPS, levers)
+def grid(model, system, images, questions, optimizations=None):
+    engine = Engine(Decoder(model), system, CELLS, VISUAL, STEPS, optimizations)
     asked = [Question(n % 2, question, f"sample {n}") for n, question in enumerate(questions)]
     return engine.answer(images, asked)
 
@@ -64,7 +64,7 @@ def grid(model, system, images, questions, levers=None):
 @pytest.mark.parametrize("few", [0, 8], ids=["system prompt shared", "system prompt in every branch"])
 @torch.inference_mode()
 def test_every_branch_says_what_recomputing_everything_says(model, monkeypatch, few):
-    monkeypatch.setattr("headwise.engine.prefix.FEW", few)
+    monkeypatch.setattr("headwise.engine.prefix.SHORT_PROMPT_MAX", few)
     system, images, questions = prompts(5, [4, 7, 3])
     for number, branches in enumerate(grid(model, system, images, questions)):
         embeds = torch.cat([system, images[number % 2], questions[number]])
@@ -85,12 +85,12 @@ def test_keeping_every_token_is_the_unpruned_model(model):
     torch.testing.assert_close(vanilla.logits, model.lm_head(cache[0, -1]), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("lever", [field.name for field in fields(Levers)])
-def test_a_lever_changes_no_answer(model, lever, monkeypatch):
-    monkeypatch.setattr("headwise.engine.prefix.FEW", 0)
+@pytest.mark.parametrize("name", [field.name for field in fields(Optimizations)])
+def test_an_optimization_changes_no_answer(model, name, monkeypatch):
+    monkeypatch.setattr("headwise.engine.prefix.SHORT_PROMPT_MAX", 0)
     system, images, questions = prompts(6, [4, 9, 5], seed=1)
     on = grid(model, system, images, questions)
-    off = grid(model, system, images, questions, Levers(**{lever: False}))
+    off = grid(model, system, images, questions, Optimizations(**{name: False}))
     assert [[b.tokens for b in row] for row in on] == [[b.tokens for b in row] for row in off]
     assert [[b.kept_R.tolist() for b in row] for row in on] == [[b.kept_R.tolist() for b in row] for row in off]
 

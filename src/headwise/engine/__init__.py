@@ -1,8 +1,13 @@
 """The engine: many cells and questions as one computation, each answer what greedy decoding says.
 
-system prompt ─ once a run ──┐
-image ─ layers 1..K, once ───┼─► question, layers 1..K ─► attention row ─► heads ─► kept tokens
-                             └─► branch a set of kept tokens, layers K+1..L, stacked ─► answer
+A cell is a list of stages: after decoder layer l only some visual rows go on. Cells that have stages in common
+share what lies below them (a tree per question), and all that is shared is exact:
+
+system prompt ─ once per run ─┐
+image ─ up to the last layer ─┼─► question, up to there ─► signals ─► choices ─► nodes ─► … ─► branches ─► answers
+at which a cell first drops ──┘   (the trunk)              (views)              (segments)    (stacks, drafts)
+
+No method is known here by name: methods say which stages they have and what they keep (headwise.methods.stages).
 """
 
 from __future__ import annotations
@@ -14,16 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from headwise.config import Cell, Geometry, check_cell
-from headwise.engine.branches import Path, Stack
+from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
 from headwise.engine.decoder import Decoder
-from headwise.engine.levers import Levers
+from headwise.engine.grow import ImageRows, Leaf, Tree
+from headwise.engine.levers import Optimizations
 from headwise.engine.memory import stack_tokens, with_halving
-from headwise.engine.prefix import Images, Questions, System, system_prompt
-from headwise.engine.ranking import Choice, Ranker
+from headwise.engine.prefix import System, system_prompt
+from headwise.engine.tree import Node
 from headwise.errors import ConfigError
+from headwise.methods.stages import Stage, StageKept, stages_of
 
-__all__ = ["Branch", "Engine", "Levers", "Question", "run_prompt"]
+__all__ = ["Branch", "Engine", "ImageRows", "Optimizations", "Question", "run_prompt"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,12 @@ class Question:
 class Branch:
     """One cell's result for one question.
 
-    `kept_R`: kept visual tokens, ascending; `heads_K`: the heads that chose them (None for controls
-    without heads); `tokens`: greedy answer, end of sequence included where it came; `logits` [vocabulary]
-    of the first step; `margin`: smallest gap between best and second-best logit over the steps;
-    `degenerate`: the ranking of heads was NaN or all tied; `agreement`: share of the chosen heads on which
-    float16 and float64 rankings agree (None for controls); `shared`: cells that share this branch.
+    `kept_R`: visual tokens of the image that are left after the last stage, ascending; `stages`: what each stage
+    left, merged rows included; `heads_K`: the heads that chose them (None for controls without heads); `tokens`:
+    greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step; `margin`:
+    smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN or
+    all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
+    controls); `shared`: cells that share this branch.
     """
 
     kept_R: Tensor
@@ -54,13 +62,15 @@ class Branch:
     degenerate: bool = False
     agreement: float | None = None
     shared: int = 1
+    stages: tuple[StageKept, ...] = ()
 
 
 class Engine:
-    """Answers questions under every cell. All cells prune at the same layer K.
+    """Answers questions under every cell, whatever the layers at which each prunes.
 
-    `system_MD` are the embeddings of the prompt before the image, the same for every question. First-step
-    logits are kept only where `keep_logits` asks for them: a vocabulary a branch adds up.
+    `system_MD` are the embeddings of the prompt before the image, the same for every question; `visual` is V, for
+    which the cells are checked at once (images of another V are taken, and checked when they come). First-step
+    logits are kept only where `keep_logits` asks for them: a vocabulary per branch adds up.
     """
 
     def __init__(
@@ -70,103 +80,113 @@ class Engine:
         cells: Sequence[Cell],
         visual: int,
         max_new_tokens: int,
-        levers: Levers | None = None,
+        optimizations: Optimizations | None = None,
         keep_logits: bool = False,
     ) -> None:
         self.keep_logits = keep_logits
-        self.decoder, self.cells, self.levers = decoder, list(cells), levers or Levers()
-        self.max_new_tokens = max_new_tokens
-        layers = {cell.layer for cell in cells}
-        if len(layers) != 1:
-            raise ConfigError(f"layer: cells of one run share their pruning layer, got {sorted(layers)}")
-        self.layer = layers.pop()
-        geometry = Geometry(layers=len(decoder.layers), heads=decoder.attention_heads, visual=visual)
-        self.kept = [check_cell(cell, geometry) for cell in cells]
-        self.visual = visual
+        self.decoder, self.cells, self.optimizations = decoder, list(cells), optimizations or Optimizations()
+        self.max_new_tokens, self.visual = max_new_tokens, visual
+        self._stages: dict[tuple[int, int], tuple[Stage, ...]] = {}
+        self.kept = [check_cell(cell, self._geometry(visual)) for cell in cells]
         with torch.inference_mode():
-            self.system: System = system_prompt(decoder, system_MD, self.layer)
+            self.system: System = system_prompt(decoder, system_MD)
         self.stack_tokens = stack_tokens(decoder)
 
+    def _geometry(self, visual: int) -> Geometry:
+        return Geometry(layers=len(self.decoder.layers), heads=self.decoder.attention_heads, visual=visual)
+
+    def stages(self, cell: int, visual: int) -> tuple[Stage, ...]:
+        """The stages of the cell at that place for images of V = `visual` tokens."""
+        if (cell, visual) not in self._stages:
+            self._stages[cell, visual] = stages_of(self.cells[cell], self._geometry(visual))
+        return self._stages[cell, visual]
+
     @torch.inference_mode()
-    def answer(self, visual_IVD: Tensor, questions: Sequence[Question]) -> list[list[Branch]]:
-        """Branches [questions][cells] for questions about the images visual_IVD [I, V, D]."""
-        if self.levers.shared_prefix:
-            return self._answer(visual_IVD, questions)
+    def answer(
+        self,
+        visual: Tensor | Sequence[Tensor],
+        questions: Sequence[Question],
+        reduced: Sequence[Sequence[ImageRows | None]] | None = None,
+    ) -> list[list[Branch]]:
+        """Branches [questions][cells] for questions about the images `visual` ([I, V, D], or one [V, D] each).
+
+        `reduced` [images][cells]: the rows that a cell's language model gets in place of all of the image's, where
+        a method chose before layer 1 (None: all of them). Cells that are given the same object share one prefix
+        per image, and its lower layers are shared by all questions on the image.
+        """
+        if self.optimizations.shared_prefix:
+            return self._answer(visual, questions, reduced)
         return [
-            self._answer(visual_IVD[q.image : q.image + 1], [Question(0, q.embeds_QD, q.sample_id)])[0]
+            self._answer(
+                visual[q.image : q.image + 1],
+                [Question(0, q.embeds_QD, q.sample_id)],
+                None if reduced is None else reduced[q.image : q.image + 1],
+            )[0]
             for q in questions
         ]
 
-    def _answer(self, visual_IVD: Tensor, questions: Sequence[Question]) -> list[list[Branch]]:
-        images = Images(self.decoder, self.system, visual_IVD, self.layer)
-        asked = Questions(images, [q.embeds_QD for q in questions], [q.image for q in questions])
-        ranker = Ranker(asked.attention_NHV, [question.sample_id for question in questions])
-        by_cell = [ranker.choices(cell, count) for cell, count in zip(self.cells, self.kept, strict=True)]
-        choices = list(zip(*by_cell, strict=True))
-        paths, path_of = self._paths(choices)
-        outcomes = self._run(asked, paths)
-        users = torch.bincount(torch.tensor(path_of).flatten(), minlength=len(paths)).tolist()
+    def _answer(
+        self,
+        visual: Tensor | Sequence[Tensor],
+        questions: Sequence[Question],
+        reduced: Sequence[Sequence[ImageRows | None]] | None,
+    ) -> list[list[Branch]]:
+        tree = Tree(self, visual, questions, reduced)
+        leaves = tree.grow()
+        # Cells that ended in the same node of a question have decided alike at every stage: one branch for all.
+        nodes: list[Node] = []
+        known: dict[tuple[int, ...], int] = {}
+        branch_of: list[list[int]] = []
+        for row in leaves:
+            branch_of.append([])
+            for column, leaf in enumerate(row):
+                key = (id(leaf.node),) if self.optimizations.merge_equal else (id(leaf.node), column)
+                if key not in known:
+                    known[key] = len(nodes)
+                    nodes.append(leaf.node)
+                branch_of[-1].append(known[key])
+        outcomes = self._run(nodes)
+        users = torch.bincount(torch.tensor(branch_of).flatten(), minlength=len(nodes)).tolist()
         return [
-            [_branch(choice, outcomes[path], users[path]) for choice, path in zip(row, places, strict=True)]
-            for row, places in zip(choices, path_of, strict=True)
+            [_branch(leaf, outcomes[place], users[place]) for leaf, place in zip(row, places, strict=True)]
+            for row, places in zip(leaves, branch_of, strict=True)
         ]
 
-    def _paths(self, choices: Sequence[Sequence[Choice]]) -> tuple[list[Path], list[list[int]]]:
-        """Distinct branches, and which of them each question's cells use."""
-        paths: list[Path] = []
-        known: dict[tuple[object, ...], int] = {}
-        path_of: list[list[int]] = []
-        for row, cells in enumerate(choices):
-            path_of.append([])
-            for column, choice in enumerate(cells):
-                everything = len(choice.kept_R) == self.visual
-                kept = None if everything else choice.kept_R
-                key: tuple[object, ...] = (row, None if kept is None else kept.cpu().numpy().tobytes())
-                if not self.levers.merge_equal:
-                    key = (row, column)
-                if key not in known:
-                    known[key] = len(paths)
-                    paths.append(Path(row, kept))
-                path_of[-1].append(known[key])
-        return paths, path_of
-
-    def _run(self, asked: Questions, paths: Sequence[Path]) -> list[Outcome]:
-        """Run all branches: first one a question, whose answers are the drafts of the others."""
+    def _run(self, nodes: Sequence[Node]) -> list[Outcome]:
+        """Run all branches: first one per question, whose answers are the drafts of the others."""
         outcomes: dict[int, Outcome] = {}
         drafts: dict[int, list[int]] = {}
-        order = sorted(range(len(paths)), key=lambda place: -self._width(paths[place]))
-        first = list({paths[place].question: place for place in reversed(order)}.values())
-        rest = sorted(set(order) - set(first), key=lambda place: -self._width(paths[place]))
-        for wave in (first, rest) if self.levers.draft else (order,):
-            for places in self._stacks(wave, paths, asked):
-                chosen = [paths[place] for place in places]
-                guesses = [drafts.get(path.question, []) for path in chosen]
-                done = with_halving(lambda part: self._stack(asked, part), list(zip(chosen, guesses, strict=True)))
-                outcomes.update(zip(places, done, strict=True))
-            if self.levers.draft:
-                drafts = {paths[place].question: outcomes[place].tokens for place in wave}
-        return [outcomes[place] for place in range(len(paths))]
+        order = sorted(range(len(nodes)), key=lambda place: -nodes[place].visual)
+        first = list({nodes[place].question: place for place in reversed(order)}.values())
+        rest = sorted(set(order) - set(first), key=lambda place: -nodes[place].visual)
+        for wave in (first, rest) if self.optimizations.draft else (order,):
+            for places in self.stacks(wave, nodes):
+                guesses = [drafts.get(nodes[place].question, []) for place in places]
+                work = list(zip([nodes[place] for place in places], guesses, strict=True))
+                outcomes.update(zip(places, with_halving(self._stack, work), strict=True))
+            if self.optimizations.draft:
+                drafts = {nodes[place].question: outcomes[place].tokens for place in wave}
+        return [outcomes[place] for place in range(len(nodes))]
 
-    def _stack(self, asked: Questions, work: Sequence[tuple[Path, list[int]]]) -> list[Outcome]:
-        stack = Stack(asked, [path for path, _ in work], self.levers, self.max_new_tokens, self.keep_logits)
+    def _stack(self, work: Sequence[tuple[Node, list[int]]]) -> list[Outcome]:
+        stack = Stack([node for node, _ in work], self.optimizations, self.max_new_tokens, self.keep_logits)
         return stack.answers([guess for _, guess in work])
 
-    def _stacks(self, places: Sequence[int], paths: Sequence[Path], asked: Questions) -> list[list[int]]:
-        """Groups of branches that keep equally many tokens of equally long questions, no larger than memory allows."""
-        if not self.levers.batch:
+    def stacks(self, places: Sequence[int], nodes: Sequence[Node]) -> list[list[int]]:
+        """Groups of nodes of one shape (equally many rows everywhere: no padding), no larger than memory allows."""
+        if not self.optimizations.batch:
             return [[place] for place in places]
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[object, list[int]] = {}
         for place in places:
-            path = paths[place]
-            groups.setdefault((self._width(path), asked.lengths[path.question]), []).append(place)
+            groups.setdefault(nodes[place].shape, []).append(place)
         stacks = []
-        for (width, length), members in groups.items():
-            step = max(1, self.stack_tokens // (width % self.visual + length))
+        for members in groups.values():
+            node = nodes[members[0]]
+            step = max(1, self.stack_tokens // ((0 if node.is_root else node.visual) + node.length))
+            # Nodes that read from one source stand together, so that their rows are gathered by one indexing.
+            members.sort(key=lambda place: nodes[place].source.number)
             stacks += [members[start : start + step] for start in range(0, len(members), step)]
         return stacks
-
-    def _width(self, path: Path) -> int:
-        return self.visual if path.kept_R is None else len(path.kept_R)
 
 
 def run_prompt(
@@ -176,7 +196,7 @@ def run_prompt(
     cells: Sequence[Cell],
     max_new_tokens: int,
     sample_id: str = "",
-    levers: Levers | None = None,
+    optimizations: Optimizations | None = None,
 ) -> list[Branch]:
     """Greedy answers of a causal LM of transformers to one embedded prompt under each cell, in cell order.
 
@@ -190,18 +210,22 @@ def run_prompt(
         raise ConfigError(
             f"visual: {start}..{stop} must be inside the prompt of {len(embeds_SD)} positions and before its end"
         )
-    engine = Engine(Decoder(language_model), embeds_SD[:start], cells, stop - start, max_new_tokens, levers, True)
+    decoder, system_MD = Decoder(language_model), embeds_SD[:start]
+    engine = Engine(decoder, system_MD, cells, stop - start, max_new_tokens, optimizations, keep_logits=True)
     return engine.answer(embeds_SD[None, start:stop], [Question(0, embeds_SD[stop:], sample_id)])[0]
 
 
-def _branch(choice: Choice, outcome: Outcome, shared: int) -> Branch:
+def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
+    node = leaf.node
+    merged = any(stage.merged for stage in leaf.stages) or node.made_rows
     return Branch(
-        kept_R=choice.kept_R,
+        kept_R=node.places_n[node.places_n >= 0] if merged else node.places_n,
         tokens=list(outcome.tokens),
         logits=outcome.logits,
-        heads_K=choice.heads_K,
+        heads_K=leaf.heads_K,
         margin=outcome.margin,
-        degenerate=choice.degenerate,
-        agreement=choice.agreement,
+        degenerate=leaf.degenerate,
+        agreement=leaf.agreement,
         shared=shared,
+        stages=tuple(leaf.kept),
     )

@@ -13,8 +13,8 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path as File
 from typing import Any
 
@@ -23,11 +23,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from headwise.engine.branches import Path, Stack
+from headwise.config import Cell
+from headwise.engine import Engine, Question
+from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
 from headwise.engine.decoder import Decoder
-from headwise.engine.levers import Levers
-from headwise.engine.prefix import Images, Questions, System
+from headwise.engine.grow import Tree
+from headwise.engine.levers import Optimizations
+from headwise.engine.prefix import Images, Questions
+from headwise.engine.tree import Node
+from headwise.methods.stages import Stage
+from headwise.names import CONTROLS, STRATEGIES
 
 STEPS = 3
 """Greedy steps that are timed after the first token."""
@@ -37,25 +43,33 @@ SHARE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One question alone, `kept` visual tokens above layer `layer`.
+    """One question alone under one cell.
 
-    `prefill`: seconds from embedded image and question to the first token: the decoder's work, the prompt before
-    the image at hand, without the ranking of the heads. `token`: seconds for each token after it. `peak`: bytes of
-    the weights and of all that the computation held at its largest. `device`: what it was measured on.
+    `layer`, `kept`: after which layer the last stage is and what it leaves (K and V without a stage); `stages`: all of
+    them, as [layer, rows]; `method`: whose choosing is in `prefill`, empty where it is not. `prefill`: seconds from
+    embedded image and question to the first token: the decoder's work, the prompt before the image at hand; the
+    choosing is in it but for head strategies and controls. `token`: seconds for each token after it. `peak`: bytes
+    of the weights and of all that the computation held at its largest. `device`: what it was measured on.
     """
 
     layer: int
     kept: int
+    stages: list[list[int]]
+    method: str
     prefill: float
     token: float
     peak: int
     device: str
 
 
-class Meter:
-    """Measures every width of branch on one question of each benchmark, and on more as far as SHARE allows.
+Kind = tuple[str, tuple[Stage, ...], int]
+"""What decides a cost: the method where its choosing is measured, its stages, and K where there are none."""
 
-    `spent` and `answering` are the seconds that measuring and answering took. The first branch of a width in a
+
+class CostProbe:
+    """Measures every kind of branch on one question of each benchmark, and on more as far as SHARE allows.
+
+    `spent` and `answering` are the seconds that measuring and answering took. The first branch of a kind in a
     process is run once before it is timed: for its memory, and so that nothing is done for the first time.
     """
 
@@ -65,7 +79,7 @@ class Meter:
         self._weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
         self._name = device_name(self.device)
         self._seen: Counter[str] = Counter()
-        self._peaks: dict[tuple[int, int], int] = {}
+        self._peaks: dict[Kind, int] = {}
 
     def due(self, benchmark: str) -> bool:
         """Whether a question of this benchmark should be measured now."""
@@ -73,26 +87,26 @@ class Meter:
         return not self._seen[benchmark] or self.spent + each < SHARE * self.answering
 
     @torch.inference_mode()
-    def costs(
-        self, benchmark: str, system: System, layer: int, visual_VD: Tensor, question_QD: Tensor, widths: Sequence[int]
-    ) -> list[dict[str, Any]]:
-        """Costs of one question for each of `widths` (kept tokens), as rows of plain values."""
+    def costs(self, benchmark: str, engine: Engine, visual_VD: Tensor, question_QD: Tensor) -> list[dict[str, Any]]:
+        """Costs of one question under each kind of the engine's cells, as rows of plain values."""
         started = time.perf_counter()
         found = []
-        run = _Run(self.decoder, system, layer, visual_VD[None], question_QD)
-        for kept in widths:
-            if (layer, kept) not in self._peaks:
-                self._peaks[layer, kept] = self._weights + _peak(partial(_whole, run, kept), self.device)
-        _wait(self.device)
-        asked, below = run.prefix()
-        for kept in widths:
-            above, token = run.branch(asked, kept)
+        runs = [_Run(engine, kind, cell, visual_VD[None], question_QD) for kind, cell in _kinds(engine).items()]
+        for run in runs:
+            if run.kind not in self._peaks:
+                self._peaks[run.kind] = self._weights + _peak(run.seconds, self.device)
+        for run in runs:
+            _wait(self.device)
+            prefill, token = run.seconds()
+            method, stages, layer = run.kind
             cost = Cost(
-                layer=layer,
-                kept=kept,
-                prefill=round(below + above, 6),
+                layer=stages[-1].layer if stages else layer,
+                kept=stages[-1].rows if stages else len(visual_VD),
+                stages=[[stage.layer, stage.rows] for stage in stages],
+                method=method,
+                prefill=round(prefill, 6),
                 token=round(token, 6),
-                peak=self._peaks[layer, kept],
+                peak=self._peaks[run.kind],
                 device=self._name,
             )
             found.append(asdict(cost))
@@ -101,31 +115,62 @@ class Meter:
         return found
 
 
+def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
+    """The kind that a cell's branches are of: head strategies and controls of one budget are one kind.
+
+    A method's name holds the budget, too, so that two settings that end alike are not taken for each other.
+    """
+    if not stages or (len(stages) == 1 and stages[0].rows == visual):
+        return "", (), cell.layer
+    if cell.strategy in STRATEGIES + CONTROLS and cell.query == "last_token":
+        return "", stages, cell.layer
+    return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}", stages, cell.layer
+
+
+def _kinds(engine: Engine) -> dict[Kind, Cell]:
+    """One cell of each kind, narrowest first. Those that choose before the language model are measured elsewhere."""
+    found: dict[Kind, Cell] = {}
+    for column, cell in enumerate(engine.cells):
+        stages = engine.stages(column, engine.visual)
+        if all(stage.layer for stage in stages):
+            found.setdefault(kind_of(cell, stages, engine.visual), cell)
+    return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else engine.visual))
+
+
 @dataclass(frozen=True)
 class _Run:
-    """One question to be run alone, keeping evenly spaced tokens."""
+    """One question to be run alone under one cell; head strategies keep evenly spaced tokens."""
 
-    decoder: Decoder
-    system: System
-    layer: int
+    engine: Engine
+    kind: Kind
+    cell: Cell
     visual_1VD: Tensor
     question_QD: Tensor
 
-    def prefix(self) -> tuple[Questions, float]:
-        """The part below the pruning layer, which is the same for every width, and the seconds it took."""
+    def seconds(self) -> tuple[float, float]:
+        """Seconds to the first token, and of a token thereafter."""
         started = time.perf_counter()
-        images = Images(self.decoder, self.system, self.visual_1VD, self.layer)
-        asked = Questions(images, [self.question_QD], [0])
-        _wait(self.decoder.home)
-        return asked, time.perf_counter() - started
+        method, stages, layer = self.kind
+        node = self._chosen() if method else self._spaced(stages, layer)
+        return _SingleBranch([node], Optimizations(), STEPS + 1).seconds(started)
 
-    def branch(self, asked: Questions, kept: int) -> tuple[float, float]:
-        """Seconds from there to the first token, and of a token thereafter."""
-        started = time.perf_counter()
-        visual = asked.images.visual
-        places = torch.linspace(0, visual - 1, kept, device=self.decoder.home).round().long()
-        path = Path(0, None if kept == visual else places)
-        return _Single(asked, [path], Levers(), STEPS + 1).seconds(started)
+    def _chosen(self) -> Node:
+        """Where the cell's own choices lead: nothing is shared, for there is but this cell."""
+        alone = copy(self.engine)
+        alone.cells, alone._stages = [self.cell], {}
+        return Tree(alone, self.visual_1VD, [Question(0, self.question_QD)], None).grow()[0][0].node
+
+    def _spaced(self, stages: Sequence[Stage], layer: int) -> Node:
+        """The state after the one stage of a head strategy, whichever tokens it keeps."""
+        images = Images(self.engine.decoder, self.engine.system, self.visual_1VD)
+        trunk = Questions(images, [self.question_QD], [0])
+        trunk.extend(stages[0].layer if stages else layer)
+        whole = torch.arange(images.visual, device=self.engine.decoder.home)
+        root = Node(trunk, 0, 0, trunk.layer, trunk, 0, whole, trunk.layer)
+        if not stages:
+            return root
+        places = torch.linspace(0, images.visual - 1, stages[0].rows, device=whole.device).round().long()
+        return Node(trunk, 0, 0, trunk.layer, trunk, 0, places, trunk.layer, kept_R=places)
 
 
 def _wait(device: torch.device) -> None:
@@ -134,7 +179,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class _Single(Stack):
+class _SingleBranch(Stack):
     """A stack of one branch that goes on for STEPS tokens after the first, whatever it says."""
 
     def seconds(self, started: float) -> tuple[float, float]:
@@ -147,15 +192,10 @@ class _Single(Stack):
         return len(outcome.tokens) > STEPS
 
 
-def _whole(run: _Run, kept: int) -> None:
-    asked, _ = run.prefix()
-    run.branch(asked, kept)
-
-
 def _peak(run: Callable[[], Any], device: torch.device) -> int:
     """Bytes that `run` held at most, beyond what was there before: by the allocator on CUDA, else its tensors."""
     if device.type != "cuda":
-        with _Held() as held:
+        with TensorMemoryTracker() as held:
             run()
         return held.peak
     devices = range(torch.cuda.device_count())  # a model may be spread over several
@@ -166,7 +206,7 @@ def _peak(run: Callable[[], Any], device: torch.device) -> int:
     return sum(torch.cuda.max_memory_allocated(each) - start for each, start in zip(devices, before, strict=True))
 
 
-class _Held(TorchDispatchMode):
+class TensorMemoryTracker(TorchDispatchMode):
     """Counts the bytes of the tensors that operations make and that are still held, and their `peak`."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from headwise.engine.chain import Chain
 from headwise.engine.decoder import KV, join, take
-from headwise.engine.prefix import Questions
 
 
 @dataclass
@@ -25,13 +25,14 @@ class Outcome:
 
 @dataclass
 class Caches:
-    """What open branches attend to, a row each.
+    """What open branches attend to, one row each.
 
-    `before` and `own`: keys and values in front of the branch and of the branch itself, a layer above K each;
-    `valid_BS`: which of `own` count. `lower`, `lower_valid_BA`: the answer's own in layers 1..K.
+    `chain`: the layers below the last stage, shared with other branches. `before` and `own`: keys and values in
+    front of the branch and of the branch itself, one pair per layer above the last stage; `valid_BS`: which of
+    `own` count. `lower`, `lower_valid_BA`: the answer's own in the layers below.
     """
 
-    question_B: Tensor
+    chain: Chain
     before: list[KV]
     own: list[KV]
     valid_BS: Tensor
@@ -40,7 +41,7 @@ class Caches:
 
     def rows(self, index: Tensor) -> Caches:
         return Caches(
-            self.question_B[index],
+            self.chain.rows(index),
             [take(kv, index) for kv in self.before],
             [(keys[index], values[index]) for keys, values in self.own],
             self.valid_BS[index],
@@ -49,28 +50,26 @@ class Caches:
         )
 
 
-def decode(questions: Questions, caches: Caches, outcomes: list[Outcome], finished: Callable[[Outcome], bool]) -> None:
+def decode(caches: Caches, outcomes: list[Outcome], finished: Callable[[Outcome], bool]) -> None:
     """Append tokens to the outcomes, all of them together, until each is finished."""
     while outcomes:
-        _step(questions, caches, outcomes)
+        _step(caches, outcomes)
         still = [place for place, outcome in enumerate(outcomes) if not finished(outcome)]
         if len(still) < len(outcomes):
             outcomes = [outcomes[place] for place in still]
-            caches = caches.rows(torch.tensor(still, dtype=torch.long, device=caches.question_B.device))
+            caches = caches.rows(torch.tensor(still, dtype=torch.long, device=caches.valid_BS.device))
 
 
-def _step(questions: Questions, caches: Caches, outcomes: list[Outcome]) -> None:
+def _step(caches: Caches, outcomes: list[Outcome]) -> None:
     """One token more for every open branch."""
-    images, decoder, device = questions.images, questions.images.decoder, caches.question_B.device
+    chain, device = caches.chain, caches.valid_BS.device
+    decoder = chain.decoder
     last_B1 = torch.tensor([[outcome.tokens[-1]] for outcome in outcomes], device=device)
-    said_B = torch.tensor([len(outcome.tokens) - 1 for outcome in outcomes], device=device)
-    position_B1 = (images.length + questions.length_N[caches.question_B] + said_B)[:, None]
-    hidden, caches.lower = questions.lower(
-        caches.question_B, decoder.embed(last_B1), position_B1, caches.lower, caches.lower_valid_BA
-    )
+    said_B1 = torch.tensor([[len(outcome.tokens) - 1] for outcome in outcomes], device=device)
+    hidden, caches.lower = chain.run(decoder.embed(last_B1), said_B1, caches.lower, caches.lower_valid_BA)
     caches.lower_valid_BA = pad(caches.lower_valid_BA, (0, 1), value=True)
     caches.valid_BS = pad(caches.valid_BS, (0, 1), value=True)
-    hidden = _upper(questions, caches, hidden, position_B1)
+    hidden = _upper(caches, hidden, chain.after_B[:, None] + said_B1)
     top = decoder.logits(hidden[:, 0]).float().topk(2, dim=-1)
     gaps = (top.values[:, 0] - top.values[:, 1]).tolist()
     for outcome, token, gap in zip(outcomes, top.indices[:, 0].tolist(), gaps, strict=True):
@@ -78,13 +77,14 @@ def _step(questions: Questions, caches: Caches, outcomes: list[Outcome]) -> None
         outcome.margin = min(outcome.margin, gap)
 
 
-def _upper(questions: Questions, caches: Caches, hidden: Tensor, position_B1: Tensor) -> Tensor:
-    decoder = questions.images.decoder
-    rope = decoder.rope(position_B1)
+def _upper(caches: Caches, hidden: Tensor, position_B1: Tensor) -> Tensor:
+    """One token per branch through the layers above its last stage, where `position_B1` is its position."""
+    chain = caches.chain
+    rope = chain.decoder.rope(position_B1)
     mask = pad(caches.valid_BS, (caches.before[0][0].shape[2], 0), value=True)[:, None, None, :]
     grown = []
     for place, (before, own) in enumerate(zip(caches.before, caches.own, strict=True)):
-        hidden, kv = decoder.run(questions.images.layer + place, hidden, rope, mask, join(before, own))
+        hidden, kv = chain.decoder.run(chain.layer + place, hidden, rope, mask, join(before, own))
         grown.append(join(own, kv))
     caches.own = grown
     return hidden

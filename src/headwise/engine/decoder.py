@@ -109,20 +109,33 @@ class Decoder:
         return apply_rotary_pos_emb(keys, keys, *rope)[0], values
 
     def attention_row(self, index: int, hidden_BD: Tensor, rope: KV, keys: Tensor, visible_BS: Tensor) -> Tensor:
-        """Attention of one position a row over `keys`, after the softmax: [B, H, S].
+        """Attention of one position per row over `keys`, after the softmax: [B, H, S]; see `attention_rows`."""
+        return self.attention_rows(index, hidden_BD.unsqueeze(1), rope, keys, visible_BS.unsqueeze(1)).squeeze(2)
 
-        `hidden_BD` is the position's input to layer `index`, `keys` [B, key-value heads, S, head size].
+    def attention_rows(self, index: int, hidden_BQD: Tensor, rope: KV, keys: Tensor, visible_BQS: Tensor) -> Tensor:
+        """Attention of some positions over `keys`, after the softmax: [B, H, Q, S].
+
+        `hidden_BQD` is the positions' input to layer `index`, `keys` [B, key-value heads, S, head size].
         The softmax runs in float32 and is cast to the model's dtype, as transformers' own attention does.
         """
         layer = self.layers[index]
         attention = layer.self_attn
-        normed_B1D = layer.input_layernorm(_beside(hidden_BD.unsqueeze(1), layer.input_layernorm))
-        query = self._split(attention.q_proj(normed_B1D), index).to(self.home)
+        normed_BQD = layer.input_layernorm(_beside(hidden_BQD, layer.input_layernorm))
+        query = self._split(attention.q_proj(normed_BQD), index).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
         keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
-        scores = (query @ keys.transpose(-1, -2)).squeeze(2) * attention.scaling
-        scores = scores.masked_fill(~visible_BS.unsqueeze(1), torch.finfo(scores.dtype).min)
+        scores = (query @ keys.transpose(-1, -2)) * attention.scaling
+        scores = scores.masked_fill(~visible_BQS.unsqueeze(1), torch.finfo(scores.dtype).min)
         return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """The norm in front of the output head, applied to any layer's output."""
+        return self._body.norm(_beside(hidden, self._body.norm)).to(self.home)
+
+    @property
+    def rope_frequencies(self) -> Tensor:
+        """Rotary frequencies, one per pair of dimensions: [head size / 2]."""
+        return self._body.rotary_emb.inv_freq.to(self.home)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head(self._body.norm(hidden)).to(self.home)

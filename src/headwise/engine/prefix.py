@@ -1,94 +1,146 @@
-"""What cells and questions share: the system prompt once a run, an image once, a question's lower layers once.
+"""What cells and questions share: the system prompt once per run, an image once, a question's lower layers once.
 
-Everything before the question is the same for every question on an image, and everything up to layer K
-is the same for every cell; causal attention makes both exact.
+Attention is causal: what stands before a position decides its hidden state, what stands behind never does. So
+everything before the question is the same for every question on an image, and everything below the first stage
+is the same for every cell. Both are computed once, which is exact, not an approximation.
+
+Shape suffixes of this package: I images, N questions, B branches of a stack, V visual tokens, n visual rows that
+are left, Q text positions behind the image, M positions before it, S positions, D hidden size, H heads, R kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from headwise.engine.decoder import KV, Decoder, join, take
 
-FEW = 8
+SHORT_PROMPT_MAX = 8
 """A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
 in front of each layer's keys, and without it in front attention is plainly causal and needs no mask."""
 
 
 @dataclass
 class System:
-    """The prompt before the image: embeddings, keys and values in all layers, and hidden states after layer K."""
+    """The prompt before the image: keys and values in every layer, and its hidden states after every layer.
 
-    embeds_1MD: Tensor
+    `hidden_1MD[l]` is the state after layer l; 0 are the embeddings.
+    """
+
     kv: list[KV]
-    hidden_1MD: Tensor
+    hidden_1MD: list[Tensor]
 
     @property
     def length(self) -> int:
-        return self.hidden_1MD.shape[1]
+        return self.hidden_1MD[0].shape[1]
 
     @property
     def short(self) -> bool:
-        return self.length <= FEW
+        return self.length <= SHORT_PROMPT_MAX
 
 
-def system_prompt(decoder: Decoder, embeds_MD: Tensor, layer: int) -> System:
-    """Run the tokens before the image through every layer; `layer` is K."""
+def system_prompt(decoder: Decoder, embeds_MD: Tensor) -> System:
+    """Run the tokens before the image through every layer."""
     hidden = embeds_MD.unsqueeze(0)
+    states, kvs = [hidden], []
     if not hidden.shape[1]:
-        return System(hidden, [decoder.empty(1)] * len(decoder.layers), hidden)
+        layers = len(decoder.layers)
+        return System([decoder.empty(1)] * layers, [hidden] * (layers + 1))
     rope = decoder.rope(_positions(0, hidden.shape[1], hidden.device))
     mask = causal(hidden.shape[1], 0, hidden.device)
-    kvs, after_K = [], hidden
     for index in range(len(decoder.layers)):
         hidden, kv = decoder.run(index, hidden, rope, mask)
+        states.append(hidden)
         kvs.append(kv)
-        if index == layer - 1:
-            after_K = hidden
-    return System(embeds_MD.unsqueeze(0), kvs, after_K)
+    return System(kvs, states)
+
+
+@dataclass
+class State:
+    """Hidden states around one decoder layer: what entered it, and what it put out (0: only the embeddings)."""
+
+    entering: Tensor
+    out: Tensor
 
 
 class Images:
-    """A few images after the first K layers: keys and values of system prompt and image, hidden states above K."""
+    """Images of equally many visual rows through the layers below the first stage, once for all their questions.
 
-    def __init__(self, decoder: Decoder, system: System, visual_IVD: Tensor, layer: int) -> None:
-        self.decoder, self.system, self.layer = decoder, system, layer
-        self.visual = visual_IVD.shape[1]
+    `visual_IVD` are embeddings, `positions_IV` their position ids (default: behind the system prompt, one each) and
+    `after_I` the position at which text goes on. `extend` runs further layers when a later stage needs them.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        system: System,
+        visual_IVD: Tensor,
+        positions_IV: Tensor | None = None,
+        after_I: Tensor | None = None,
+    ) -> None:
+        self.decoder, self.system, self.layer = decoder, system, 0
+        self.count, self.visual, _ = visual_IVD.shape
+        device = visual_IVD.device
+        if positions_IV is None:
+            positions_IV = _positions(system.length, self.visual, device).expand(self.count, -1)
+        self.positions_IV = positions_IV
+        self.after_I = torch.full((self.count,), self.length, device=device) if after_I is None else after_I
         hidden = visual_IVD
-        if system.short:
-            hidden = torch.cat([system.embeds_1MD.expand(len(visual_IVD), -1, -1), hidden], dim=1)
+        if system.short:  # run with the images: cheaper than copying it in front of their keys
+            before = _positions(0, system.length, device).expand(self.count, -1)
+            hidden = torch.cat([system.hidden_1MD[0].expand(self.count, -1, -1), hidden], dim=1)
+            positions_IV = torch.cat([before, positions_IV], dim=1)
         start = self.length - hidden.shape[1]
-        self.rope = decoder.rope(_positions(start, hidden.shape[1], hidden.device))
+        self.rope = decoder.rope(positions_IV)
         plain = not start and decoder.causal_without_mask
-        self._mask = None if plain else causal(hidden.shape[1], start, hidden.device)
+        self._mask = None if plain else causal(hidden.shape[1], start, device)
         self.kv: list[KV] = []
-        for index in range(layer):
-            hidden, kv = self._layer(index, hidden)
-            self.kv.append(kv)
         self._hidden = hidden
-        self.hidden_IVD = hidden[:, hidden.shape[1] - self.visual :]
+        self.states = {0: State(visual_IVD, visual_IVD)}
         self._upper: list[KV] = []
+        self.known: dict[Any, Any] = {}
 
     @property
     def length(self) -> int:
-        """Positions before the question."""
+        """Rows before the question (their number, not the position at which the question starts)."""
         return self.system.length + self.visual
 
+    def extend(self, layer: int) -> None:
+        """Run on to the output of `layer`, and keep the visual rows' states there."""
+        if layer <= self.layer:
+            return
+        assert not self._upper, "the unpruned prefix was already taken from here on"
+        hidden = entering = self._hidden
+        for index in range(self.layer, layer):
+            entering = hidden
+            hidden, kv = self._run(index, hidden)
+            self.kv.append(kv)
+        self._hidden, self.layer = hidden, layer
+        self.states[layer] = State(self._visual(entering), self._visual(hidden))
+
     def upper_kv(self) -> list[KV]:
-        """Keys and values of the whole prefix in the layers above K: what unpruned branches attend to."""
+        """Keys and values of the whole prefix in the layers not run yet: what unpruned branches attend to."""
         if not self._upper:
             hidden, last = self._hidden, len(self.decoder.layers) - 1
             for index in range(self.layer, last):
-                hidden, kv = self._layer(index, hidden)
+                hidden, kv = self._run(index, hidden)
                 self._upper.append(kv)
+            # Nobody reads what the prefix puts out of the last layer: its keys and values suffice.
             self._upper.append(self._whole(last, self.decoder.keys_values(last, hidden, self.rope)))
         return self._upper
 
-    def _layer(self, index: int, hidden: Tensor) -> tuple[Tensor, KV]:
+    def next_keys(self) -> Tensor:
+        """Keys that the next layer makes of the unpruned prefix: [I, key-value heads, M + V, head size]."""
+        return self._whole(self.layer, self.decoder.keys_values(self.layer, self._hidden, self.rope))[0]
+
+    def _visual(self, hidden: Tensor) -> Tensor:
+        return hidden[:, hidden.shape[1] - self.visual :]
+
+    def _run(self, index: int, hidden: Tensor) -> tuple[Tensor, KV]:
         """A layer over what is run here: its output, and keys and values of the whole prefix."""
         before = None if self.system.short else self.system.kv[index]
         hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, before)
@@ -99,57 +151,82 @@ class Images:
 
 
 class Questions:
-    """Questions on those images after the first K layers, right-padded to one length.
+    """The trunk of the tree: unpruned questions on those images, right-padded to one length, layer by layer.
 
-    `attention_NHV` is the attention of each question's last token at layer K over the image.
+    Every cell starts here. A question's text rows run once per layer for all cells, against keys and values
+    of its image, which run once for all its questions.
     """
 
+    number = 0
+
     def __init__(self, images: Images, embeds: Sequence[Tensor], image_of: Sequence[int]) -> None:
-        decoder, device = images.decoder, images.hidden_IVD.device
-        self.images = images
-        self.image_N = torch.tensor(image_of, device=device)
+        device = images.positions_IV.device
+        self.images, self.decoder, self.layer = images, images.decoder, 0
+        self.image_of = list(image_of)
+        self.image_N = torch.tensor(self.image_of, device=device)
         self.lengths = [len(embed) for embed in embeds]
         self.length_N = torch.tensor(self.lengths, device=device)
         hidden = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
         self.width = hidden.shape[1]
         self.valid_NQ = torch.arange(self.width, device=device) < self.length_N[:, None]
-        rope = decoder.rope(_positions(images.length, self.width, device))
-        mask = visible(causal(self.width, images.length, device), images.length, self.valid_NQ)
+        self.after_N = images.after_I[self.image_N]
+        self.rope = self.decoder.rope(self.after_N[:, None] + torch.arange(self.width, device=device))
+        self.mask = visible(causal(self.width, images.length, device), images.length, self.valid_NQ)
         self.kv: list[KV] = []
-        rows_N = torch.arange(len(embeds), device=device)
-        for index in range(images.layer):
-            before, entering = take(images.kv[index], self.image_N), hidden
-            hidden, kv = decoder.run(index, hidden, rope, mask, before)
+        self.states = {0: State(hidden, hidden)}
+        self._hidden = hidden
+        self.known: dict[Any, Any] = {}
+
+    def extend(self, layer: int) -> None:
+        """Run questions (and their images) on to the output of `layer`, and keep the states there."""
+        self.images.extend(layer)
+        hidden = entering = self._hidden
+        for index in range(self.layer, layer):
+            entering = hidden
+            hidden, kv = self.decoder.run(
+                index, hidden, self.rope, self.mask, take(self.images.kv[index], self.image_N)
+            )
             self.kv.append(kv)
-        self.hidden_NQD = hidden
-        last_N = self.length_N - 1
-        rope_last = decoder.rope((images.length + last_N)[:, None])
-        keys, _ = join(before, kv)
-        row = decoder.attention_row(
-            images.layer - 1, entering[rows_N, last_N], rope_last, keys, mask[rows_N, 0, last_N]
-        )
-        self.attention_NHV = row[..., images.system.length : images.length]
+        if layer > self.layer:
+            self._hidden, self.layer = hidden, layer
+            self.states[layer] = State(entering, hidden)
 
-    def lower(
-        self, rows_B: Tensor, embeds_BSD: Tensor, positions_BS: Tensor, own: Sequence[KV], own_valid_BA: Tensor
+    def visual_rows(self, layer: int, rows_B: Tensor, kept_BR: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Hidden states [B, R, D] after `layer` and positions [B, R] of (the kept) visual rows of some questions."""
+        image_B, out = self.image_N[rows_B], self.images.states[layer].out
+        if kept_BR is None:
+            return out[image_B], self.images.positions_IV[image_B]
+        return out[image_B[:, None], kept_BR], self.images.positions_IV[image_B[:, None], kept_BR]
+
+    def text_rows(self, layer: int, rows_B: Tensor, length: int) -> Tensor:
+        """Hidden states [B, length, D] after `layer` of the text behind the image."""
+        return self.states[layer].out[rows_B, :length]
+
+    def answer_tokens(
+        self,
+        rows_B: Tensor,
+        embeds_BWD: Tensor,
+        rope: KV,
+        own: Sequence[KV],
+        own_valid_BA: Tensor,
+        layer: int,
     ) -> tuple[Tensor, list[KV]]:
-        """Answer tokens of some questions through layers 1..K: hidden states and the keys and values with `own`.
+        """Answer tokens of some questions through layers 1..`layer`: hidden states, and keys and values with `own`.
 
-        `rows_B` names the questions, `own` holds what those answers' earlier tokens left (may be empty),
-        of which `own_valid_BA` [B, A] are to be seen.
+        The trunk's keys and values are those of the prefill: answer tokens stand behind them, so they never
+        change. `own` holds what earlier answer tokens left (may be empty), of which `own_valid_BA` [B, A] count.
         """
-        images, width = self.images, embeds_BSD.shape[1]
-        rope = images.decoder.rope(positions_BS)
+        images, width = self.images, embeds_BWD.shape[1]
         valid = torch.nn.functional.pad(torch.cat([self.valid_NQ[rows_B], own_valid_BA], dim=1), (0, width), value=True)
         before_new = images.length + self.width + own_valid_BA.shape[1]
-        mask = visible(causal(width, before_new, embeds_BSD.device), images.length, valid)
-        hidden, joined = embeds_BSD, []
-        for index in range(images.layer):
+        mask = visible(causal(width, before_new, embeds_BWD.device), images.length, valid)
+        hidden, joined = embeds_BWD, []
+        for index in range(layer):
             asked = self.kv[index][0][rows_B], self.kv[index][1][rows_B]
             before = join(take(images.kv[index], self.image_N[rows_B]), asked)
             if own:
                 before = join(before, own[index])
-            hidden, kv = images.decoder.run(index, hidden, rope, mask, before)
+            hidden, kv = self.decoder.run(index, hidden, rope, mask, before)
             joined.append(join(own[index], kv) if own else kv)
         return hidden, joined
 

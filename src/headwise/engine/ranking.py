@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,22 +12,8 @@ from torch import Tensor
 
 from headwise.config import Cell
 from headwise.heads import counts_heads, degenerate, rank, score_heads, token_scores
+from headwise.methods.stages import Choice
 from headwise.names import STRATEGIES
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What one cell keeps of one image for one question: ascending indices, and the heads that said so.
-
-    `heads_K` is None for controls that look at no head; `degenerate` is true where the ranking of the
-    heads was NaN or all tied; `agreement` is the share of heads that float16 and float64 rankings both
-    choose (None for controls).
-    """
-
-    kept_R: Tensor
-    heads_K: Tensor | None = None
-    degenerate: bool = False
-    agreement: float | None = None
 
 
 class Ranker:

@@ -60,7 +60,11 @@ def counts_heads(name: str) -> bool:
 
 
 def version_of(name: str) -> str:
-    """What answers by a strategy or control are kept under: its version (`versions.carried`)."""
+    """What answers by a strategy, control or method are kept under: its version (`versions.carried`)."""
+    from headwise.methods import METHODS  # methods read heads' formulas, not the other way round
+
+    if name in METHODS:
+        return carried(METHODS[name].version, type(METHODS[name]))
     check_strategy(name)
     if name in CONTROL_VERSIONS:
         return carried(CONTROL_VERSIONS[name])

@@ -1,0 +1,256 @@
+"""From cells to leaves: all cells of all questions through their stages, lowest layer first.
+
+At each layer at which some cell has a stage, the nodes concerned are run up to it (each once, stacked), the cells
+choose, and those that chose alike go on as one node. What is left at the end are the branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.config import Cell
+from headwise.engine.memory import with_halving
+from headwise.engine.prefix import Images, Questions
+from headwise.engine.tree import Node, Segment
+from headwise.engine.views import View, Views
+from headwise.errors import ConfigError
+from headwise.methods.stages import Choice, InsideMethod, Stage, StageKept, inside_method
+
+if TYPE_CHECKING:
+    from headwise.engine import Engine, Question
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRows:
+    """What a method that prunes before the language model hands it for one image.
+
+    `rows_TD`: the rows behind the projector; `places_T`: the place in the image of each, -1 for a made row.
+    `positions_T` and `after`: position ids of the rows and of the text behind them; None: compacted, one by one.
+    """
+
+    rows_TD: Tensor
+    places_T: Tensor
+    positions_T: Tensor | None = None
+    after: int | None = None
+
+
+@dataclass
+class Leaf:
+    """Where one cell of one question stands: its node, the stages passed and still to come, and what chose."""
+
+    node: Node
+    cell: Cell
+    method: InsideMethod | None
+    stages: list[Stage]
+    kept: list[StageKept] = field(default_factory=list)
+    heads_K: Tensor | None = None
+    degenerate: bool = False
+    agreement: float | None = None
+
+    def passed(self, node: Node, stage: Stage, choice: Choice) -> None:
+        self.node = node
+        self.kept.append(StageKept(stage.layer, node.places_n))
+        self.heads_K, self.agreement = choice.heads_K, choice.agreement
+        self.degenerate |= choice.degenerate
+
+
+class Tree:
+    """The nodes of all questions of one call."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        visual: Tensor | Sequence[Tensor],
+        questions: Sequence[Question],
+        reduced: Sequence[Sequence[ImageRows | None]] | None,
+    ) -> None:
+        self.engine, self.questions = engine, questions
+        self.roots: list[Node] = []
+        self.images = list(visual)
+        self._methods: dict[str, InsideMethod] = {}
+        rows = self._sequences(reduced)
+        root_of = self._trunks(rows)
+        self.leaves = [
+            [self._leaf(column, root_of[number, id(rows[q.image][column])]) for column in range(len(engine.cells))]
+            for number, q in enumerate(questions)
+        ]
+
+    def grow(self) -> list[list[Leaf]]:
+        """Every cell of every question through all of its stages: leaves [questions][cells]."""
+        layers = {stage.layer for row in self.leaves for leaf in row for stage in leaf.stages}
+        for layer in sorted(layers):
+            waiting = [
+                [leaf for row in self.leaves for leaf in (row[column],) if leaf.stages and self._next(leaf) == layer]
+                for column in range(len(self.engine.cells))
+            ]
+            self._extend([leaf.node for leaves in waiting for leaf in leaves], layer)
+            views: dict[tuple[int, ...], Views] = {}
+            for column, leaves in enumerate(waiting):
+                for group in _by_visual(leaves):
+                    self._choose(column, group, views)
+        return self.leaves
+
+    def _next(self, leaf: Leaf) -> int:
+        """The layer of the next stage; -1 where none is left."""
+        return leaf.stages[len(leaf.kept) - leaf.node.entered].layer if self._left(leaf) else -1
+
+    def _left(self, leaf: Leaf) -> bool:
+        return len(leaf.kept) - leaf.node.entered < len(leaf.stages)
+
+    def _extend(self, nodes: Sequence[Node], layer: int) -> None:
+        """Run nodes up to the output of `layer`: trunks as a whole, the others stacked by shape."""
+        behind = list({id(node): node for node in nodes if node.layer < layer}.values())
+        for trunk in {id(node.trunk): node.trunk for node in behind if node.is_root}.values():
+            trunk.extend(layer)
+            for root in self.roots:
+                if root.trunk is trunk:
+                    root.layer = root.trunk_layer = layer
+        behind = [node for node in behind if node.layer < layer]
+        for places in self.engine.stacks(range(len(behind)), behind):
+            with_halving(lambda part: self._segment(part, layer), [behind[place] for place in places])
+
+    def _segment(self, nodes: Sequence[Node], layer: int) -> list[None]:
+        Segment(nodes, layer, self.engine.optimizations.shared_system)
+        return [None] * len(nodes)
+
+    def _choose(self, column: int, leaves: Sequence[Leaf], known: dict[tuple[int, ...], Views]) -> None:
+        """One cell's choices at its stage, and the nodes that they lead to."""
+        key = tuple(id(leaf.node) for leaf in leaves)
+        if key not in known:
+            known[key] = Views([self._view(leaf.node) for leaf in leaves])
+        first = leaves[0]
+        stage = first.stages[len(first.kept) - first.node.entered]
+        assert first.method is not None
+        choices = first.method.choices(known[key], stage, first.cell)
+        for leaf, choice in zip(leaves, choices, strict=True):
+            leaf.passed(self._child(leaf, choice, column), stage, choice)
+
+    def _view(self, node: Node) -> View:
+        if node.layer not in node.views:
+            node.views[node.layer] = View(node, self.questions[node.question].sample_id)
+        return node.views[node.layer]
+
+    def _child(self, leaf: Leaf, choice: Choice, column: int) -> Node:
+        """The node after a choice: the same one where nothing is dropped, an equal one where another cell chose so."""
+        node, kept_R, merge_CR = leaf.node, choice.kept_R, choice.merge_CR
+        assert leaf.method is not None
+        compacted = leaf.method.positions == "compacted"
+        made = merge_CR is not None and len(merge_CR) > 0
+        if made and not compacted:
+            raise ConfigError(f"{leaf.cell.strategy}: merged rows have no original position; compact positions")
+        if not made and len(kept_R) == node.visual and (node.is_root or compacted == node.compacted):
+            return node
+        key: tuple[Any, ...] = (node.layer, compacted, kept_R.cpu().numpy().tobytes())
+        if made and merge_CR is not None:
+            key += (merge_CR.cpu().numpy().tobytes(),)
+        if not self.engine.optimizations.merge_equal:
+            key += (column,)
+        if key not in node.children:
+            node.children[key] = _new_child(node, kept_R, merge_CR if made else None, compacted)
+        return node.children[key]
+
+    def _leaf(self, column: int, root: Node) -> Leaf:
+        cell = self.engine.cells[column]
+        if root.entered:  # rows were chosen before layer 1; what the cell itself does starts from them
+            leaf = Leaf(root, cell, None, [])
+            leaf.kept.append(StageKept(0, root.places_n))
+            return leaf
+        stages = list(self.engine.stages(column, root.visual))
+        if any(not stage.layer for stage in stages):
+            raise ConfigError(f"strategy: {cell.strategy} chooses before the language model; its rows were not given")
+        if cell.strategy not in self._methods:
+            self._methods[cell.strategy] = inside_method(cell.strategy)
+        return Leaf(root, cell, self._methods[cell.strategy], stages)
+
+    def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
+        """What each cell's language model gets of each image: [images][cells], the same object where it is the same."""
+        whole = [
+            ImageRows(image, torch.arange(len(image), device=image.device)) for image in self.images
+        ]
+        self._whole = {id(each) for each in whole}
+        if reduced is None:
+            return [[each] * len(self.engine.cells) for each in whole]
+        return [
+            [each if given is None else given for given in row] for each, row in zip(whole, reduced, strict=True)
+        ]
+
+    def _trunks(self, rows: Sequence[Sequence[ImageRows]]) -> dict[tuple[int, int], Node]:
+        """Roots by question and rows: one trunk for all sequences of one length, each run once for all questions."""
+        asked = {q.image for q in self.questions}
+        groups: dict[tuple[bool, int], dict[int, tuple[int, ImageRows]]] = {}
+        for image, row in enumerate(rows):
+            for each in row if image in asked else ():
+                group = groups.setdefault((id(each) in self._whole, len(each.rows_TD)), {})
+                group.setdefault(id(each), (image, each))
+        root_of: dict[tuple[int, int], Node] = {}
+        for (whole, _), group in groups.items():
+            root_of |= self._trunk(list(group.values()), entered=not whole)
+        return root_of
+
+    def _trunk(self, group: Sequence[tuple[int, ImageRows]], entered: bool) -> dict[tuple[int, int], Node]:
+        """The trunk of some image sequences and all questions on their images."""
+        rows_ITD = torch.stack([each.rows_TD for _, each in group])
+        positions, after = self._positions(group)
+        images = Images(self.engine.decoder, self.engine.system, rows_ITD, positions, after)
+        pairs = [
+            (number, place) for number, q in enumerate(self.questions) for place, (image, _) in enumerate(group)
+            if q.image == image
+        ]
+        trunk = Questions(
+            images, [self.questions[number].embeds_QD for number, _ in pairs], [place for _, place in pairs]
+        )
+        found = {}
+        for row, (number, place) in enumerate(pairs):
+            each = group[place][1]
+            root = Node(trunk, row, number, 0, trunk, row, each.places_T, 0, entered=int(entered), made_rows=entered)
+            self.roots.append(root)
+            found[number, id(each)] = root
+        return found
+
+    def _positions(self, group: Sequence[tuple[int, ImageRows]]) -> tuple[Tensor | None, Tensor | None]:
+        """Position ids of the sequences and of the text behind them, where any has its own."""
+        sequences = [each for _, each in group]
+        if all(each.positions_T is None for each in sequences):
+            return None, None
+        start, device = self.engine.system.length, sequences[0].rows_TD.device
+        count = len(sequences[0].rows_TD)
+        counted = start + torch.arange(count, device=device)
+        positions = [counted if each.positions_T is None else each.positions_T for each in sequences]
+        after = [start + count if each.after is None else each.after for each in sequences]
+        return torch.stack(positions), torch.tensor(after, device=device)
+
+
+def _new_child(node: Node, kept_R: Tensor, merge_CR: Tensor | None, compacted: bool) -> Node:
+    """A node that reads its rows from where its parent is now."""
+    places = kept_R if node.is_root and not node.entered else node.places_n[kept_R]
+    if merge_CR is not None:
+        places = torch.cat([places, places.new_full((len(merge_CR),), -1)])
+    return Node(
+        trunk=node.trunk,
+        row=node.row,
+        question=node.question,
+        layer=node.layer,
+        source=node.source,
+        source_row=node.source_row,
+        places_n=places,
+        trunk_layer=node.trunk_layer,
+        kept_R=kept_R,
+        merge_CR=merge_CR,
+        compacted=compacted,
+        made_rows=node.made_rows or merge_CR is not None,
+        chain=node.chain,
+        entered=node.entered,
+    )
+
+
+def _by_visual(leaves: Sequence[Leaf]) -> list[list[Leaf]]:
+    """Leaves of one cell by how many visual rows they have (images may differ in it)."""
+    groups: dict[int, list[Leaf]] = {}
+    for leaf in leaves:
+        groups.setdefault(leaf.node.visual, []).append(leaf)
+    return list(groups.values())

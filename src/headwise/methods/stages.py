@@ -1,0 +1,291 @@
+"""Methods that prune inside the language model: stages, what a stage may read, and budgets turned into stages.
+
+A stage is (decoder layer l, rows that stay): after the output of layer l only those rows go on. Layers count from 1;
+0 is before the first layer. V visual tokens, n visual rows that are left, Q text positions behind the image,
+H attention heads, d head width, D hidden width, L decoder layers. No torch here: names and counts are known without.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from headwise.errors import ConfigError
+from headwise.methods.contract import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headwise.config import Cell, Geometry
+
+CUTOFF = 0.5
+"""How far the mean reached may be from T; beyond it the budget is refused."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """After decoder layer `layer`, `keep` visual rows stay and `merged` rows are made of the others."""
+
+    layer: int
+    keep: int
+    merged: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Visual rows that the next layer sees."""
+        return self.keep + self.merged
+
+
+@dataclass(frozen=True, eq=False)
+class StageKept:
+    """What a stage left: for each visual row in order its place in the image, -1 for a merged row."""
+
+    layer: int
+    kept: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What one stage keeps for one question.
+
+    `kept_R`: indices of the rows that stay, ascending, among the rows that there are; `merge_CR`: weights [c, n] of
+    the rows that are made, appended behind those kept (only with compacted positions). `heads_K`: the heads that
+    said so (None where no heads are chosen); `degenerate`: the ranking of heads was NaN or all tied; `agreement`:
+    share of the heads that float16 and float64 rankings both choose (None where none are ranked).
+    """
+
+    kept_R: Tensor
+    heads_K: Tensor | None = None
+    degenerate: bool = False
+    agreement: float | None = None
+    merge_CR: Tensor | None = None
+
+
+class View(Protocol):
+    """One question at a stage: signals are computed when they are read, once for all cells that read them.
+
+    `layer`: l. `sample_id`: the question's name. `visual`, `text`, `system`: n, Q, and positions before the image.
+    `positions_V`, `positions_Q`: position ids. `rope_frequencies`: θ, one per pair of dimensions of a head.
+    """
+
+    @property
+    def layer(self) -> int: ...
+    @property
+    def sample_id(self) -> str: ...
+    @property
+    def system(self) -> int: ...
+    @property
+    def visual(self) -> int: ...
+    @property
+    def text(self) -> int: ...
+    @property
+    def positions_V(self) -> Tensor: ...
+    @property
+    def positions_Q(self) -> Tensor: ...
+    @property
+    def rope_frequencies(self) -> Tensor: ...
+    @property
+    def last_HV(self) -> Tensor:
+        """Layer l's attention row of the last prompt token, after the softmax over all keys, cut to the image."""
+
+    @property
+    def text_HQV(self) -> Tensor:
+        """The same rows of all text positions behind the image."""
+
+    @property
+    def visual_HVV(self) -> Tensor:
+        """The same rows of the visual rows themselves: every head's full map, which is the costly one."""
+
+    @property
+    def next_last_HV(self) -> Tensor:
+        """What layer l+1's row of the last prompt token would be if nothing were dropped now."""
+
+    @property
+    def most_QV(self) -> Tensor:
+        """Largest attention over heads of each text position behind the image: [Q, n]."""
+
+    @property
+    def most_VV(self) -> Tensor:
+        """Largest attention over heads of each visual row over the visual rows: [n, n]."""
+
+    @property
+    def keys_HVd(self) -> Tensor:
+        """Layer l's keys of the visual rows, rotary position included: [key-value heads, n, d]."""
+
+    @property
+    def keys_HQd(self) -> Tensor:
+        """Layer l's keys of the text behind the image: [key-value heads, Q, d]."""
+
+    @property
+    def hidden_VD(self) -> Tensor:
+        """Layer l's output at the visual rows."""
+
+    @property
+    def hidden_QD(self) -> Tensor:
+        """Layer l's output at the text behind the image."""
+
+    @property
+    def embeds_VD(self) -> Tensor:
+        """Input embeddings of the image's rows (all of them, whatever was dropped since)."""
+
+    @property
+    def embeds_QD(self) -> Tensor:
+        """Input embeddings of the text behind the image."""
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """The model's last norm."""
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, once per stage and question for all cells."""
+
+    def once_per_question(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, once per question for all stages and cells."""
+
+
+class Views(Protocol):
+    """The questions that a cell has at one stage, side by side."""
+
+    @property
+    def each(self) -> Sequence[View]: ...
+    @property
+    def last_NHV(self) -> Tensor:
+        """`last_HV` of all of them."""
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, once for all cells that have these questions at this stage."""
+
+
+class InsideMethod(Method):
+    """A method that prunes inside the language model, in one stage or several.
+
+    `published`: the values of T that budget=published knows; what they mean stands in `stages`.
+    """
+
+    question_dependent = True
+    published: ClassVar[tuple[int, ...]] = ()
+    needs_heads: ClassVar[bool] = False
+
+    @abstractmethod
+    def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
+        """The stages of a cell, layers ascending. ConfigError where the budget cannot be met."""
+
+    @abstractmethod
+    def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The formula: what stays of one question at one stage."""
+
+    def choices(self, views: Views, stage: Stage, cell: Cell) -> list[Choice]:
+        """One Choice per question. A method overrides this where many questions at once are faster."""
+        return [self.select(view, stage, cell) for view in views.each]
+
+
+def top(score_V: Tensor, count: int) -> Tensor:
+    """Ascending indices of the `count` largest scores; ties go to the lower index."""
+    return score_V.sort(descending=True, stable=True).indices[:count].sort().values
+
+
+def seen(stages: Sequence[Stage], geometry: Geometry) -> list[int]:
+    """Visual tokens that each decoder layer sees (its input): [L]."""
+    counts = []
+    for layer in range(geometry.layers):
+        passed = [stage.rows for stage in stages if stage.layer <= layer]
+        counts.append(passed[-1] if passed else geometry.visual)
+    return counts
+
+
+def mean_seen(stages: Sequence[Stage], geometry: Geometry) -> float:
+    """Mean number of visual tokens that a decoder layer sees."""
+    return sum(seen(stages, geometry)) / geometry.layers
+
+
+def check_published(method: InsideMethod, cell: Cell) -> None:
+    """ConfigError where budget=published does not know this T."""
+    if cell.tokens not in method.published:
+        allowed = ", ".join(map(str, method.published))
+        raise ConfigError(
+            f"tokens: {cell.tokens} with budget=published is not a setting of {method.name}; it publishes {allowed}"
+        )
+
+
+def spread(layers: Sequence[int], total: int) -> list[int]:
+    """Layers of a 32-layer decoder moved to one of `total`, half up, each at least 1 and above the one before."""
+    moved: list[int] = []
+    for layer in layers:
+        place = max(1, math.floor(layer * total / 32 + 0.5), moved[-1] + 1 if moved else 1)
+        if place < total:
+            moved.append(place)
+    if not moved:
+        raise ConfigError(f"layer: a decoder of {total} layers has none after which tokens could be dropped")
+    return moved
+
+
+def solved(
+    cell: Cell, geometry: Geometry, build: Callable[[float], tuple[Stage, ...]], low: float, high: float
+) -> tuple[Stage, ...]:
+    """The stages `build(scale)` whose mean (budget=average) or last count (kept) is nearest to T, by bisection.
+
+    `build` must not see fewer tokens at a larger scale. ConfigError where nothing comes within half a token.
+    """
+
+    def reached(scale: float) -> float:
+        stages = build(scale)
+        return mean_seen(stages, geometry) if cell.budget == "average" else float(stages[-1].rows)
+
+    bottom, above = low, high
+    for _ in range(60):
+        middle = (bottom + above) / 2
+        bottom, above = (middle, above) if reached(middle) < cell.tokens else (bottom, middle)
+    best = min((low, bottom, above, high), key=lambda scale: abs(reached(scale) - cell.tokens))
+    if abs(reached(best) - cell.tokens) > (CUTOFF if cell.budget == "average" else 0):
+        smallest, largest = math.ceil(reached(low) - CUTOFF), math.floor(reached(high) + CUTOFF)
+        raise ConfigError(
+            f"tokens: {cell.tokens} with budget={cell.budget} is not feasible for {cell.strategy} on "
+            f"{geometry.visual} visual tokens and {geometry.layers} layers; feasible budgets are "
+            f"{max(1, smallest)} to {largest}"
+        )
+    return build(best)
+
+
+def stages_of(cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
+    """The stages of any cell, controls and head strategies included; vanilla has none.
+
+    A method that prunes before the language model has one at layer 0; where each image decides how many rows
+    there are, its count is T. ConfigError where the cell does not fit the geometry.
+    """
+    from headwise.methods import METHODS, BeforeMethod
+
+    method = METHODS[cell.strategy] if cell.strategy in METHODS else None  # noqa: SIM401 (get expects KeyError)
+    if isinstance(method, BeforeMethod):
+        method.check(cell.tokens, geometry.visual, method.options())
+        return (Stage(0, method.rows(cell.tokens, geometry.visual, method.options()) or cell.tokens),)
+    return inside_method(cell.strategy).stages(cell, geometry)
+
+
+def stage_counts(cell: Cell, geometry: Geometry) -> list[int]:
+    """Visual tokens that each decoder layer sees under a cell: [L]."""
+    return seen(stages_of(cell, geometry), geometry)
+
+
+def mean_tokens(cell: Cell, geometry: Geometry) -> float:
+    """The mean reached: what a budget of the rule `average` asked for, as nearly as whole tokens allow."""
+    return mean_seen(stages_of(cell, geometry), geometry)
+
+
+def inside_method(name: str) -> InsideMethod:
+    """The method of that name. ConfigError where it is unknown or prunes before the language model."""
+    from headwise import names
+    from headwise.methods import METHODS
+    from headwise.methods.head_strategies import HeadStrategy
+
+    if name in names.STRATEGIES + names.CONTROLS:
+        return HeadStrategy(name)
+    if name not in METHODS:
+        inside = [known for known, method in METHODS.items() if isinstance(method, InsideMethod)]
+        known = ", ".join([*names.STRATEGIES, *names.CONTROLS, *inside])
+        raise ConfigError(f"strategy: {name!r} is not one of {known}")
+    method = METHODS[name]
+    if not isinstance(method, InsideMethod):
+        raise ConfigError(f"strategy: {name!r} prunes before the language model; its rows are given per image")
+    return method
