@@ -80,12 +80,12 @@ def test_the_same_command_goes_on_with_an_open_study_and_begins_a_finished_one_a
         assert held.state == "new"
 
 
-@pytest.mark.parametrize("study", [{"limit": 2, "colour": "red"}, {"layer": "second"}, {}])
+@pytest.mark.parametrize("study", [{"limit": 2, "colour": "red"}, {"layer": "second"}, {"benchmark": 3}])
 @pytest.mark.parametrize("forget", [False, True])
 def test_a_note_of_an_older_headwise_is_one_line_and_can_be_forgotten(
     study: dict[str, Any], forget: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = Note(key="one", study=study or {"old": 1}, comparing=False, tracking="x").save(state="open")
+    saved = Note(key="one", study=study, comparing=False, tracking="x").save(state="open")
     assert not sync_note(saved, Console(width=500), forget)
     out = capsys.readouterr().out
     assert "begun by another version of headwise" in out

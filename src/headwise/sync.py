@@ -61,8 +61,9 @@ def sync_note(note: Note, console: Console, forget: bool = False) -> bool:
 
     `forget` drops a study that can never be uploaded. ServerUnreachable where the server does not answer.
     """
-    benchmarks = note.study.get("benchmark") or ["?"]
-    name = f"study {note.key} ({', '.join(map(str, benchmarks))}, model {note.study.get('model', '?')})"
+    benchmarks = note.study.get("benchmark")
+    listed = ", ".join(map(str, benchmarks)) if isinstance(benchmarks, list) else benchmarks
+    name = f"study {note.key} ({listed}, model {note.study.get('model')})"
     with claimed_now(note) as mine:
         if not mine:
             return _left(console, f"{name}: another process is working on it")
