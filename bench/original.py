@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from headwise.config import Cell
-from headwise.engine.ranking import Ranker
+from headwise.cells import Cell
+from headwise.heads.ranking import Ranker
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 import pytest
 
-from headwise.config import Geometry, Study, fingerprint, load_study
+from headwise.cells import Geometry, fingerprint
+from headwise.config import Study, load_study
 from headwise.errors import ConfigError
 
 GEOMETRY = Geometry(layers=32, heads=32, visual=576)

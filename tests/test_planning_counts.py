@@ -5,7 +5,7 @@ import torch
 from tiny_llava import write_tiny_llava
 from torch.utils.flop_counter import FlopCounterMode
 
-from headwise.config import Cell, Geometry
+from headwise.cells import Cell, Geometry
 from headwise.efficiency import layer_flops
 from headwise.model import Checkpoint, Vlm, find_checkpoint
 from headwise.planning import count_work

@@ -227,7 +227,7 @@ def test_other_data_is_found_before_a_container_is_made(store, engine, bundle):
 
 def test_data_is_mounted_read_only_where_it_is(store, engine, bundle):
     from headwise.benchmarks import benchmark
-    from headwise.config import fingerprint
+    from headwise.cells import fingerprint
     from headwise.tasks import question_keys
 
     digest = fingerprint(question_keys("gqa", bundle, benchmark("gqa").samples(bundle)))

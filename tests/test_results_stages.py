@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from headwise.config import Geometry
+from headwise.cells import Geometry
 from headwise.engine import Branch
 from headwise.evaluate import Answerer
 from headwise.methods.stages import StageKept

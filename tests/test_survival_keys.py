@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from headwise import heads, tasks
-from headwise.config import Cell, Study
+from headwise.cells import Cell
+from headwise.config import Study
 from headwise.errors import DataError
 from headwise.evaluate import open_windows, unreadable
 from headwise.model import Checkpoint, find_checkpoint

@@ -16,10 +16,10 @@ from typing import Any
 from headwise import heads, names
 from headwise.benchmarks import BENCHMARKS
 from headwise.engine.alone import CostProbe
-from headwise.engine.ranking import Ranker
 from headwise.engine.version import ENGINE_VERSION
 from headwise.evaluate import Answerer, open_windows
 from headwise.heads.maps import Maps
+from headwise.heads.ranking import Ranker
 from headwise.methods import METHODS
 from headwise.methods._query_rows import query_rows
 from headwise.methods.head_strategies import HeadStrategy

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headwise import names
 from headwise.benchmarks import BENCHMARKS, default_names, named_sets
+from headwise.cells import LARGEST, LARGEST_SEED, Cell, Geometry
 from headwise.errors import ConfigError
+from headwise.methods.stages import check_cell
 from headwise.reading import has_lone_surrogate, read_text
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
@@ -30,43 +29,6 @@ ALL: dict[str, tuple[Any, ...]] = {
     "heads": (24, 16, 8),
 }
 """What the word `all` stands for; token and head counts are those of the published ablation."""
-
-
-LARGEST = 2**31 - 1
-"""No count of tokens, heads, layers or questions is larger."""
-LARGEST_SEED = 2**63 - 1
-"""What a column of a table can hold: a larger number would spoil every table that it is in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen (0: none are).
-
-    `query` says which rows of the attention a head strategy reads.
-    """
-
-    strategy: str
-    tokens: int
-    heads: int = 0
-    layer: int = 2
-    budget: str = "average"
-    score_dtype: str = "float64"
-    seed: int = 0
-    query: str = "last_token"
-
-    @property
-    def name(self) -> str:
-        query = "" if self.query == "last_token" else f"-{self.query}"
-        return f"{self.strategy}-{self.tokens}-{self.heads}{query}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """What a checkpoint's shape fixes: decoder layers L, attention heads a layer H, visual tokens V."""
-
-    layers: int
-    heads: int
-    visual: int
 
 
 class Study(BaseModel):
@@ -204,16 +166,6 @@ class Study(BaseModel):
                 )
 
 
-def check_cell(cell: Cell, geometry: Geometry) -> int:
-    """Visual rows after the cell's last stage on this geometry; ConfigError where the cell does not fit it."""
-    from headwise.methods.stages import stages_of  # methods know cells; a cell knows their names alone
-
-    if cell.budget not in names.BUDGETS:
-        raise ConfigError(f"budget: {cell.budget!r} is not one of {', '.join(names.BUDGETS)}")
-    stages = stages_of(cell, geometry)
-    return stages[-1].rows if stages else geometry.visual
-
-
 def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:
     """The study of a YAML file (none: the defaults) with overrides that are not None or the word `config`.
 
@@ -225,20 +177,6 @@ def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:
         return Study.model_validate({**settings, **given})
     except ValidationError as error:
         raise ConfigError(_one_line(error, path)) from error
-
-
-def fingerprint(*parts: Any) -> str:
-    """Short stable digest of anything that is JSON (dataclasses included)."""
-    text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, Path):
-        return str(value)
-    return asdict(value)
 
 
 def _as_list(field: str, value: Any) -> Any:

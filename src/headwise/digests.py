@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from headwise.config import fingerprint
+from headwise.cells import fingerprint
 from headwise.errors import DataError
 from headwise.home import home
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headwise.config import Cell, Geometry
+from headwise.cells import Cell, Geometry
 from headwise.methods.stages import inside_method, stage_counts, stages_of
 from headwise.model import Checkpoint
 from headwise.names import CONTROLS, STRATEGIES

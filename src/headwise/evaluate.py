@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
 from headwise.engine.decoder import Decoder

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.datasets import cache_folder
-from headwise.config import fingerprint
+from headwise.cells import fingerprint
 from headwise.environment import expanded
 from headwise.errors import DataError
 from headwise.locks import held

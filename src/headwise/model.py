@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 from transformers.utils import logging as hf_logging
 
-from headwise.config import Geometry, fingerprint
+from headwise.cells import Geometry, fingerprint
 from headwise.digests import file_digests
 from headwise.embedded import MODEL_DIR
 from headwise.engine.decoder import home

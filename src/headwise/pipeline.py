@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from headwise import tracking
-from headwise.config import Cell, Study, fingerprint
+from headwise.cells import Cell, fingerprint
+from headwise.config import Study
 from headwise.data import data_folder
 from headwise.errors import DataError, TrackingError
 from headwise.evaluate import Answerer, open_windows, unreadable

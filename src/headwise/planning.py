@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.efficiency import choosing_flops, layer_flops
 from headwise.engine import Question
 from headwise.methods.stages import mean_tokens, seen, stages_of

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from headwise import names
-from headwise.config import LARGEST
+from headwise.cells import LARGEST
 from headwise.environment import expanded
 from headwise.errors import ConfigError, DataError
 from headwise.packaged import configs

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from headwise import container, names, tracking
-from headwise.config import Study, fingerprint
+from headwise.cells import fingerprint
+from headwise.config import Study
 from headwise.data import EMBEDDED, data_folder
 from headwise.environment import expanded
 from headwise.errors import DataError, ModelError, TrackingError

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headwise.config import Cell, Geometry
+from headwise.cells import Cell, Geometry
 from headwise.engine.alone import kind_of
 from headwise.evaluate import unpacked
 from headwise.methods.stages import stages_of

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from headwise import tracking
-from headwise.config import Study, fingerprint
+from headwise.cells import fingerprint
+from headwise.config import Study
 from headwise.errors import ConfigError, DataError, ModelError
 from headwise.pending import Note, claimed_now, tracking_place
 from headwise.pipeline import Job, answer_study, evaluate_study, lacking

@@ -18,7 +18,8 @@ import numpy as np
 
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
-from headwise.config import Cell, Study, fingerprint
+from headwise.cells import Cell, fingerprint
+from headwise.config import Study
 from headwise.digests import image_digests
 from headwise.engine.version import ENGINE_VERSION
 from headwise.heads import version_of

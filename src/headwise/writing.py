@@ -11,9 +11,9 @@ import yaml
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.config import Cell, check_cell
+from headwise.cells import Cell
 from headwise.efficiency import costs
-from headwise.methods.stages import mean_tokens
+from headwise.methods.stages import check_cell, mean_tokens
 from headwise.model import PROMPT_VERSION
 from headwise.provenance import provenance
 from headwise.records import Scorecard

@@ -13,7 +13,7 @@ import torch
 from accelerate import disk_offload
 from tiny_llava import write_tiny_llava
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import run_prompt
 from headwise.engine.decoder import home
 from headwise.model import Vlm, find_checkpoint

@@ -7,7 +7,7 @@ import torch
 from tiny_llava import write_tiny_llava
 from transformers import LlavaForConditionalGeneration
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import Engine, Question
 from headwise.engine.alone import SHARE, STEPS, CostProbe, TensorMemoryTracker, kind_of
 from headwise.engine.decoder import Decoder

@@ -7,7 +7,7 @@ import torch
 from tiny_llava import write_tiny_llava
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import Engine, Optimizations, Question, run_prompt
 from headwise.engine.decoder import Decoder
 from headwise.errors import ConfigError

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import run_prompt
 
 VISUAL = slice(35, 611)

@@ -9,7 +9,7 @@ import torch
 from slow_stages import Slow
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headwise.config import Cell, Geometry
+from headwise.cells import Cell, Geometry
 from headwise.engine import Engine, ImageRows, Optimizations, Question, run_prompt
 from headwise.engine.decoder import Decoder
 from headwise.errors import ConfigError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import Branch, run_prompt
 
 GOLDEN = Path(__file__).parents[1] / "golden/methods_inside"

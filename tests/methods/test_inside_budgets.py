@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headwise.config import Cell, Geometry
+from headwise.cells import Cell, Geometry
 from headwise.errors import ConfigError
 from headwise.methods.stages import mean_tokens, stage_counts, stages_of
 
@@ -67,7 +67,7 @@ def test_dart_divides_what_is_left_by_its_pivots():
     ],
 )
 def test_what_cannot_be_met_is_refused(name, tokens, budget, words):
-    from headwise.config import check_cell
+    from headwise.methods.stages import check_cell
 
     with pytest.raises(ConfigError, match=words):
         check_cell(Cell(strategy=name, tokens=tokens, budget=budget), LLAVA)

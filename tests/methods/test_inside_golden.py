@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from headwise.config import Cell
-from headwise.engine.ranking import Ranker
+from headwise.cells import Cell
+from headwise.heads.ranking import Ranker
 from headwise.methods import dart, fitprune, sparsevlm, sparsevlm_plus
 from headwise.methods._query_rows import query_rows
 from headwise.methods.dynamic_heads import weighted_heads

@@ -135,4 +135,5 @@ def test_below_six_images_nothing_differs_and_with_six_all_must_agree():
     for images, p in ((1, 1.0), (2, 0.5), (5, 1 / 16), (6, 1 / 32)):
         right = np.stack([np.ones(images), np.zeros(images)])
         kinds = {"image_Q": np.arange(images), "category_Q": np.zeros(images, int)}
-        assert best_set_p(flip(estimate(Outcomes(aggregate=Mean(), correct_CQ=right, **kinds)))) == pytest.approx([1, p])
+        outcomes = Outcomes(aggregate=Mean(), correct_CQ=right, **kinds)
+        assert best_set_p(flip(estimate(outcomes))) == pytest.approx([1, p])

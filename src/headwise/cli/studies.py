@@ -111,7 +111,7 @@ def _connect() -> None:
 def _note(job: Job, comparing: bool) -> Note:
     from dataclasses import asdict
 
-    from headwise.config import fingerprint
+    from headwise.cells import fingerprint
     from headwise.pending import Note, tracking_place
 
     place, experiment = tracking_place(), os.environ.get("MLFLOW_EXPERIMENT_NAME")

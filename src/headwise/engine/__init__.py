@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headwise.config import Cell, Geometry, check_cell
+from headwise.cells import Cell, Geometry
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
 from headwise.engine.decoder import Decoder
@@ -28,7 +28,7 @@ from headwise.engine.memory import stack_tokens, with_halving
 from headwise.engine.prefix import System, system_prompt
 from headwise.engine.tree import Node
 from headwise.errors import ConfigError
-from headwise.methods.stages import Stage, StageKept, stages_of
+from headwise.methods.stages import Stage, StageKept, check_cell, stages_of
 
 __all__ = ["Branch", "Engine", "ImageRows", "Optimizations", "Question", "run_prompt"]
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine import Engine, Question
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome

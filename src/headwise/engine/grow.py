@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.engine.memory import with_halving
 from headwise.engine.prefix import Images, Questions
 from headwise.engine.tree import Node, Segment

@@ -15,7 +15,7 @@ import pandas as pd
 
 from headwise import __version__, tracking
 from headwise.benchmarks import benchmark, mme
-from headwise.config import fingerprint
+from headwise.cells import fingerprint
 from headwise.data import data_folder
 from headwise.errors import DataError
 from headwise.importer.logs import LogFigure, cell_key, read_logs

@@ -17,7 +17,7 @@ from typing import Any
 
 from headwise import names
 from headwise.benchmarks import mme
-from headwise.config import LARGEST, fingerprint
+from headwise.cells import LARGEST, fingerprint
 from headwise.errors import DataError, HeadwiseError
 from headwise.records import read_answers
 

@@ -15,7 +15,7 @@ from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.config import Cell, Geometry
+    from headwise.cells import Cell, Geometry
 
 
 class HeadStrategy(InsideMethod):
@@ -50,7 +50,7 @@ class HeadStrategy(InsideMethod):
 def _ranker(views: Views, query: str) -> Any:
     import torch
 
-    from headwise.engine.ranking import Ranker
+    from headwise.heads.ranking import Ranker
     from headwise.methods._query_rows import query_rows
 
     names_N = [view.sample_id for view in views.each]

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from headwise.errors import ConfigError
 from headwise.methods.contract import Method
+from headwise.names import BUDGETS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.config import Cell, Geometry
+    from headwise.cells import Cell, Geometry
 
 CUTOFF = 0.5
 """How far the mean reached may be from T; beyond it the budget is refused."""
@@ -261,6 +262,14 @@ def stages_of(cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
         method.check(cell.tokens, geometry.visual, method.options())
         return (Stage(0, method.rows(cell.tokens, geometry.visual, method.options()) or cell.tokens),)
     return inside_method(cell.strategy).stages(cell, geometry)
+
+
+def check_cell(cell: Cell, geometry: Geometry) -> int:
+    """Visual rows after the cell's last stage on this geometry; ConfigError where the cell does not fit it."""
+    if cell.budget not in BUDGETS:
+        raise ConfigError(f"budget: {cell.budget!r} is not one of {', '.join(BUDGETS)}")
+    stages = stages_of(cell, geometry)
+    return stages[-1].rows if stages else geometry.visual
 
 
 def stage_counts(cell: Cell, geometry: Geometry) -> list[int]:

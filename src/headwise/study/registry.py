@@ -2,7 +2,7 @@
 
 Nothing is listed by hand. Every module of the package is imported and its classes are collected; other
 installed packages add theirs by an entry point. The modules are imported to learn their names, so they import torch
-inside their functions; a module whose name starts with `_` holds helpers and is not looked at.
+inside their functions; a module whose name starts with `_`, or a package inside, holds helpers and is not looked at.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Registry(Mapping[str, Base], Generic[Base]):
     def _of_package(self) -> Iterator[type[Base]]:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-            if not module.name.rpartition(".")[2].startswith("_"):
+            if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"):
                 yield from self._classes(importlib.import_module(module.name))
 
     def _of_plugins(self) -> Iterator[type[Base]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwise.config import Cell
+from headwise.cells import Cell
 from headwise.heads import counts_heads, degenerate, rank, score_heads, token_scores
 from headwise.methods.stages import Choice
 from headwise.names import STRATEGIES
