@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 from headwise import tracking
 from headwise.benchmarks import benchmark, named_sets
-from headwise.names import STRATEGIES
 from headwise.stats import Outcomes, headline
+from headwise.study.names import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = named_sets()["published"]

@@ -136,8 +136,8 @@ def run(threads: int) -> dict[str, object]:
     from rich.console import Console
 
     from headwise import tracking
-    from headwise.config import load_study
-    from headwise.pipeline import Job, evaluate_study
+    from headwise.run.evaluate import Job, evaluate_study
+    from headwise.run.settings import load_study
 
     torch.set_num_threads(threads)
     settings = {"model": "model", "data_dir": "eval", "strategy": "sparsity", "tokens": "32,16", "heads": 8}

@@ -24,12 +24,12 @@ from original import answer as original_answer
 from torch.utils.flop_counter import FlopCounterMode
 
 from headwise.benchmarks import benchmark
-from headwise.config import load_study
-from headwise.data import data_folder
+from headwise.benchmarks.bundles.check import data_folder
 from headwise.engine import Engine, Optimizations, Question
-from headwise.engine.decoder import Decoder
-from headwise.model import Vlm, find_checkpoint
-from headwise.reading import read_image
+from headwise.models.checkpoint import Vlm, find_checkpoint
+from headwise.models.decoder import Decoder
+from headwise.run.settings import load_study
+from headwise.system.reading import read_image
 
 ROOT = Path(__file__).parents[1]
 PART_QUESTIONS = 3

@@ -20,8 +20,8 @@ from grid import ROOT, Work, timed
 from machine import describe
 from scipy.optimize import nnls
 
-from headwise.config import load_study
-from headwise.names import PUBLISHED_STRATEGIES
+from headwise.run.settings import load_study
+from headwise.study.names import PUBLISHED_STRATEGIES
 
 PUBLISHED = ",".join(PUBLISHED_STRATEGIES)
 CELLS = {

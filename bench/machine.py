@@ -8,7 +8,7 @@ import time
 import torch
 
 from headwise.engine.alone import device_name
-from headwise.provenance import commit
+from headwise.system.provenance import commit
 
 
 def describe(device: torch.device) -> dict[str, str]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from headwise.cells import Cell
-from headwise.heads.ranking import Ranker
+from headwise.methods.heads.ranking import Ranker
+from headwise.study.cells import Cell
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ from faults import ROOT, Faults, Row, table
 from live_server import free_port
 from survival import OPTIONS, Place, Running
 
-from headwise import evaluate
+from headwise.run import answering as evaluate
 
 USUAL_WINDOW = evaluate.WINDOW_QUESTIONS["cpu"]
 PATIENCE = "20"

@@ -39,7 +39,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Place]]:
     """A maker of folders for small studies, whose windows hold one image: there are several to lose or to share."""
-    from headwise import evaluate
+    from headwise.run import answering as evaluate
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(evaluate.WINDOW_QUESTIONS, "cpu", 4)

@@ -233,11 +233,11 @@ def undisturbed(at: Place, options: str) -> Outcome:
 
 def make_places(base: Path) -> Callable[[str], Place]:
     """A maker of working folders with one checkpoint, one bundle and a store that is initialised already."""
+    import headwise.compare
     from tiny_llava import write_tiny_llava
 
     import headwise.cli.studies  # noqa: F401
-    import headwise.compare
-    import headwise.sync  # noqa: F401
+    import headwise.run.lifecycle  # noqa: F401
     _warm()
     model, data = write_tiny_llava(base / "tiny"), write_bundle(base / "eval")
     template = base / "template"
@@ -259,6 +259,6 @@ def _warm() -> None:
     from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
     from sqlalchemy.orm import configure_mappers
 
-    import headwise.pipeline  # noqa: F401
+    import headwise.run.evaluate  # noqa: F401
 
     configure_mappers()

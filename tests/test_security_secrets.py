@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from headwise.errors import TrackingError
-from headwise.pending import tracking_place
-from headwise.redaction import without_secrets, without_userinfo
+from headwise.system.redaction import without_secrets, without_userinfo
 from headwise.tracking.connection import connect
 from headwise.tracking.links import runs_url
+from headwise.tracking.pending import tracking_place
 
 ROOT = Path(__file__).resolve().parents[1]
 

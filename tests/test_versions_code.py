@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from versions import golden_versions, problems, units
 
-from headwise.versions import carried, source_digest
+from headwise.study.versions import carried, source_digest
 
 CODE = '''
 LIMIT = 3

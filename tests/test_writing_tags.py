@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from headwise.config import load_study
-from headwise.pipeline import Job
-from headwise.writing import answered_by
+from headwise.run.cell_runs import answered_by
+from headwise.run.evaluate import Job
+from headwise.run.settings import load_study
 
 
 @pytest.mark.parametrize(("asked", "was"), [("auto", "float32"), ("bfloat16", "bfloat16")])

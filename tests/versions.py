@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headwise import heads, names
 from headwise.benchmarks import BENCHMARKS
 from headwise.engine.alone import CostProbe
 from headwise.engine.version import ENGINE_VERSION
-from headwise.evaluate import Answerer, open_windows
-from headwise.heads.maps import Maps
-from headwise.heads.ranking import Ranker
-from headwise.methods import METHODS
+from headwise.methods import METHODS, heads
 from headwise.methods._query_rows import query_rows
 from headwise.methods.head_strategies import HeadStrategy
-from headwise.model import PROMPT_VERSION, Vlm
-from headwise.reading import read_image
+from headwise.methods.heads.maps import Maps
+from headwise.methods.heads.ranking import Ranker
+from headwise.models.checkpoint import PROMPT_VERSION, Vlm
 from headwise.records import read_answers
-from headwise.score import score_records
-from headwise.versions import source_digest
+from headwise.run.answering import Answerer, open_windows
+from headwise.scoring.score import score_records
+from headwise.study import names
+from headwise.study.versions import source_digest
+from headwise.system.reading import read_image
 
 GOLDEN = Path(__file__).parent / "golden" / "versions.json"
 COMMAND = "PYTHONPATH=src python tests/versions.py --accept"

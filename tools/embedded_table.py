@@ -19,9 +19,9 @@ import yaml
 
 from headwise import tracking
 from headwise.benchmarks import BENCHMARKS
-from headwise.config import load_study
-from headwise.names import CONTROLS
-from headwise.packaged import DEFAULT, study_file
+from headwise.run.settings import load_study
+from headwise.study.names import CONTROLS
+from headwise.system.packaged import DEFAULT, study_file
 
 Cell = dict[str, Any]
 VERSIONS, CONFIG = "versions.json", "config.yaml"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headwise.errors import DataError
-from headwise.reading import parse_json, read_lines
+from headwise.system.reading import parse_json, read_lines
 
 log = logging.getLogger(__name__)
 SHOWN = 3

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from headwise.benchmarks import BENCHMARKS, benchmark
 from headwise.benchmarks.refcoco import iou
 from headwise.cli import headwise
-from headwise.score import score_answers
+from headwise.scoring.score import score_answers
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/benchmarks"
 FOLDERS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())

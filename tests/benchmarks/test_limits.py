@@ -11,7 +11,7 @@ from headwise.benchmarks import benchmark, named_sets
 from headwise.benchmarks.limits import evenly
 from headwise.embedded import DATA_DIR
 from headwise.records import Sample
-from headwise.score import score_records
+from headwise.scoring.score import score_records
 
 LIMITS = (1, 2, 3, 5, 10, 20, 31, 60, 90, 200)
 

@@ -12,7 +12,7 @@ from headwise import tracking
 from headwise.benchmarks import benchmark, default_names
 from headwise.cli import headwise
 from headwise.records import Answer
-from headwise.score import read_answers, score_records, write_verdicts
+from headwise.scoring.score import read_answers, score_records, write_verdicts
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/benchmarks"
 NAMES = [name for name in default_names() if (GOLDEN / name).is_dir()]

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from headwise.benchmarks import benchmark
+from headwise.benchmarks.bundles.check import check_benchmark, data_folder
 from headwise.benchmarks.pictures import _fields
-from headwise.data import check_benchmark, data_folder
 from headwise.errors import DataError
 from headwise.records import read_jsonl
-from headwise.score import read_answers, score_records
+from headwise.scoring.score import read_answers, score_records
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/benchmarks"
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from headwise.benchmarks import BENCHMARKS, Counts, benchmark, default_names
+from headwise.benchmarks.bundles.check import check_benchmark, chosen_benchmarks
 from headwise.cli import headwise
-from headwise.data import check_benchmark, chosen_benchmarks
 from headwise.errors import DataError
-from headwise.score import score_answers
+from headwise.scoring.score import score_answers
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/benchmarks"
 NAMES = [name for name in default_names() if (GOLDEN / name).is_dir()]

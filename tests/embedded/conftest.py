@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from headwise.embedded import draw as drawing
-from headwise.embedded.scenes import Scene
+from tools.embedded import draw as drawing
+from tools.embedded.scenes import Scene
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from headwise.embedded import DATA_DIR, MODEL_DIR
-from headwise.embedded.vocabulary import SYSTEM
+from tools.embedded.vocabulary import SYSTEM
 
 FLOOR = 0.7  # of forty existence questions; always the same answer would give one half
 

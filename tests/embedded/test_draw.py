@@ -10,8 +10,8 @@ from PIL import Image
 
 from headwise.benchmarks import BENCHMARKS
 from headwise.embedded import DATA_DIR
-from headwise.embedded import draw as drawing
-from headwise.embedded.vocabulary import SHAPES
+from tools.embedded import draw as drawing
+from tools.embedded.vocabulary import SHAPES
 
 MINIMUM = {"textvqa": 200, "mme": 240, "gqa": 400, "pope": 360}
 

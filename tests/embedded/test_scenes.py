@@ -4,11 +4,11 @@ from random import Random
 
 import numpy as np
 
-from headwise.embedded.questions import KINDS
-from headwise.embedded.render import render
-from headwise.embedded.scenes import random_scene, training_word
-from headwise.embedded.symbols import FIELDS, cell_labels, is_foreground
-from headwise.embedded.vocabulary import TEST_WORDS
+from tools.embedded.questions import KINDS
+from tools.embedded.render import render
+from tools.embedded.scenes import random_scene, training_word
+from tools.embedded.symbols import FIELDS, cell_labels, is_foreground
+from tools.embedded.vocabulary import TEST_WORDS
 
 COLUMN = {name: i for i, name in enumerate(FIELDS)}
 

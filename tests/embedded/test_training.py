@@ -6,12 +6,12 @@ from random import Random
 import pytest
 import torch
 
-from headwise.embedded.batches import PREFIX, fresh_scenes, make_batch, prefix_ids
-from headwise.embedded.language import SHARES, start_decoder
-from headwise.embedded.loop import Stage, optimizers_for, run_stage
-from headwise.embedded.muon import orthogonal
-from headwise.embedded.tokens import build_tokenizer
-from headwise.embedded.vocabulary import SYSTEM
+from tools.embedded.batches import PREFIX, fresh_scenes, make_batch, prefix_ids
+from tools.embedded.language import SHARES, start_decoder
+from tools.embedded.loop import Stage, optimizers_for, run_stage
+from tools.embedded.muon import orthogonal
+from tools.embedded.tokens import build_tokenizer
+from tools.embedded.vocabulary import SYSTEM
 
 
 def test_driving_many_questions_equals_one_prompt_at_a_time():

@@ -13,10 +13,10 @@ import torch
 from accelerate import disk_offload
 from tiny_llava import write_tiny_llava
 
-from headwise.cells import Cell
 from headwise.engine import run_prompt
-from headwise.engine.decoder import home
-from headwise.model import Vlm, find_checkpoint
+from headwise.models.checkpoint import Vlm, find_checkpoint
+from headwise.models.decoder import home
+from headwise.study.cells import Cell
 
 CELLS = [
     Cell(strategy="vanilla", tokens=16, heads=0),

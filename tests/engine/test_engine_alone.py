@@ -7,11 +7,11 @@ import torch
 from tiny_llava import write_tiny_llava
 from transformers import LlavaForConditionalGeneration
 
-from headwise.cells import Cell
 from headwise.engine import Engine, Question
 from headwise.engine.alone import SHARE, STEPS, CostProbe, TensorMemoryTracker, kind_of
-from headwise.engine.decoder import Decoder
-from headwise.results import measured
+from headwise.models.decoder import Decoder
+from headwise.run.cell_files import measured
+from headwise.study.cells import Cell
 
 VISUAL = 36
 

@@ -7,10 +7,10 @@ import torch
 from tiny_llava import write_tiny_llava
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
-from headwise.cells import Cell
 from headwise.engine import Engine, Optimizations, Question, run_prompt
-from headwise.engine.decoder import Decoder
 from headwise.errors import ConfigError
+from headwise.models.decoder import Decoder
+from headwise.study.cells import Cell
 
 VISUAL, START, STEPS = 36, 5, 6
 CELLS = [Cell(strategy="vanilla", tokens=VISUAL, heads=0)] + [

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from headwise.cells import Cell
 from headwise.engine import run_prompt
+from headwise.study.cells import Cell
 
 VISUAL = slice(35, 611)
 

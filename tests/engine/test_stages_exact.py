@@ -9,11 +9,11 @@ import torch
 from slow_stages import Slow
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headwise.cells import Cell, Geometry
 from headwise.engine import Engine, ImageRows, Optimizations, Question, run_prompt
-from headwise.engine.decoder import Decoder
 from headwise.errors import ConfigError
 from headwise.methods.stages import inside_method, stages_of
+from headwise.models.decoder import Decoder
+from headwise.study.cells import Cell, Geometry
 
 LAYERS, WIDTH, HEADS, STEPS = 7, 48, 6, 5
 OFF = Optimizations(**{field.name: False for field in fields(Optimizations)})

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headwise.cells import Cell
 from headwise.engine import Branch, run_prompt
+from headwise.study.cells import Cell
 
 GOLDEN = Path(__file__).parents[1] / "golden/methods_inside"
 VISUAL = slice(35, 611)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from headwise.cells import Cell, Geometry
 from headwise.errors import ConfigError
 from headwise.methods.stages import mean_tokens, stage_counts, stages_of
+from headwise.study.cells import Cell, Geometry
 
 LLAVA = Geometry(layers=32, heads=32, visual=576)
 

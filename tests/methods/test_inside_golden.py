@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from headwise.cells import Cell
-from headwise.heads.ranking import Ranker
 from headwise.methods import dart, fitprune, sparsevlm, sparsevlm_plus
 from headwise.methods._query_rows import query_rows
 from headwise.methods.dynamic_heads import weighted_heads
+from headwise.methods.heads.ranking import Ranker
 from headwise.methods.stages import Stage, inside_method, top
-from headwise.names import QUERIES
+from headwise.study.cells import Cell
+from headwise.study.names import QUERIES
 
 UNITS = np.load(Path(__file__).parents[1] / "golden/methods_inside/units.npz")
 START, VISUAL, TEXT, HEADS, SIZE, _ = UNITS["sizes"].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 from headwise import tracking
 from headwise.benchmarks import benchmark
 from headwise.records import Verdict
-from headwise.score import write_verdicts
+from headwise.scoring.score import write_verdicts
 
 QUESTIONS = 30
 SHARES = {("vanilla", 576): 0.9, ("sum", 192): 0.8, ("sparsity", 192): 0.8, ("sum", 64): 0.3, ("sparsity", 64): 0.2}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from headwise.report.beside import by_benchmark, of_vanilla
-from headwise.report.findings import find, over_benchmarks
+from headwise.analysis.beside import by_benchmark, of_vanilla
+from headwise.analysis.findings import find, over_benchmarks
 
 GRID = [("vanilla", None, None), ("sum", 64, 8), ("sparsity", 64, 8)]
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from headwise.recommend import recommend
-from headwise.report import tables
-from headwise.report.findings import find, over_benchmarks
+from headwise.analysis import tables
+from headwise.analysis.findings import find, over_benchmarks
+from headwise.analysis.recommendation import recommend
 from headwise.report.page import Files, build
 
 By = pytest.importorskip("selenium.webdriver.common.by").By

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from headwise.errors import DataError
-from headwise.report.evidence import (
+from headwise.analysis.evidence import (
     Evidence,
     frequency_maps,
     jaccard,
@@ -15,6 +14,7 @@ from headwise.report.evidence import (
     precision_table,
     read_evidence,
 )
+from headwise.errors import DataError
 
 
 def packed(sets, size) -> np.ndarray:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headwise.recommend import budgets, recommend
-from headwise.report.findings import find, over_benchmarks
+from headwise.analysis.findings import find, over_benchmarks
+from headwise.analysis.recommendation import budgets, recommend
+from headwise.analysis.tables import agreement, efficiency, pareto_front, retained, scores, strategies, wins
 from headwise.report.page import sentence
-from headwise.report.tables import agreement, efficiency, pareto_front, retained, scores, strategies, wins
 
 GRID = [("vanilla", None, None)] + [(s, t, 8) for t in (192, 64) for s in ("sum", "sparsity", "entropy")]
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from headwise.analysis.findings import find, over_benchmarks
+from headwise.analysis.recommendation import RULE, recommend
 from headwise.errors import DataError
-from headwise.recommend import RULE, recommend
-from headwise.report.findings import find, over_benchmarks
 from headwise.report.page import sentence
 from headwise.report.publish import write_report
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from headwise.report.evidence import read_evidence
-from headwise.report.findings import find
+from headwise.analysis.evidence import read_evidence
+from headwise.analysis.findings import find
 from headwise.report.samples import (
     DISAGREEING,
     OTHERS,

@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from headwise import tracking
-from headwise.pending import Note
 from headwise.tracking.orphans import TAG
+from headwise.tracking.pending import Note
 from headwise.tracking.resume import begun_runs
 
 KILL_AFTER = """

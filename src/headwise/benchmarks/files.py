@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from headwise.benchmarks.benchmark import Benchmark, in_form
 from headwise.errors import DataError
-from headwise.reading import parse_json, read_text
 from headwise.records import Answer, Failure, Key, Sample, Verdict, is_id, json_kind, read_jsonl
+from headwise.system.reading import parse_json, read_text
 
 INSTRUCTION = "Answer the question using a single word or phrase."
 

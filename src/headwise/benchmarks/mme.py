@@ -20,9 +20,9 @@ from headwise.benchmarks.files import (
     question_samples,
 )
 from headwise.errors import DataError
-from headwise.reading import read_text
 from headwise.records import Sample, Verdict, write_jsonl
 from headwise.stats.aggregates import PairSum
+from headwise.system.reading import read_text
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",

@@ -13,7 +13,7 @@ import click
 
 from headwise import __version__
 from headwise.errors import HeadwiseError
-from headwise.redaction import without_secrets
+from headwise.system.redaction import without_secrets
 
 COMMANDS = {
     "run": ("headwise.cli.run:command", "Evaluate, score and compare: the whole study."),
@@ -24,7 +24,7 @@ COMMANDS = {
     "import": ("headwise.cli.import_:command", "Take in answers of the original study as runs."),
     "sync": ("headwise.cli.sync:command", "Upload what a tracking server did not take."),
     "reproduce": ("headwise.cli.reproduce:command", "Run a finished run again in its container and compare."),
-    "embedded": ("headwise.embedded.cli:command", "Draw the embedded benchmarks, train the embedded model."),
+    "embedded": ("tools.embedded.cli:command", "Draw the embedded benchmarks, train the embedded model."),
 }
 
 

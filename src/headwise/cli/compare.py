@@ -33,13 +33,13 @@ def command(
     # A short process that makes millions of objects which all stay: looking for garbage takes over a second at 3,000.
     gc.set_threshold(1_000_000)
     from headwise import tracking
-    from headwise.compare import load_study
-    from headwise.compare.analysis import analyse
-    from headwise.compare.as_json import as_json as as_object
-    from headwise.compare.baseline import Baseline
-    from headwise.compare.study import output, publish
-    from headwise.compare.text import print_analysis
-    from headwise.terminal import plain_console
+    from headwise.analysis.analyse import analyse
+    from headwise.analysis.comparison import load_study
+    from headwise.published.baseline import Baseline
+    from headwise.report.as_json import as_json as as_object
+    from headwise.report.compare import output, publish
+    from headwise.report.text import print_analysis
+    from headwise.system.terminal import plain_console
 
     uri, progress = tracking.connect(), plain_console(stderr=True)
     with progress.status("comparing"):

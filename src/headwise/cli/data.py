@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from headwise.data import Check
+    from headwise.benchmarks.bundles.check import Check
 
 
 @click.group("data")
@@ -34,7 +34,7 @@ def check(context: click.Context, data_dir: str, benchmark: str | None, as_json:
     cache, or in hf:FOLDER). Without --benchmark those are checked that DIR has a folder of; where it has none,
     the embedded ones. Says how to mend what is wrong; the exit code is 0 where all is there, else 2.
     """
-    from headwise.data import check_benchmark, chosen_benchmarks, data_folder
+    from headwise.benchmarks.bundles.check import check_benchmark, chosen_benchmarks, data_folder
 
     chosen = chosen_benchmarks(data_dir, benchmark)
     folder = data_folder(data_dir, chosen)
@@ -53,7 +53,7 @@ def published(source: str, as_json: bool) -> None:
 
     FOLDER holds head_strategy_scores.csv and methods.csv; headwise brings them along.
     """
-    from headwise.compare.baseline import NO_CELLS, Baseline
+    from headwise.published.baseline import NO_CELLS, Baseline
 
     baseline = Baseline.read(source, NO_CELLS)
     click.echo(json.dumps(baseline.as_json())) if as_json else baseline.print(_output())
@@ -61,7 +61,7 @@ def published(source: str, as_json: bool) -> None:
 
 def _output() -> Console:
     """Standard output; wide where it is a file or a pipe, so that tables stay whole there."""
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     console = plain_console()
     return console if console.is_terminal else plain_console(width=200)
@@ -71,7 +71,7 @@ def _progress(name: str) -> Callable[[list[Path]], Iterable[Path]]:
     def track_images(paths: list[Path]) -> Iterable[Path]:
         from rich.progress import track
 
-        from headwise.terminal import plain_console
+        from headwise.system.terminal import plain_console
 
         return track(paths, f"{name} images", console=plain_console(stderr=True), transient=True)
 

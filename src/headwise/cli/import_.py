@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from headwise.importer import Report
-    from headwise.importer.sources import Source
+    from headwise.published.importer import Report
+    from headwise.published.importer.sources import Source
 
 
 @click.command("import")
@@ -28,7 +28,7 @@ def command(answers_dir: Path, data_dir: str | None, experiment: str | None, mod
     MME's <category>.txt, at any depth, and perhaps text logs. A cell that is there already is left alone.
     What is incomplete, doubled or at odds with a log is reported.
     """
-    from headwise.importer import import_tree
+    from headwise.published.importer import import_tree
 
     report = import_tree(
         answers_dir.resolve(), data_dir=data_dir, experiment=experiment, model=model, progress=_progress
@@ -39,7 +39,7 @@ def command(answers_dir: Path, data_dir: str | None, experiment: str | None, mod
 def _progress(sources: Sequence[Source]) -> Iterable[Source]:
     from rich.progress import track
 
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     return track(sources, "importing", console=plain_console(stderr=True), transient=True)
 
@@ -56,7 +56,7 @@ def _record(report: Report) -> dict[str, object]:
 def _print(report: Report) -> None:
     from rich.table import Table
 
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     console = plain_console()
     if report.logged:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from headwise.config import Study
+from headwise.run.settings import Study
 
 CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
 OFFLINE = "Answer now without a tracking server; `headwise sync` logs it later."

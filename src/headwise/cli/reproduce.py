@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headwise.reproduce import CellReport
+    from headwise.containers.reproduce import CellReport
 
 SHOWN = 5
 
@@ -27,7 +27,7 @@ def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | No
     could not be run. Needs a Docker engine on this machine; nothing is written to the tracking server.
     """
     from headwise import tracking
-    from headwise.reproduce import find_original, run_again
+    from headwise.containers.reproduce import find_original, run_again
 
     tracking.connect()
     original = find_original(run_id)
@@ -43,7 +43,7 @@ def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | No
 def _print(reports: Sequence[CellReport]) -> None:
     from rich.table import Column, Table
 
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     table = Table(Column("cell", no_wrap=True), "identical answers", "equal metrics", "differ (before → now)")
     for report in reports:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headwise import names
 from headwise.errors import ConfigError
+from headwise.study import names
 
 if TYPE_CHECKING:
     from headwise.records import Scorecard
@@ -71,8 +71,8 @@ def command(
 
 def _file(answers: Path, name: str, data_dir: str, limit: int | None, as_json: bool) -> None:
     from headwise import benchmarks
-    from headwise.data import data_folder
-    from headwise.score import as_record, score_answers
+    from headwise.benchmarks.bundles.check import data_folder
+    from headwise.scoring.score import as_record, score_answers
 
     benchmarks.benchmark(name)
     card, _ = score_answers(name, data_folder(data_dir, [name]), answers, limit)
@@ -81,7 +81,7 @@ def _file(answers: Path, name: str, data_dir: str, limit: int | None, as_json: b
         return
     from rich.table import Table
 
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     table = Table("figure", "value", title=f"{answers.name} on {benchmarks.benchmark(name).title}")
     for figure, value in as_record(card).items():
@@ -93,7 +93,7 @@ def _runs(
     study: str | None, run_ids: tuple[str, ...], experiment: str | None, data_dir: str | None, as_json: bool
 ) -> None:
     from headwise import tracking
-    from headwise.rescore import rescore
+    from headwise.run.rescore import rescore
 
     tracking.connect()
     if not run_ids:
@@ -107,14 +107,14 @@ def _runs(
 def _with_progress(rescored: Iterable[tuple[str, Scorecard]], total: int) -> dict[str, Scorecard]:
     from rich.progress import track
 
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     return dict(track(rescored, "scoring", total=total, console=plain_console(stderr=True)))
 
 
 def _print_runs(cells: list[dict[str, Any]], cards: dict[str, Scorecard], as_json: bool) -> None:
-    from headwise.rescore import contradicted
-    from headwise.score import as_record
+    from headwise.run.rescore import contradicted
+    from headwise.scoring.score import as_record
 
     against = {cell["run_id"] for cell in cells if contradicted(cell, cards[cell["run_id"]])}
     if as_json:
@@ -125,7 +125,7 @@ def _print_runs(cells: list[dict[str, Any]], cards: dict[str, Scorecard], as_jso
         return
     from rich.table import Table
 
-    from headwise.terminal import plain_console
+    from headwise.system.terminal import plain_console
 
     table = Table("run", "was", "is", "complete", title="rescored runs")
     for cell in cells:

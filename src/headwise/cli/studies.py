@@ -7,13 +7,13 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from headwise.terminal import plain_console
+from headwise.system.terminal import plain_console
 
 if TYPE_CHECKING:
-    from headwise.config import Study
-    from headwise.pending import Note
-    from headwise.pipeline import Job
-    from headwise.shards import Crew
+    from headwise.run.evaluate import Job
+    from headwise.run.settings import Study
+    from headwise.run.shards import Crew
+    from headwise.tracking.pending import Note
 
 
 def run_study(
@@ -29,9 +29,9 @@ def run_study(
 
     In one of several processes: do this process's share. With several `devices`: start a process a device.
     """
-    from headwise.config import AS_CONFIGURED, load_study
-    from headwise.packaged import DEFAULT, study_file
-    from headwise.placement import Placement, processes_for, start_processes
+    from headwise.run.placement import Placement, processes_for, start_processes
+    from headwise.run.settings import AS_CONFIGURED, load_study
+    from headwise.system.packaged import DEFAULT, study_file
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
     study = load_study(study_file(chosen or DEFAULT), settings)
@@ -39,7 +39,7 @@ def run_study(
     placement.check(study)
     if (count := processes_for(placement)) > 1:
         start_processes(count, sys.argv[1:])
-    from headwise.shards import crew
+    from headwise.run.shards import crew
 
     with crew() as processes:
         if processes.main and not offline:
@@ -55,11 +55,11 @@ def print_plan(
     allow_pickle: bool = False,
 ) -> None:
     """Print what the study will cost; nothing is answered, nothing logged."""
-    from headwise.config import AS_CONFIGURED, load_study
-    from headwise.packaged import DEFAULT, study_file
-    from headwise.pipeline import Job
-    from headwise.placement import Placement
-    from headwise.planning import plan_lines
+    from headwise.run.estimate import plan_lines
+    from headwise.run.evaluate import Job
+    from headwise.run.placement import Placement
+    from headwise.run.settings import AS_CONFIGURED, load_study
+    from headwise.system.packaged import DEFAULT, study_file
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
     study = load_study(study_file(chosen or DEFAULT), settings)
@@ -69,8 +69,8 @@ def print_plan(
 
 
 def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
-    from headwise.pending import claimed
-    from headwise.pipeline import Job, answer_study
+    from headwise.run.evaluate import Job, answer_study
+    from headwise.tracking.pending import claimed
 
     job = Job.of(study, placement)
     crew.same("study", job.key)
@@ -93,7 +93,7 @@ def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bo
             answer_study(job, console, crew)
             console.print("answers are kept; `headwise sync` scores and logs them")
         else:
-            from headwise.sync import log_study
+            from headwise.run.lifecycle import log_study
 
             log_study(job, note, console, crew)
 
@@ -111,8 +111,8 @@ def _connect() -> None:
 def _note(job: Job, comparing: bool) -> Note:
     from dataclasses import asdict
 
-    from headwise.cells import fingerprint
-    from headwise.pending import Note, tracking_place
+    from headwise.study.cells import fingerprint
+    from headwise.tracking.pending import Note, tracking_place
 
     place, experiment = tracking_place(), os.environ.get("MLFLOW_EXPERIMENT_NAME")
     key = fingerprint(job.key, comparing, place, experiment)

@@ -16,9 +16,9 @@ def command(forget: bool) -> None:
     study is left over.
     """
     from headwise import tracking
-    from headwise.pending import forget_unreadable, open_notes
-    from headwise.sync import sync_note
-    from headwise.terminal import plain_console
+    from headwise.run.lifecycle import sync_note
+    from headwise.system.terminal import plain_console
+    from headwise.tracking.pending import forget_unreadable, open_notes
 
     console = plain_console(stderr=True)
     if forget:

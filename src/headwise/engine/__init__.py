@@ -18,10 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headwise.cells import Cell, Geometry
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
-from headwise.engine.decoder import Decoder
 from headwise.engine.grow import ImageRows, Leaf, Tree
 from headwise.engine.levers import Optimizations
 from headwise.engine.memory import stack_tokens, with_halving
@@ -29,6 +27,8 @@ from headwise.engine.prefix import System, system_prompt
 from headwise.engine.tree import Node
 from headwise.errors import ConfigError
 from headwise.methods.stages import Stage, StageKept, check_cell, stages_of
+from headwise.models.decoder import Decoder
+from headwise.study.cells import Cell, Geometry
 
 __all__ = ["Branch", "Engine", "ImageRows", "Optimizations", "Question", "run_prompt"]
 

@@ -23,17 +23,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from headwise.cells import Cell
 from headwise.engine import Engine, Question
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
-from headwise.engine.decoder import Decoder
 from headwise.engine.grow import Tree
 from headwise.engine.levers import Optimizations
 from headwise.engine.prefix import Images, Questions
 from headwise.engine.tree import Node
 from headwise.methods.stages import Stage
-from headwise.names import CONTROLS, STRATEGIES
+from headwise.models.decoder import Decoder
+from headwise.study.cells import Cell
+from headwise.study.names import CONTROLS, STRATEGIES
 
 STEPS = 3
 """Greedy steps that are timed after the first token."""

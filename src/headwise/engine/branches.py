@@ -9,10 +9,10 @@ from torch import Tensor
 
 from headwise.engine.chain import Chain
 from headwise.engine.decode import Caches, Outcome, decode
-from headwise.engine.decoder import KV, Decoder, join, take
 from headwise.engine.levers import Optimizations
 from headwise.engine.prefix import causal
 from headwise.engine.tree import Node, gather, with_system
+from headwise.models.decoder import KV, Decoder, join, take
 
 
 class Stack:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from headwise.engine.decoder import KV, Decoder, join, take
 from headwise.engine.prefix import Questions, causal, visible
 from headwise.engine.tree import Node, Segment
+from headwise.models.decoder import KV, Decoder, join, take
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from headwise.engine.chain import Chain
-from headwise.engine.decoder import KV, join, take
+from headwise.models.decoder import KV, join, take
 
 
 @dataclass

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.cells import Cell
 from headwise.engine.memory import with_halving
 from headwise.engine.prefix import Images, Questions
 from headwise.engine.tree import Node, Segment
 from headwise.engine.views import View, Views
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, StageKept, inside_method
+from headwise.study.cells import Cell
 
 if TYPE_CHECKING:
     from headwise.engine import Engine, Question

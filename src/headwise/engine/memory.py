@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from headwise.engine.decoder import Decoder
 from headwise.errors import ModelError
+from headwise.models.decoder import Decoder
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")

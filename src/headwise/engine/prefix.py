@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwise.engine.decoder import KV, Decoder, join, take
+from headwise.models.decoder import KV, Decoder, join, take
 
 SHORT_PROMPT_MAX = 8
 """A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it

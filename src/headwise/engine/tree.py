@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwise.engine.decoder import KV
 from headwise.engine.prefix import Questions, State, causal
+from headwise.models.decoder import KV
 
 numbers = count(1)
 """Sources are numbered as they are made, so that stacks are put together in one order in every run."""

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwise.engine.decoder import KV, Decoder, join, take
 from headwise.engine.prefix import Questions, causal
 from headwise.engine.tree import Node, Segment
+from headwise.models.decoder import KV, Decoder, join, take
 
 CHUNK = 256
 """Query rows of a full attention map that are computed at a time."""

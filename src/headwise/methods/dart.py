@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from headwise.budget import kept_tokens
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, check_published
+from headwise.study.budget import kept_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 IMAGE_PIVOTS = TEXT_PIVOTS = 4
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from headwise.budget import kept_tokens
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, top
+from headwise.study.budget import kept_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 EPSILON = 1e-8
 

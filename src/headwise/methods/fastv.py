@@ -12,7 +12,7 @@ from headwise.methods.head_strategies import HeadStrategy
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views, check_published
 
 if TYPE_CHECKING:
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 
 class FastV(InsideMethod):

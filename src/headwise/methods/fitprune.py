@@ -16,7 +16,7 @@ from headwise.methods.stages import Choice, InsideMethod, Stage, View, check_pub
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 VISUAL = 576
 # fmt: off

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwise import names
-from headwise.budget import kept_tokens
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views
+from headwise.study import names
+from headwise.study.budget import kept_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 
 class HeadStrategy(InsideMethod):
@@ -50,8 +50,8 @@ class HeadStrategy(InsideMethod):
 def _ranker(views: Views, query: str) -> Any:
     import torch
 
-    from headwise.heads.ranking import Ranker
     from headwise.methods._query_rows import query_rows
+    from headwise.methods.heads.ranking import Ranker
 
     names_N = [view.sample_id for view in views.each]
     if query == "last_token":

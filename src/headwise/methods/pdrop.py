@@ -14,7 +14,7 @@ from headwise.methods.stages import Choice, InsideMethod, Stage, View, check_pub
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 PUBLISHED: dict[int, tuple[tuple[int, float], ...]] = {
     270: ((8, 0.5), (16, 0.25), (24, 0.125)),

@@ -16,7 +16,7 @@ from headwise.methods.stages import Choice, InsideMethod, Stage, View, check_pub
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 VISUAL = 576
 PAIRS = 1 << 24
@@ -91,7 +91,7 @@ class SparseVLM(InsideMethod):
         return tuple(stages)
 
     def _distance(self, cell: Cell, counts: tuple[int, ...]) -> float:
-        from headwise.cells import Geometry
+        from headwise.study.cells import Geometry
 
         published = Geometry(layers=32, heads=32, visual=VISUAL)
         stages = self._counted(self.layers, counts, VISUAL)

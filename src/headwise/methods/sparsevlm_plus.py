@@ -14,7 +14,7 @@ from headwise.methods.stages import Choice, Stage, View, top
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell
+    from headwise.study.cells import Cell
 
 HEADS = 14
 """Hard-coded in the original (its comment says: of 28). Fewer where a model has fewer heads."""

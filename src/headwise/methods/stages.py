@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from headwise.errors import ConfigError
 from headwise.methods.contract import Method
-from headwise.names import BUDGETS
+from headwise.study.names import BUDGETS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headwise.cells import Cell, Geometry
+    from headwise.study.cells import Cell, Geometry
 
 CUTOFF = 0.5
 """How far the mean reached may be from T; beyond it the budget is refused."""
@@ -284,9 +284,9 @@ def mean_tokens(cell: Cell, geometry: Geometry) -> float:
 
 def inside_method(name: str) -> InsideMethod:
     """The method of that name. ConfigError where it is unknown or prunes before the language model."""
-    from headwise import names
     from headwise.methods import METHODS
     from headwise.methods.head_strategies import HeadStrategy
+    from headwise.study import names
 
     if name in names.STRATEGIES + names.CONTROLS:
         return HeadStrategy(name)

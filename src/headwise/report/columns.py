@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from headwise.analysis.tables import FRONTS
 from headwise.report.markup import Column, few, magnitude, mark, number, probability, seconds, signed, whole
-from headwise.report.tables import FRONTS
 
 NAME = [
     Column("configuration", "configuration", "token budget / heads / strategy"),

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from headwise import plots
-from headwise.names import CONTROLS
-from headwise.plots import Drawing
-from headwise.report.evidence import Evidence, frequency_maps, overlaps, precision_table
-from headwise.report.findings import Findings, Verdicts
+from headwise.analysis.evidence import Evidence, frequency_maps, overlaps, precision_table
+from headwise.analysis.findings import Findings, Verdicts
+from headwise.analysis.tables import efficiency
+from headwise.report import figures as plots
+from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
-from headwise.report.tables import efficiency
+from headwise.study.names import CONTROLS
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
 OVERLAID = 3

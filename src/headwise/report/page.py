@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import jinja2
 import pandas as pd
 
-from headwise.plots import Drawing
-from headwise.recommend import RULE, too_few_images
+from headwise.analysis.evidence import FILE, Evidence, read_evidence
+from headwise.analysis.findings import OVERALL, Findings, Verdicts
+from headwise.analysis.recommendation import RULE, too_few_images
+from headwise.analysis.tables import efficiency
 from headwise.report import columns, drawings, samples
-from headwise.report.evidence import FILE, Evidence, read_evidence
-from headwise.report.findings import OVERALL, Findings, Verdicts
+from headwise.report.figures import Drawing
 from headwise.report.markup import Column, HtmlTable, grid_table, html_table
 from headwise.report.method import METHOD
-from headwise.report.tables import efficiency
 
 ANSWERS = "answers.jsonl"
 

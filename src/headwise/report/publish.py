@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from headwise import tracking
+from headwise.analysis.evidence import FILE
 from headwise.benchmarks import BENCHMARKS
-from headwise.data import data_folder
+from headwise.benchmarks.bundles.check import data_folder
 from headwise.errors import DataError, TrackingError
 from headwise.records import Sample
-from headwise.report.evidence import FILE
 from headwise.report.page import ANSWERS, Analysed, Files, Report, build
 from headwise.report.samples import ImagePath, shown
 

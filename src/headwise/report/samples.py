@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from headwise.analysis.evidence import Evidence
+from headwise.analysis.findings import Verdicts
 from headwise.errors import DataError
-from headwise.plots import is_dark
-from headwise.reading import read_image
-from headwise.report.evidence import Evidence
-from headwise.report.findings import Verdicts
+from headwise.report.figures import is_dark
+from headwise.system.reading import read_image
 
 DISAGREEING, OTHERS = 16, 8
 """Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""

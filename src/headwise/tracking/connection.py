@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from headwise.errors import TrackingError
-from headwise.redaction import unclear_address, without_secrets
+from headwise.system.redaction import unclear_address, without_secrets
 from headwise.tracking.orphans import close_orphans
 from headwise.tracking.sqlite_store import made_whole
 

@@ -11,7 +11,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from headwise.errors import HeadwiseError
-from headwise.redaction import without_secrets
+from headwise.system.redaction import without_secrets
 from headwise.tracking.connection import ServerUnreachable, reaching
 
 TERMINATED = 128 + signal.SIGTERM

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode
 
-from headwise.redaction import without_secrets, without_userinfo
+from headwise.system.redaction import without_secrets, without_userinfo
 
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves a store that has no server of its own."""

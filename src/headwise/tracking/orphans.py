@@ -14,9 +14,9 @@ from filelock import Timeout
 from mlflow import MlflowClient
 
 from headwise.errors import ConfigError
-from headwise.home import home
-from headwise.locks import held
-from headwise.pending import tracking_place
+from headwise.system.cache import home
+from headwise.system.locks import held
+from headwise.tracking.pending import tracking_place
 
 TAG = "headwise.mark"
 

@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from headwise.pending import Note
 from headwise.tracking.connection import NothingFound, reaching
 from headwise.tracking.orphans import marked_runs
+from headwise.tracking.pending import Note
 from headwise.tracking.queries import experiment_of
 from headwise.tracking.study import Study
 

@@ -17,8 +17,8 @@ from filelock import Timeout
 from mlflow import MlflowClient
 
 from headwise.errors import ConfigError, TrackingError
-from headwise.locks import held
-from headwise.redaction import without_secrets
+from headwise.system.locks import held
+from headwise.system.redaction import without_secrets
 
 SCHEME = "sqlite:///"
 SEEDED = ("alembic_version", "experiments", "workspaces")

@@ -1,0 +1,121 @@
+"""What each cell's pruning chose: heads and kept tokens, question by question, out of `evidence.npz`.
+
+The file holds `heads_NH` and `kept_NV` (uint8, one row a question in question file order, sets as
+numpy.packbits packs them), `head_count`, `visual`, and `float16_agreement` where the cell ranks heads.
+Sets stay packed here: overlaps are bit counts.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from headwise.errors import DataError
+from headwise.study.names import STRATEGIES
+
+FILE = "evidence.npz"
+QUESTIONS = 1000
+"""Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One cell's choices. `heads_NH` and `kept_NV` are packed bits of `head_count` and `visual` places."""
+
+    heads_NH: np.ndarray
+    kept_NV: np.ndarray
+    head_count: int
+    visual: int
+    float16_agreement: float | None
+
+    def kept(self, row: int) -> np.ndarray:
+        """Bool [visual]: the tokens kept for one question."""
+        return np.unpackbits(self.kept_NV[row], count=self.visual).astype(bool)
+
+    def frequency(self) -> np.ndarray:
+        """Share of the answered questions in which each head was chosen, [head_count]."""
+        chosen_NH = np.unpackbits(self.heads_NH, axis=1, count=self.head_count)
+        ranked = chosen_NH.any(axis=1)
+        return chosen_NH[ranked].mean(axis=0) if ranked.any() else np.zeros(self.head_count)
+
+
+def read_evidence(path: Path) -> Evidence:
+    """DataError where the file is unreadable or lacks a part."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
+            counts = int(file["head_count"]), int(file["visual"])
+            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read the evidence {path}: {error}") from error
+
+
+def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[int, pd.DataFrame]:
+    """For each number of heads: rows strategies, columns heads, how often a head is chosen (mean over budgets)."""
+    maps: dict[int, pd.DataFrame] = {}
+    rankers = _rankers(cells, found)
+    for number in sorted(rankers["heads"].dropna().unique(), reverse=True):
+        rows = rankers.loc[rankers["heads"] == number]
+        groups = {name: [found[run].frequency() for run in group["run_id"]] for name, group in rows.groupby("strategy")}
+        table = pd.DataFrame({name: np.mean(shares, axis=0) for name, shares in groups.items()}).T
+        maps[int(number)] = table.reindex([name for name in STRATEGIES if name in groups])
+    return maps
+
+
+def overlaps(cells: pd.DataFrame, found: Mapping[str, Evidence], part: str) -> pd.DataFrame:
+    """Jaccard overlap between strategies of the `heads` chosen or the tokens `kept`.
+
+    Mean over questions of |A ∩ B| / |A ∪ B|, for cells that differ in strategy only, then over budgets
+    and head counts.
+    """
+    rows = _rankers(cells, found)
+    names = [name for name in STRATEGIES if name in set(rows["strategy"])]
+    total = np.zeros((2, len(names), len(names)))
+    for _, group in rows.groupby(["tokens", "heads"]):
+        pairs = zip(group["strategy"], group["run_id"], strict=True)
+        sets = {strategy: _packed(found[run], part) for strategy, run in pairs}
+        for i, first in enumerate(names):
+            for j, second in enumerate(names):
+                if j <= i and first in sets and second in sets:
+                    total[:, i, j] += jaccard(sets[first], sets[second]), 1
+    total += np.tril(total, -1).transpose(0, 2, 1)
+    mean = np.divide(total[0], total[1], out=np.full_like(total[0], np.nan), where=total[1] > 0)
+    return pd.DataFrame(mean, index=pd.Index(names, name="strategy"), columns=names)
+
+
+def jaccard(first_NX: np.ndarray, second_NX: np.ndarray) -> float:
+    """Mean over questions of the overlap of two packed sets; questions on which both are empty do not count."""
+    length = min(len(first_NX), len(second_NX))
+    first, second = first_NX[:length], second_NX[:length]
+    shared = np.bitwise_count(first & second).sum(axis=1, dtype=int)
+    united = np.bitwise_count(first | second).sum(axis=1, dtype=int)
+    return float((shared[united > 0] / united[united > 0]).mean()) if (united > 0).any() else np.nan
+
+
+def precision_table(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
+    """Share of chosen heads on which a float16 ranking agrees with the float64 definition; chance is heads / H."""
+    rows = _rankers(cells, found)
+    agreement = np.array([found[run].float16_agreement for run in rows["run_id"]], dtype=float)
+    chance = [heads / found[run].head_count for run, heads in zip(rows["run_id"], rows["heads"], strict=True)]
+    table = rows[["strategy", "heads"]].assign(float16_agreement=agreement, chance=chance)
+    means = table.groupby(["strategy", "heads"], sort=False).mean().reset_index()
+    return means.sort_values(["float16_agreement", "strategy"], ignore_index=True)
+
+
+def _rankers(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
+    """The cells that rank heads by a strategy and have evidence."""
+    return cells.loc[cells["strategy"].isin(STRATEGIES) & cells["run_id"].isin(list(found))]
+
+
+def _packed(evidence: Evidence, part: str) -> np.ndarray:
+    sets = evidence.heads_NH if part == "heads" else evidence.kept_NV
+    return sets[_spread(len(sets))]
+
+
+def _spread(length: int) -> Sequence[int] | np.ndarray:
+    return np.unique(np.linspace(0, length - 1, min(length, QUESTIONS)).round().astype(int))

@@ -1,0 +1,85 @@
+"""A configuration a budget, by a rule; the rule is part of what is printed."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from headwise.stats import fewest_images
+from headwise.study.names import CONTROLS, STRATEGIES
+
+RULE = (
+    "Ample, medium and tight are the largest, the middle and the smallest token budget of the study. Candidates are "
+    "the configurations that choose their heads by a strategy, or take all heads, and were run on every benchmark. "
+    "Recommended is the candidate with the highest score; equal scores go to the faster prefill, then to fewer "
+    "heads. It is established only where it is alone in the best set of its budget (95 %, simultaneous over all "
+    "pruned configurations of the budget, controls included). Where all_heads or a random control is in that set "
+    "too, choosing heads has not been shown to help, and the verdict says so. A budget with a single configuration has "
+    "nothing to compare it with, and too few images tell nothing apart."
+)
+SIZES = ("ample", "medium", "tight")
+
+
+def recommend(cells: pd.DataFrame, images: int | None = None) -> pd.DataFrame:
+    """One row per budget: the configuration, how sure that is, and its equals.
+
+    `cells` has strategy, tokens, heads, configuration, score, low, high, best_at_budget and, where measured,
+    prefill_seconds: the findings over all benchmarks (or over the only one). `images` is how many images the scores
+    are of, where that may be too few to tell anything apart.
+    """
+    pruned = cells[cells["strategy"] != "vanilla"]
+    rows = [_row(size, tokens, pruned[pruned["tokens"] == tokens], images) for size, tokens in budgets(pruned)]
+    return pd.DataFrame([row for row in rows if row])
+
+
+def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
+    """The study's token budgets by size; with fewer than three there is no medium, then no tight one."""
+    found = sorted((int(tokens) for tokens in pruned["tokens"].dropna().unique()), reverse=True)
+    if not found:
+        return []
+    picked = {"ample": found[0], "medium": found[len(found) // 2], "tight": found[-1]}
+    distinct = {1: ("ample",), 2: ("ample", "tight")}.get(len(found), SIZES)
+    return [(size, picked[size]) for size in distinct]
+
+
+def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
+    candidates = group[group["strategy"].isin((*STRATEGIES, "all_heads"))].copy()
+    if candidates.empty:
+        return None
+    candidates["prefill"] = candidates.get("prefill_seconds", 0.0)
+    ordered = candidates.sort_values(["score", "prefill", "heads"], ascending=[False, True, True], kind="stable")
+    chosen = ordered.iloc[0]
+    equals = group[group["best_at_budget"] & (group.index != chosen.name)]
+    return {
+        "budget": size,
+        "tokens": tokens,
+        "recommended": chosen["configuration"],
+        "score": chosen["score"],
+        "low": chosen["low"],
+        "high": chosen["high"],
+        "verdict": _unknown(len(group), images) or _verdict(bool(chosen["best_at_budget"]), equals),
+        "equals": ", ".join(equals["configuration"]),
+    }
+
+
+def _unknown(configurations: int, images: int | None) -> str:
+    """Why nothing is known of the recommendation; empty where there is something to know."""
+    if configurations == 1:
+        return "nothing to compare it with"
+    return too_few_images(images) if images is not None and images < fewest_images() else ""
+
+
+def too_few_images(images: int) -> str:
+    """Why no two configurations can be told apart."""
+    one = f"{images} image is" if images == 1 else f"{images} images are"
+    return f"{one} too few to tell configurations apart (at least {fewest_images()} are needed)"
+
+
+def _verdict(in_best_set: bool, equals: pd.DataFrame) -> str:
+    """What the statistics say of the recommendation, in words."""
+    if not in_best_set:
+        return f"significantly worse than {equals['configuration'].iloc[0]}"
+    if equals.empty:
+        return "established: significantly better than every other"
+    controls = [name for name in CONTROLS if (equals["strategy"] == name).any()]
+    doubt = f", {' and '.join(controls)} among them: choosing heads not shown to help" if controls else ""
+    return f"not told from {len(equals)} other{'s' if len(equals) > 1 else ''}{doubt}"

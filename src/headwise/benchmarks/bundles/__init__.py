@@ -1,0 +1,1 @@
+"""Folders of benchmarks: checked, mended, and made from Hugging Face datasets."""

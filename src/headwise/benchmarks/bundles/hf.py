@@ -1,0 +1,93 @@
+"""Benchmarks out of Hugging Face datasets: parquet files already on this machine → a bundle folder.
+
+A benchmark names its dataset (`lmms-lab/POPE`) and turns its rows into its official layout
+(`Benchmark.from_dataset`), in the cache folder and once, so that everything else has one layout to know.
+Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from headwise.benchmarks import benchmark
+from headwise.benchmarks.datasets import cache_folder
+from headwise.errors import DataError
+from headwise.study.cells import fingerprint
+from headwise.system.environment import expanded
+from headwise.system.locks import held
+
+PREFIX = "hf:"
+
+
+def bundle_from_datasets(source: str, benchmarks: Sequence[str]) -> Path:
+    """A bundle folder with the named benchmarks, from the dataset folders in `source` or the local hub cache.
+
+    `source` is empty (the hub cache: HF_HOME, HF_HUB_CACHE) or a folder that holds the datasets' folders as on
+    the hub (POPE/ or lmms-lab/POPE/). The bundle is made anew when a parquet file changes, under HEADWISE_CACHE
+    (default ~/.cache/headwise). DataError where a dataset is not there or its files cannot be read.
+    """
+    asked = {benchmark(name).home: name for name in benchmarks}  # several rules of a benchmark share its files
+    folders = {name: dataset_folder(source, _dataset(name)) for name in asked.values()}
+    files = [path for folder in folders.values() for path in sorted(folder.rglob("*.parquet"))]
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    versions = [benchmark(name).version for name in sorted(folders)]
+    bundle = cache_folder() / "hf" / fingerprint(sorted(asked), versions, stamps)
+    if not bundle.is_dir():
+        _build_once(bundle, folders)
+    return bundle
+
+
+def dataset_folder(source: str, dataset: str) -> Path:
+    """The files of `dataset` (OWNER/NAME): below `source`, or in the hub cache where `source` is empty."""
+    if source:
+        root = expanded(source, "data_dir")
+        places = [root / dataset.split("/")[-1], root / dataset]
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            raise DataError(f"data_dir: no folder {places[0].name} in {source} (expected {dataset} as on the hub)")
+        return found
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(dataset, repo_type="dataset", local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        fix = f"`hf download {dataset} --repo-type dataset` fetches it"
+        raise DataError(f"data_dir: dataset {dataset} is not in the Hugging Face cache; {fix}") from error
+
+
+def _dataset(name: str) -> str:
+    dataset = benchmark(name).dataset
+    if dataset is None:
+        raise DataError(f"{name}: there is no Hugging Face dataset that it is read from; give its folder as data_dir")
+    return dataset
+
+
+def _build_once(bundle: Path, folders: dict[str, Path]) -> None:
+    """Build the bundle in one of the processes that want it; the others wait for it."""
+    try:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"HEADWISE_CACHE: cannot create {bundle.parent} ({error.strerror})") from error
+    with held(bundle.parent.with_name(f"{bundle.name}.lock"), "HEADWISE_CACHE"):
+        if not bundle.is_dir():
+            _build(bundle, folders)
+
+
+def _build(bundle: Path, folders: dict[str, Path]) -> None:
+    """Write the bundle beside its place, then move it there whole; another host may have been faster."""
+    work = Path(tempfile.mkdtemp(dir=bundle.parent))
+    try:
+        for name, folder in folders.items():
+            benchmark(name).from_dataset(folder, work / bundle.name)
+        os.rename(work / bundle.name, bundle)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise DataError(f"HEADWISE_CACHE: cannot write {bundle} ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(work)

@@ -1,0 +1,1 @@
+"""Runs in containers: the Docker client, and runs reproduced from their image."""

@@ -1,0 +1,272 @@
+"""A finished run once more in its container, and what came out the same: answer by answer, metric by metric."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from headwise import tracking
+from headwise.benchmarks.bundles.check import EMBEDDED, data_folder
+from headwise.containers import docker_client as container
+from headwise.errors import DataError, ModelError, TrackingError
+from headwise.records import Answer, Failure, Key, read_answers
+from headwise.run.settings import Study
+from headwise.scoring.score import ANSWERS
+from headwise.study import names
+from headwise.study.cells import fingerprint
+from headwise.system.environment import expanded
+
+MEASURED = (
+    *("seconds", "samples_per_second"),
+    *("prefill_seconds", "token_seconds", "peak_bytes", "measured_questions"),
+)
+"""Metrics that measure a machine: no two runs have the same."""
+
+EXPERIMENT = "reproduce"
+HUB_CACHE = "/cache/huggingface"
+"""HF_HOME of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """A cell run, or all cell runs of a study, with what they ran on. `cells` as `tracking.find_cells` gives them."""
+
+    run_id: str
+    cells: pd.DataFrame
+    image: str | None
+    commit: str
+    gpus: str
+
+    def value(self, name: str) -> str:
+        """A parameter that all cells share."""
+        return str(self.cells[name].iloc[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An answer that is not the same; None where there is none, text in brackets where the question failed."""
+
+    question_id: str
+    prompt: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellReport:
+    """What a cell gave before and now. `metrics`: name → (before, after), only those that differ."""
+
+    name: str
+    answers: int
+    differences: list[Difference]
+    metrics: dict[str, tuple[float | None, float | None]]
+    metrics_compared: int
+
+    @property
+    def same(self) -> bool:
+        return not self.differences and not self.metrics
+
+
+def find_original(run_id: str) -> Original:
+    """The run and what it recorded of itself. TrackingError where it is no study or cell that was answered here."""
+    whole = tracking.study_of(run_id) is None
+    where: dict[str, Any] = {"study": run_id} if whole else {"run_ids": [run_id]}
+    cells = tracking.find_cells(**where, include_incomplete=True)
+    if "model_digest" not in cells or cells["model_digest"].isna().any():
+        raise TrackingError(f"run {run_id} was imported, not answered here: there is nothing to run again")
+    return Original(run_id=run_id, cells=cells, **_environment(cells))
+
+
+def _environment(cells: pd.DataFrame) -> dict[str, Any]:
+    """Image, commit and GPUs of the first cell: from its tags in a container, else from its versions.json."""
+    first = cells.iloc[0]
+    versions = json.loads(tracking.download(first["run_id"], "versions.json", first["artifact_uri"]).read_text("utf-8"))
+    recorded = {name: first.get(f"tags.headwise.{name}") for name in ("image", "commit", "gpus")}
+    gpus = recorded["gpus"] or ("all" if str(first["device"]).startswith("cuda") else "none")
+    return {
+        "image": recorded["image"] or versions.get("image"),
+        "commit": recorded["commit"] or versions["commit"],
+        "gpus": gpus,
+    }
+
+
+def study_command(original: Original, data_dir: str, model: str) -> list[str]:
+    """The command that answers the original's cells: every recorded setting, given explicitly."""
+    settings = {name: _setting(original.cells, name) for name in Study.model_fields if name in original.cells}
+    settings |= {"controls": "none", "data_dir": data_dir, "model": model}
+    options = [[f"--{name.replace('_', '-')}", value] for name, value in settings.items() if value]
+    return ["python", "-m", "headwise", "evaluate", *(part for option in options for part in option)]
+
+
+def _setting(cells: pd.DataFrame, name: str) -> str:
+    """The values of a parameter over the cells that it means something to, as the command line takes them."""
+    if name in ("tokens", "heads"):
+        matters = names.needs_tokens if name == "tokens" else names.needs_heads
+        cells = cells[cells["strategy"].map(matters)]
+    return ",".join(dict.fromkeys(str(value) for value in cells[name].dropna()))
+
+
+def run_again(
+    original: Original, out: BinaryIO, *, data_dir: str | None, image: str | None, gpus: str | None
+) -> Iterator[CellReport]:
+    """Run the original's cells in a container; what each gave before and now.
+
+    `data_dir`, `image` and `gpus` take the place of what was recorded. Raises DataError or ModelError where data
+    or weights are not those of the run, EngineError where there is no engine, no image, or it does not run.
+    """
+    data, model = _data(original, data_dir), _model(original)
+    with container.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
+        chosen = _image(client, original, image, out)
+        store = f"sqlite:///{work}/mlflow.db"
+        environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT, "HF_HUB_OFFLINE": "1"}
+        job = container.Job(
+            image=chosen,
+            command=study_command(original, str(data or EMBEDDED), str(model or original.value("model"))),
+            work=Path(work),
+            read_only={path: str(path) for path in (data, model) if path} | _hub_cache(original, model),
+            environment=environment | {"HEADWISE_HOME": f"{work}/.headwise"},
+            gpus=gpus or original.gpus,
+        )
+        container.run(client, job, out)
+        with _tracked_in(store):
+            again = tracking.find_cells(experiment=EXPERIMENT, include_incomplete=True)
+            _check_digests(original, again)
+            after = {row["run_name"]: row for row in again.to_dict("records")}
+        for row in original.cells.to_dict("records"):
+            yield compare_cell(row, after.get(row["run_name"]))
+
+
+def _image(client: Any, original: Original, image: str | None, out: BinaryIO) -> str:
+    if image is None:
+        return container.find_image(client, original.image, original.commit)
+    found, commit = container.named_image(client, image)
+    if commit != original.commit or commit == container.UNKNOWN:
+        out.write(f"image {image} is of commit {commit}, the run of {original.commit}\n".encode())
+    return found
+
+
+def _data(original: Original, given: str | None) -> Path | None:
+    """The folder of the benchmarks on this machine, found to be the run's; None where they are in the image."""
+    from headwise.benchmarks import benchmark
+    from headwise.run.tasks import question_keys
+
+    source = given or original.value("data_dir")
+    if source == EMBEDDED:
+        return None
+    cells = original.cells.drop_duplicates("benchmark")
+    folder = data_folder(source, list(cells["benchmark"])).resolve()
+    for name, limit, recorded in zip(cells["benchmark"], cells["limit"], cells["data_digest"], strict=True):
+        samples = benchmark(name).samples(folder, None if pd.isna(limit) else int(limit))
+        found = fingerprint(question_keys(name, folder, samples))
+        if found != recorded:
+            raise DataError(
+                f"data: {name} in {folder} is not what run {original.run_id} was asked (fingerprint {found}, "
+                f"recorded {recorded}); name the folder that is with --data-dir"
+            )
+    return folder
+
+
+def _model(original: Original) -> Path | None:
+    """The checkpoint's folder where it is one, found to hold the run's weights; None for embedded and hub names."""
+    from headwise.models.checkpoint import find_checkpoint
+
+    name = original.value("model")
+    if name == EMBEDDED or not (Path(name).is_dir() or name.startswith(("/", "."))):
+        return None
+    found = find_checkpoint(name)
+    _check_weights(original, found.digest)
+    return found.folder.resolve()
+
+
+def _hub_cache(original: Original, model: Path | None) -> dict[Path, str]:
+    """The hub's cache, for a checkpoint that is named by its hub name."""
+    if model or original.value("model") == EMBEDDED:
+        return {}
+    cache = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface", "HF_HOME")
+    if not cache.is_dir():
+        raise ModelError(f"model: {original.value('model')} is not in a cache here: {cache} does not exist")
+    return {cache: HUB_CACHE}
+
+
+def _check_digests(original: Original, again: pd.DataFrame) -> None:
+    """What is inside the image can only be checked by what it recorded."""
+    _check_weights(original, str(again["model_digest"].iloc[0]))
+    found = dict(zip(again["benchmark"], again["data_digest"], strict=True))
+    for name, recorded in zip(original.cells["benchmark"], original.cells["data_digest"], strict=True):
+        if found.get(name) != recorded:
+            raise DataError(f"data: the image's {name} has fingerprint {found.get(name)}, the run's was {recorded}")
+
+
+def _check_weights(original: Original, found: str) -> None:
+    recorded = original.value("model_digest")
+    if found != recorded:
+        name = original.value("model")
+        raise ModelError(f"model: {name} is not the checkpoint of run {original.run_id} ({found}, recorded {recorded})")
+
+
+@contextmanager
+def _tracked_in(uri: str) -> Iterator[None]:
+    """Ask another store inside the block."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI")
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def compare_cell(before: Mapping[Any, Any], after: Mapping[Any, Any] | None) -> CellReport:
+    """Compare a cell with its second run (rows of `tracking.find_cells`; None where it did not come about)."""
+    old = _answers(before)
+    new = _answers(after) if after is not None else {}
+    differences = [
+        Difference(question_id=key[0][0], prompt=key[0][1], before=old.get(key), after=new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+    metrics, compared = _metrics(before, after or {})
+    name = str(before["run_name"])
+    return CellReport(
+        name=name, answers=len(old), differences=differences, metrics=metrics, metrics_compared=compared
+    )
+
+
+def _answers(cell: Mapping[Any, Any]) -> dict[tuple[Key, int], str]:
+    """Text by question and how many times it was asked before."""
+    asked: Counter[Key] = Counter()
+    texts = {}
+    for answer in read_answers(tracking.download(cell["run_id"], ANSWERS, cell["artifact_uri"])):
+        texts[answer.key, asked[answer.key]] = _text(answer)
+        asked[answer.key] += 1
+    return texts
+
+
+def _text(answer: Answer | Failure) -> str:
+    return answer.text if isinstance(answer, Answer) else f"[{answer.error}]"
+
+
+def _metrics(
+    before: Mapping[Any, Any], after: Mapping[Any, Any]
+) -> tuple[dict[str, tuple[float | None, float | None]], int]:
+    """The metrics that differ, and how many were compared."""
+    old, new = _numbers(before), _numbers(after)
+    pairs = {name: (old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}, len(pairs)
+
+
+def _numbers(cell: Mapping[Any, Any]) -> dict[str, float]:
+    """A row's metrics: parameters and tags are text, only metrics are floats."""
+    numbers = {str(name): value for name, value in cell.items() if isinstance(value, float) and not math.isnan(value)}
+    return {name: value for name, value in numbers.items() if name not in MEASURED}

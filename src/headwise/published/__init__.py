@@ -1,0 +1,1 @@
+"""The published study as a baseline: its figures, and its answers as runs."""

@@ -1,0 +1,189 @@
+"""From the spool to one folder a cell: raw answers in question order, and the evidence of heads and tokens."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headwise.engine.alone import kind_of
+from headwise.methods.stages import stages_of
+from headwise.records import Sample
+from headwise.run.answering import unpacked
+from headwise.run.spool import Spool, read_line
+from headwise.run.tasks import Task
+from headwise.study.cells import Cell, Geometry
+
+ANSWERS = "answers.jsonl"
+EVIDENCE = "evidence.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one question costs under a cell alone (`engine.alone.Cost`): medians over `questions`, all on `device`."""
+
+    prefill_seconds: float
+    token_seconds: float
+    peak_bytes: float
+    questions: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFolder:
+    """A cell's files and what was counted while they were written.
+
+    `agreement`: mean share of chosen heads on which float16 and float64 rankings agree (None for controls).
+    `measured`: None where the answers were spooled without measuring.
+    """
+
+    cell: Cell
+    folder: Path
+    seconds: float
+    degenerate: int
+    agreement: float | None
+    measured: Measured | None
+
+
+def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
+    """Write `answers.jsonl` and `evidence.npz` of every cell below `out`, one pass over the spool.
+
+    A failed question stands in answers.jsonl with its error in place of a text; one that was never
+    answered is absent.
+    """
+    keys = [task.key(cell) for cell in task.cells]
+    writers = [_CellWriter(out / task.name / cell.name, geometry) for cell in task.cells]
+    costs: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        for writer in writers:
+            stack.callback(writer.close)
+        for place, found in _answers(task, spool, costs):
+            sample = task.samples[place]
+            for key, writer in zip(keys, writers, strict=True):
+                if key in found:
+                    writer.answer(sample, found[key])
+                else:
+                    writer.failure(sample, failures.get(place))
+    return [
+        CellFolder(
+            cell=cell,
+            folder=writer.folder,
+            seconds=writer.seconds,
+            degenerate=writer.degenerate,
+            agreement=writer.agreement,
+            measured=_measured_of(cell, geometry, costs),
+        )
+        for cell, writer in zip(task.cells, writers, strict=True)
+    ]
+
+
+class _CellWriter:
+    """Writes one cell's files as its answers come by, in question order."""
+
+    def __init__(self, folder: Path, geometry: Geometry) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.geometry = folder, geometry
+        self.seconds, self.degenerate = 0.0, 0
+        self._agreement: list[float] = []
+        self._out = open(folder / ANSWERS, "w", encoding="utf-8")  # noqa: SIM115
+        self._heads: list[np.ndarray] = []
+        self._kept: list[np.ndarray] = []
+        self._stages: list[list[Any]] = []
+
+    def answer(self, sample: Sample, row: dict[str, Any]) -> None:
+        self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
+        self.seconds += row["s"]
+        self.degenerate += row["d"]
+        self._heads.append(unpacked(row["h"]))
+        self._kept.append(unpacked(row["k"]))
+        self._stages.append(row.get("z", []))
+        if row["g"] is not None:
+            self._agreement.append(row["g"])
+
+    def failure(self, sample: Sample, error: str | None) -> None:
+        """A question without an answer; its rows of evidence are empty sets, so that rows stay aligned."""
+        if error is not None:
+            self._write({"question_id": sample.question_id, "prompt": sample.prompt, "error": error})
+        self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
+        self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
+        self._stages.append([])
+
+    @property
+    def agreement(self) -> float | None:
+        return float(np.mean(self._agreement)) if self._agreement else None
+
+    def close(self) -> None:
+        """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
+
+        Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
+        bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them.
+        """
+        self._out.close()
+        sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
+        extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
+        columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
+        content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage()}
+        np.savez_compressed(self.folder / EVIDENCE, **content)
+
+    def _by_stage(self) -> dict[str, np.ndarray]:
+        layers = next(([layer for layer, *_ in stages] for stages in self._stages if stages), [])
+        if not layers:
+            return {}
+        nothing = np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8)
+        sets = [[unpacked(stages[g][1]) if stages else nothing for stages in self._stages] for g in range(len(layers))]
+        merged = [[stages[g][2] if stages else 0 for stages in self._stages] for g in range(len(layers))]
+        return {"stage_layers": np.array(layers), "stages_GNV": np.array(sets), "merged_GN": np.array(merged)}
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _measured_of(cell: Cell, geometry: Geometry, costs: Sequence[dict[str, Any]]) -> Measured | None:
+    method, stages, layer = kind_of(cell, stages_of(cell, geometry), geometry.visual)
+    layer, kept = (stages[-1].layer, stages[-1].rows) if stages else (layer, geometry.visual)
+    return measured(costs, layer, kept, method)
+
+
+def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int, method: str = "") -> Measured | None:
+    """The costs of branches that keep `kept` tokens above `layer`, on the machine that measured most of them.
+
+    `method`: whose choosing was measured, too (none for head strategies, of which only the counts decide).
+
+    Several processes and restarts may have measured, on unlike machines: times of two machines are not mixed.
+    """
+    wanted = layer, kept, method
+    rows = [row for row in costs if (row["layer"], row["kept"], row.get("method", "")) == wanted]
+    if not rows:
+        return None
+    device = Counter(row["device"] for row in rows).most_common(1)[0][0]
+    rows = [row for row in rows if row["device"] == device]
+    prefill, token, peak = (float(np.median([row[name] for row in rows])) for name in ("prefill", "token", "peak"))
+    return Measured(
+        prefill_seconds=prefill, token_seconds=token, peak_bytes=peak, questions=len(rows), device=device
+    )
+
+
+def _answers(task: Task, spool: Spool, costs: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Places in question order with what the spool holds for them, by cell key; `costs` gets what was measured."""
+    where: list[list[tuple[Path, int]]] = [[] for _ in task.samples]
+    for path, offset, row in spool.lines():
+        costs += row.get("c", ())
+        for place in task.places.get(row["q"], ()):
+            where[place].append((path, offset))
+    for place, lines in enumerate(where):
+        yield place, _merged([read_line(path, offset)["a"] for path, offset in lines])
+
+
+def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first answer under each key (two processes may have answered one question; both say the same)."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, row in part.items():
+            merged.setdefault(key, row)
+    return merged

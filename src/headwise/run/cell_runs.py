@@ -1,0 +1,140 @@
+"""What a cell's run says about itself: parameters, metrics, files, dataset and a line of summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from headwise import tracking
+from headwise.benchmarks import benchmark as benchmark_of
+from headwise.benchmarks.files import coverage
+from headwise.methods.stages import check_cell, mean_tokens
+from headwise.models.checkpoint import PROMPT_VERSION
+from headwise.records import Scorecard
+from headwise.run.cell_files import CellFolder, Measured
+from headwise.run.costs import costs
+from headwise.run.tasks import Task
+from headwise.study.cells import Cell
+from headwise.system.provenance import provenance
+
+if TYPE_CHECKING:
+    from headwise.run.evaluate import Job
+
+
+def write_provenance(job: Job, task: Task, folder: CellFolder) -> None:
+    """Write the resolved configuration (`config.yaml`) and versions (`versions.json`) beside the answers."""
+    config = job.study.model_dump() | {"cell": cell_params(job, task, folder.cell)}
+    (folder.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    (folder.folder / "versions.json").write_text(json.dumps(provenance(), indent=2), encoding="utf-8")
+
+
+def log_cell_folder(
+    job: Job,
+    study: tracking.Study,
+    task: Task,
+    folder: CellFolder,
+    card: Scorecard,
+    key: Mapping[str, str],
+    between: tuple[float, float],
+) -> str:
+    """Log a scored cell as a run of its own; its run id. `key` says what it was scored by (`score.key_tags`)."""
+    tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
+    tags |= {**answered_by(job), **key}
+    if folder.measured:
+        tags["headwise.measured_on"] = folder.measured.device
+    return tracking.log_cell(
+        study,
+        params=cell_params(job, task, folder.cell),
+        metrics=card.as_metrics() | _engine_metrics(job, task, folder),
+        tags=tags,
+        folder=folder.folder,
+        dataset=_dataset(task),
+        note=summary(task.name, folder.cell, card),
+        seconds_range=between,
+    )
+
+
+def answered_by(job: Job) -> dict[str, str]:
+    """What answered, where the study may have asked for `auto`; a model on a GPU in `auto` is as its files are."""
+    device = job.placement.kind(job.study)
+    dtype = "float32" if (job.study.dtype, device) == ("auto", "cpu") else job.study.dtype
+    return {"headwise.device": device, "headwise.dtype": dtype}
+
+
+def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
+    """Everything that changes the cell's answers."""
+    study = job.study
+    return {
+        "model": study.model,
+        "model_digest": job.checkpoint.digest,
+        "benchmark": task.name,
+        "strategy": cell.strategy,
+        "tokens": cell.tokens,
+        "heads": cell.heads or None,
+        "layer": cell.layer,
+        "budget": cell.budget,
+        "score_dtype": cell.score_dtype,
+        "seed": cell.seed,
+        **({} if cell.query == "last_token" else {"query": cell.query}),
+        "limit": study.limit,
+        "dtype": study.dtype,
+        "device": study.device,
+        "max_new_tokens": study.max_new_tokens,
+        "prompt": PROMPT_VERSION,
+        "data_dir": study.data_dir,
+        "data_digest": task.data_digest,
+    }
+
+
+def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
+    geometry = job.checkpoint.geometry
+    kept = check_cell(folder.cell, geometry)
+    mean = mean_tokens(folder.cell, geometry)
+    metrics = {
+        "kept_tokens": kept,
+        "mean_visual_tokens": mean,
+        "mean_tokens": mean,
+        "degenerate_rankings": folder.degenerate,
+        "seconds": folder.seconds,
+        **costs(job.checkpoint, folder.cell),
+    }
+    if folder.seconds > 0:
+        metrics["samples_per_second"] = len(task.samples) / folder.seconds
+    if folder.measured:
+        metrics |= measured_metrics(folder.measured)
+    if folder.agreement is not None:
+        metrics["float16_agreement"] = folder.agreement
+    return metrics
+
+
+def measured_metrics(measured: Measured) -> dict[str, float]:
+    """Costs of one question alone, and how many questions they are medians of."""
+    return {
+        "prefill_seconds": measured.prefill_seconds,
+        "token_seconds": measured.token_seconds,
+        "peak_bytes": measured.peak_bytes,
+        "measured_questions": measured.questions,
+    }
+
+
+def _dataset(task: Task) -> dict[str, Any]:
+    profile = {"questions": len(task.samples), "images": len({sample.image for sample in task.samples})}
+    return {
+        "name": task.name,
+        "digest": task.data_digest,
+        "source": str(task.data_dir),
+        "profile": json.dumps(profile),
+    }
+
+
+def summary(benchmark: str, cell: Cell, card: Scorecard) -> str:
+    """One line that says what the cell is and what it scored."""
+    score = "no score" if card.score is None else f"{card.score:.2f}"
+    counts = {"failed": card.failed, "missing": card.missing, "unparsed": card.unparsed}
+    lost = ", ".join(f"{value} {name}" for name, value in counts.items() if value)
+    partial = coverage(benchmark_of(benchmark).categories, card.metrics)
+    of = f" of {partial}" if partial else ""
+    return f"{benchmark} {cell.name}: {score} over {card.samples} questions{of}" + (f" ({lost})" if lost else "")

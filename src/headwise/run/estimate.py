@@ -1,0 +1,162 @@
+"""What a study will cost, before it is run: work counted from shapes, time from a few questions answered."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from headwise.engine import Question
+from headwise.methods.stages import mean_tokens, seen, stages_of
+from headwise.models.checkpoint import Checkpoint, Vlm
+from headwise.run.costs import choosing_flops, layer_flops
+from headwise.run.evaluate import Job
+from headwise.run.tasks import Task
+from headwise.study.cells import Cell
+from headwise.study.names import needs_tokens
+from headwise.system.reading import read_image
+
+PROBE_QUESTIONS = 4
+SPOOL_BYTES = 180
+ARTIFACT_BYTES = 260
+"""Bytes of one answer in the spool and in a cell's artifacts, beside the bit sets of heads and tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """FLOPs of the decoder: what questions and cells share, what their branches add, and the original way's total."""
+
+    shared: float
+    branches: float
+    original: float
+
+    @property
+    def total(self) -> float:
+        return self.shared + self.branches
+
+
+def count_work(
+    checkpoint: Checkpoint, cells: Sequence[Cell], images: int, questions: int, lengths: tuple[int, int]
+) -> Work:
+    """Work of `questions` about `images` under `cells`; `lengths` are positions before and after the image.
+
+    An upper bound: cells that keep the same tokens share a branch, and stages above the first, which only the data
+    can tell. Answers of one token are assumed, and drafts that hold.
+    """
+    shape, visual = checkpoint.shape, checkpoint.geometry.visual
+    before, after = lengths
+    layers = shape["layers"]
+    stages = [stages_of(cell, checkpoint.geometry) for cell in cells]
+    # The trunk is run up to the last layer at which a cell drops its first token; unpruned cells go on from there.
+    pruned = [each for each in stages if each and each[-1].rows < visual]
+    trunk = max((each[0].layer for each in pruned), default=cells[0].layer)
+    per_image = (layers if len(pruned) < len(cells) else trunk) * layer_flops(shape, visual, before)
+    per_question = trunk * layer_flops(shape, after, before + visual)
+    branches = alone = 0.0
+    for cell, each in zip(cells, stages, strict=True):
+        counts = seen(each, checkpoint.geometry)
+        choosing = choosing_flops(shape, cell, checkpoint.geometry, before + after)
+        alone += sum(layer_flops(shape, before + count + after) for count in counts) + choosing
+        if each and each[-1].rows < visual:
+            above = counts[each[0].layer :]
+            branches += sum(layer_flops(shape, count + after, before) for count in above) + choosing
+        else:
+            branches += (layers - trunk) * layer_flops(shape, after, before + visual)
+    return Work(
+        shared=images * per_image + questions * per_question,
+        branches=questions * branches,
+        original=questions * alone,
+    )
+
+
+def plan_lines(job: Job) -> list[tuple[str, str]]:
+    """The plan as label and value: cells, questions, FLOPs, time, memory, disk. Loads the model for the time."""
+    vlm = job.answerer.vlm
+    lengths = len(job.answerer.system_MD), _mean_question(vlm, job.tasks)
+    works = [count_work(job.checkpoint, job.cells, _images(task), len(task.samples), lengths) for task in job.tasks]
+    shared, branches = sum(work.shared for work in works), sum(work.branches for work in works)
+    original = sum(work.original for work in works)
+    seconds, flops = _probe(job, lengths)
+    questions = sum(len(task.samples) for task in job.tasks)
+    answers = questions * len(job.cells)
+    pruned = sum(needs_tokens(cell.strategy) for cell in job.cells)
+    bit_bytes = (job.checkpoint.geometry.visual + job.checkpoint.geometry.heads) / 6
+    return [
+        ("cells", f"{len(job.cells)} ({pruned} pruned) on {len(job.tasks)} benchmarks"),
+        (
+            "questions",
+            ", ".join(f"{task.name} {len(task.samples):,} on {_images(task):,} images" for task in job.tasks),
+        ),
+        ("answers", f"{answers:,}"),
+        *_stage_lines(job),
+        ("shared work", f"{shared:.3g} FLOP"),
+        ("branch work", f"{branches:.3g} FLOP (at most: equal branches run once)"),
+        ("one by one", f"{original:.3g} FLOP, {original / (shared + branches):.1f} times as much"),
+        (
+            "time",
+            f"about {_duration(seconds * (shared + branches) / flops)} (from {seconds:.1f} s of this study, answered)",
+        ),
+        ("memory", f"{_bytes(_peak(vlm))} at that"),
+        ("disk", f"about {_bytes(answers * (SPOOL_BYTES + ARTIFACT_BYTES + 2 * bit_bytes))}"),
+    ]
+
+
+def _stage_lines(job: Job) -> list[tuple[str, str]]:
+    """Where each way of pruning drops tokens, how many stay, and the mean that a layer sees, one line per budget."""
+    lines: dict[tuple[str, int], str] = {}
+    for cell in job.cells:
+        stages = stages_of(cell, job.checkpoint.geometry)
+        mean = mean_tokens(cell, job.checkpoint.geometry)
+        steps = ", ".join(f"{stage.rows} after layer {stage.layer}" for stage in stages) or "all tokens in every layer"
+        lines.setdefault((cell.strategy, cell.tokens), f"{steps} (mean {mean:.2f})")
+    return [(f"{strategy} {tokens}", text) for (strategy, tokens), text in lines.items()]
+
+
+def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:
+    """Seconds and FLOPs of answering the first questions of every benchmark, after one warm-up."""
+    engine = job.answerer.engine(job.cells)
+    seconds = flops = 0.0
+    for number, task in enumerate([job.tasks[0], *job.tasks]):
+        samples = [sample for sample in task.samples if sample.image == task.samples[0].image][:PROBE_QUESTIONS]
+        started = time.perf_counter()
+        vlm = job.answerer.vlm
+        path = task.benchmark.image_path(task.data_dir, samples[0])
+        visual_IVD = vlm.encode_images([vlm.prepare(read_image(path))])
+        engine.answer(visual_IVD, [Question(0, vlm.question(sample.prompt), sample.sample_id) for sample in samples])
+        if number:
+            seconds += time.perf_counter() - started
+            flops += count_work(job.checkpoint, job.cells, 1, len(samples), lengths).total
+    return seconds, flops
+
+
+def _images(task: Task) -> int:
+    return len({sample.image for sample in task.samples})
+
+
+def _mean_question(vlm: Vlm, tasks: Sequence[Task]) -> int:
+    prompts = [sample.prompt for task in tasks for sample in task.samples[:50]]
+    return round(sum(len(vlm.question_ids(prompt)) for prompt in prompts) / len(prompts))
+
+
+def _peak(vlm: Vlm) -> int:
+    """Bytes the process (or its GPU) has held at most."""
+    if vlm.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(vlm.device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

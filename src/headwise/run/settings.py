@@ -1,0 +1,238 @@
+"""What a study is: one YAML file, overridden from the command line, checked once, expanded into cells."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from headwise.benchmarks import BENCHMARKS, default_names, named_sets
+from headwise.errors import ConfigError
+from headwise.methods.stages import check_cell
+from headwise.study import names
+from headwise.study.cells import LARGEST, LARGEST_SEED, Cell, Geometry
+from headwise.system.reading import has_lone_surrogate, read_text
+
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+AS_CONFIGURED = "config"
+"""The value of an option that means: whatever the configuration file says."""
+
+ALL: dict[str, tuple[Any, ...]] = {
+    "strategy": names.STRATEGIES,
+    "controls": names.CONTROLS,
+    "tokens": (192, 128, 64),
+    "heads": (24, 16, 8),
+}
+"""What the word `all` stands for; token and head counts are those of the published ablation."""
+
+
+class Study(BaseModel):
+    """A study's configuration; each field is a key of the YAML file and an option of the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: str = Field("embedded", description="checkpoint: embedded, a folder, or a hub name")
+    data_dir: str = Field("embedded", description="benchmarks: embedded, or a LLaVA bundle's playground/data/eval")
+    benchmark: list[str] = Field(
+        default_factory=lambda: named_sets()["published"],
+        min_length=1,
+        description="benchmarks to run, or a set of them: published, llava, vlm, all",
+    )
+    strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="strategies, methods, controls")
+    controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
+    tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
+    heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
+    layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
+    budget: Literal["average", "kept", "published"] = Field(
+        "average", description="what T counts: mean per layer, kept after the last stage, or as the method publishes"
+    )
+    score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
+    limit: int | None = Field(
+        None, ge=1, le=LARGEST, description="questions of every benchmark, spread evenly, or all"
+    )
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the random controls")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
+    max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
+
+    @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
+    @classmethod
+    def _listed(cls, value: Any, info: Any) -> Any:
+        listed = _as_list(str(info.field_name), value)
+        if info.field_name == "benchmark" and isinstance(listed, list):
+            return _without_sets(listed, str(info.data.get("data_dir")))
+        return listed
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _unlimited(cls, value: Any) -> Any:
+        return None if value == "all" else value
+
+    @field_validator("benchmark")
+    @classmethod
+    def _known_benchmarks(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in BENCHMARKS:
+                allowed = ", ".join([*BENCHMARKS, *named_sets(), "all"])
+                raise ValueError(f"{name!r} is not one of {allowed}")
+        return value
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> Study:
+        for name in self.benchmark:
+            if self.max_new_tokens < (least := BENCHMARKS[name].least_new_tokens):
+                raise ValueError(
+                    f"max_new_tokens: {self.max_new_tokens} would cut the answers to {name} short, which would be "
+                    f"scored wrong; it needs at least {least}"
+                )
+        return self
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategies(cls, value: list[str]) -> list[str]:
+        from headwise.methods import METHODS  # read when a study names one, so that importing this stays cheap
+        from headwise.methods.stages import InsideMethod
+
+        known = [*names.STRATEGIES, *names.CONTROLS]
+        if any(name not in known for name in value):
+            known += [name for name, method in METHODS.items() if isinstance(method, InsideMethod)]
+        for name in value:
+            if name not in known:
+                raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+        return value
+
+    @field_validator("controls")
+    @classmethod
+    def _known_controls(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in names.CONTROLS:
+                raise ValueError(f"{name!r} is not one of {', '.join(names.CONTROLS)}, none")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not DEVICE.fullmatch(value):
+            raise ValueError(f"{value!r} is not auto, cpu, cuda or cuda:NUMBER")
+        return value
+
+    @field_validator("tokens", "heads")
+    @classmethod
+    def _positive(cls, value: list[int]) -> list[int]:
+        for number in value:
+            if number < 1:
+                raise ValueError(f"{number} is not a positive number")
+            if number > LARGEST:
+                raise ValueError(f"{number} is larger than {LARGEST}")
+        return value
+
+    @field_validator("model", "data_dir", "device")
+    @classmethod
+    def _writable(cls, value: str) -> str:
+        if has_lone_surrogate(value):
+            raise ValueError(f"{value!r} is not Unicode text, so it cannot be written to any file")
+        return value
+
+    def cells(self, geometry: Geometry) -> list[Cell]:
+        """The grid for a checkpoint of this geometry, controls first, nothing twice.
+
+        Raises ConfigError where a budget cannot be met or more heads are asked for than there are.
+        """
+        ordered = list(dict.fromkeys([*self.controls, *self.strategy]))
+        grid = [cell for name in ordered for cell in self._cells_of(name, geometry)]
+        for cell in grid:
+            check_cell(cell, geometry)
+        return grid
+
+    def _cells_of(self, strategy: str, geometry: Geometry) -> Iterable[Cell]:
+        tokens = self.tokens if names.needs_tokens(strategy) else [geometry.visual]
+        heads = self.heads if names.needs_heads(strategy) else [geometry.heads if strategy == "all_heads" else 0]
+        for count in dict.fromkeys(tokens):
+            for number in dict.fromkeys(heads):
+                yield Cell(
+                    strategy=strategy,
+                    tokens=count,
+                    heads=number,
+                    layer=self.layer,
+                    budget=self.budget,
+                    score_dtype=self.score_dtype,
+                    # What draws nothing is one cell under every seed, and answered once.
+                    seed=self.seed if names.needs_seed(strategy) else 0,
+                )
+
+
+def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:
+    """The study of a YAML file (none: the defaults) with overrides that are not None or the word `config`.
+
+    Raises ConfigError in one line naming the field, the value and what is allowed.
+    """
+    settings = _read_yaml(Path(path)) if path else {}
+    given = {name: value for name, value in overrides.items() if value is not None and value != AS_CONFIGURED}
+    try:
+        return Study.model_validate({**settings, **given})
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, path)) from error
+
+
+def _as_list(field: str, value: Any) -> Any:
+    """Comma-separated text becomes a list, `all` the whole list, `none` an empty one."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(value, int):
+        value = [value]
+    if value == ["all"] and field in ALL:
+        return list(ALL[field])
+    if value == ["none"]:
+        return []
+    return value
+
+
+def _without_sets(given: list[Any], data_dir: str) -> list[Any]:
+    """The benchmarks that are named, or that a named set holds, each once.
+
+    `all` are those of the published study where data_dir is `embedded`, which has no others, else all that there
+    are under their default rules.
+    """
+    sets = named_sets()
+    sets["all"] = sets["published"] if data_dir == "embedded" else default_names()
+    parts = [sets.get(each, [each]) if isinstance(each, str) else [str(each)] for each in given]
+    return list(dict.fromkeys(name for part in parts for name in part))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    text = read_text(path, ConfigError)
+    try:
+        content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigError(f"config: {path} is not usable YAML (nested too deeply)") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that Python cannot convert
+        raise ConfigError(f"config: {path} is not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config: {path} must hold a mapping of settings, one a line, such as `layer: 2`")
+    if any(not isinstance(name, str) for name in content):
+        allowed = ", ".join(Study.model_fields)
+        raise ConfigError(f"config: {path} has a setting whose name is no text; allowed are {allowed}")
+    return content
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, cut short where it is long or deep."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    return short.repr(value)
+
+
+def _one_line(error: ValidationError, path: str | Path | None) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][:1]) or "study"
+    where = f" (in {path})" if path else ""
+    if first["type"] == "extra_forbidden":
+        return f"{field}: unknown setting{where}; allowed are {', '.join(Study.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if first["type"] == "value_error" else f"{_shown(first['input'])} does not fit: "
+    return f"{field}: {value}{message[0].lower() + message[1:]}{where}"

@@ -1,0 +1,110 @@
+"""What a study has to answer: questions, cells, and the fingerprints that answers are kept under.
+
+Three fingerprints together name everything that changes an answer: the group (weights, machine, precision,
+length, benchmark, versions of prompt, engine and libraries), the question (wording and the image's content) and
+the cell (its settings and its strategy's version). What changes no answer is in none of them: how many questions
+are asked, which device, how many processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from headwise.benchmarks import benchmark
+from headwise.benchmarks.benchmark import Benchmark
+from headwise.engine.version import ENGINE_VERSION
+from headwise.methods.heads import version_of
+from headwise.models.checkpoint import PROMPT_VERSION, Checkpoint
+from headwise.records import Sample
+from headwise.run.settings import Study
+from headwise.run.spool import Spool
+from headwise.study.cells import Cell, fingerprint
+from headwise.study.digests import image_digests
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One benchmark under a study's cells. `questions` are the samples' fingerprints, in the same order."""
+
+    name: str
+    data_dir: Path
+    samples: list[Sample]
+    questions: list[str]
+    cells: list[Cell]
+    group: str
+
+    @property
+    def benchmark(self) -> Benchmark:
+        return benchmark(self.name)
+
+    @property
+    def data_digest(self) -> str:
+        """Digest of all questions and images of this run."""
+        return fingerprint(self.questions)
+
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """Where each question stands; a benchmark may ask the same twice."""
+        places: dict[str, list[int]] = {}
+        for place, question in enumerate(self.questions):
+            places.setdefault(question, []).append(place)
+        return places
+
+    def key(self, cell: Cell) -> str:
+        """What the cell's answers are kept under."""
+        return fingerprint(asdict(cell), version_of(cell.strategy))
+
+    def answered(self, spool: Spool) -> np.ndarray:
+        """Which answers the spool holds: bool [questions, cells]."""
+        column = {self.key(cell): place for place, cell in enumerate(self.cells)}
+        done = np.zeros((len(self.samples), len(self.cells)), dtype=bool)
+        for _, _, row in spool.lines():
+            columns = [column[key] for key in row["a"] if key in column]
+            for place in self.places.get(row["q"], ()):
+                done[place, columns] = True
+        return done
+
+
+def plan(study: Study, checkpoint: Checkpoint, cells: Sequence[Cell], data_dir: Path, device: str) -> list[Task]:
+    """The study's benchmarks with their questions; `device` is cpu or cuda. DataError where a file is missing."""
+    dtype = "float32" if (study.dtype, device) == ("auto", "cpu") else study.dtype
+    tasks = []
+    for name in study.benchmark:
+        samples = benchmark(name).samples(data_dir, study.limit)
+        versions = PROMPT_VERSION, ENGINE_VERSION, libraries()
+        parts = checkpoint.digest, *versions, device, dtype, study.max_new_tokens, name
+        tasks.append(
+            Task(
+                name=name,
+                data_dir=data_dir,
+                samples=samples,
+                questions=question_keys(name, data_dir, samples),
+                cells=list(cells),
+                group=fingerprint(*parts),
+            )
+        )
+    return tasks
+
+
+def question_keys(name: str, data_dir: Path, samples: Sequence[Sample]) -> list[str]:
+    """A fingerprint a sample: its name, its wording, and its image's content (`absent` where there is none).
+
+    DataError for an image whose name leaves its folder.
+    """
+    paths = {sample.image: benchmark(name).image_path(data_dir, sample) for sample in samples}
+    digests = dict(zip(paths, image_digests(list(paths.values())), strict=True))
+    return [fingerprint(sample.sample_id, sample.image, digests[sample.image]) for sample in samples]
+
+
+@cache
+def libraries() -> list[str]:
+    """Versions of the libraries under an answer."""
+    return [f"{name} {version(name)}" for name in LIBRARIES]

@@ -1,0 +1,54 @@
+"""Token budgets: average visual tokens a layer ↔ visual tokens kept above the pruning layer."""
+
+from __future__ import annotations
+
+from headwise.errors import ConfigError
+from headwise.study.names import BUDGETS
+
+PUBLISHED = (192, 128, 64)
+"""Values of T in the published study of head strategies."""
+
+
+def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget: str = "average") -> int:
+    """Visual tokens R that stay after decoder layer `layer` (K).
+
+    `average`: T = `tokens` is the mean number of visual tokens a layer sees, so that
+    R = round((L·T − K·V) / (L − K)) with L = `layers`, V = `visual`: K layers see all V, the others R
+    (the accounting of FastV and its successors). `kept`: R = T. `published`: as the study of head strategies counts,
+    which is `average` for T = 192, 128 and 64.
+
+    Raises ConfigError where K is not inside the decoder, the rule is unknown, or R is not in 1..V; the
+    message then names the smallest feasible T.
+    """
+    if budget not in BUDGETS:
+        raise ConfigError(f"budget: {budget!r} is not one of {', '.join(BUDGETS)}")
+    if budget == "published" and tokens not in PUBLISHED:
+        raise ConfigError(
+            f"tokens: {tokens} with budget=published is not a setting of the published study; "
+            f"it has {', '.join(map(str, PUBLISHED))}"
+        )
+    if not 1 <= layer < layers:
+        raise ConfigError(f"layer: {layer} is not between 1 and {layers - 1} (the decoder has {layers} layers)")
+    kept = tokens if budget == "kept" else _average_to_kept(tokens, layers, visual, layer)
+    if not 1 <= kept <= visual:
+        smallest = _smallest_feasible(layers, visual, layer, budget)
+        raise ConfigError(
+            f"tokens: {tokens} with budget={budget} would keep {kept} of {visual} visual tokens after layer "
+            f"{layer} of {layers}; feasible budgets are {smallest} to {visual}"
+        )
+    return kept
+
+
+def mean_tokens(kept: int, *, layers: int, visual: int, layer: int) -> float:
+    """Mean number of visual tokens a decoder layer sees when `kept` of `visual` stay after `layer`."""
+    return (layer * visual + (layers - layer) * kept) / layers
+
+
+def _average_to_kept(tokens: int, layers: int, visual: int, layer: int) -> int:
+    return round((layers * tokens - layer * visual) / (layers - layer))
+
+
+def _smallest_feasible(layers: int, visual: int, layer: int, budget: str) -> int:
+    if budget == "kept":
+        return 1
+    return next(t for t in range(1, visual + 1) if _average_to_kept(t, layers, visual, layer) >= 1)

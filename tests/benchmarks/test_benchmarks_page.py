@@ -1,0 +1,14 @@
+"""docs/benchmarks.md is what the registry says."""
+
+import importlib.util
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_is_current():
+    spec = importlib.util.spec_from_file_location("benchmarks_page", ROOT / "tools/benchmarks_page.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    written = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    assert written == tool.page(), "run python tools/benchmarks_page.py"

@@ -1,0 +1,134 @@
+"""Figures show what they are given, at a size MLflow can show, and leave matplotlib's settings alone."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from headwise.report import figures as plots
+from headwise.report.figures.overlays import faded
+
+STRATEGIES = ("sum", "sparsity", "entropy")
+
+
+@pytest.fixture
+def cells() -> pd.DataFrame:
+    rows = [("vanilla", None, None, 90.0)]
+    rows += [(s, t, h, t / 4 + h + n) for n, s in enumerate(STRATEGIES) for t in (192, 64) for h in (16, 8)]
+    rows += [("all_heads", t, None, t / 4) for t in (192, 64)]
+    table = pd.DataFrame(rows, columns=["strategy", "tokens", "heads", "score"])
+    table = table.astype({"tokens": "Int64", "heads": "Int64"})
+    table["configuration"] = [f"{t}/{h}/{s}" for s, t, h, _ in rows]
+    flops = np.where(table["tokens"].isna(), 9.0, table["tokens"].fillna(0).astype(float) / 50)
+    inside = table["score"].between(60, 80)
+    return table.assign(low=table["score"] - 3, high=table["score"] + 2, in_best_set=inside, flops=flops)
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(mpl.text.Text)]
+
+
+def test_heat_maps_write_every_score_once_and_dashes_for_holes(cells):
+    figure = plots.heat_maps(cells.drop(index=1), "GQA", "%")
+    written = texts(figure)
+    for score in cells.loc[2:12, "score"]:
+        assert f"{score:.1f}" in written
+    assert written.count("–") == 1
+    assert set(STRATEGIES) <= set(written)
+
+
+def test_score_by_tokens_draws_each_interval_where_its_score_is(cells):
+    figure = plots.score_by_tokens(cells, "GQA", "%")
+    (ax,) = figure.axes
+    segments = [s for c in ax.collections for s in c.get_segments() if len(s) == 2 and abs(s[1][1] - s[0][1]) == 5]
+    drawn = sorted((low, high) for (_, low), (_, high) in segments)
+    own = cells[cells["strategy"].isin(STRATEGIES)]
+    assert drawn == sorted(zip(own["low"], own["high"], strict=True))
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["64", "192"] * 3
+
+
+def test_best_set_fills_what_is_in_it(cells):
+    figure = plots.best_set(cells, "GQA", "%")
+    faces = figure.axes[0].collections[-1].get_facecolors()
+    filled = (faces[:, :3] != 1).any(axis=1)
+    ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
+    assert filled.tolist() == ranked["in_best_set"].tolist()
+    assert f"{int(ranked['in_best_set'].sum())} of 14 configurations" in " ".join(texts(figure))
+
+
+def test_accuracy_against_cost_joins_the_front(cells):
+    table = cells.assign(front_flops=cells["score"].isin([90.0, 66.0]))
+    figure = plots.accuracy_against_cost(table, "flops", "GQA", "%")
+    line = next(line for line in figure.axes[0].lines if line.get_label() == "Pareto front")
+    assert line.get_ydata().tolist() == [66, 90]
+
+
+def test_head_frequency_has_a_panel_a_number_of_heads():
+    maps = {n: pd.DataFrame(np.eye(3, 32), index=list(STRATEGIES)) for n in (16, 8)}
+    figure = plots.head_frequency(maps, "GQA")
+    assert "16 of 32 heads (by chance 0.50)" in texts(figure)
+    assert (figure.axes[1].images[0].get_array() == np.eye(3, 32)).all()
+
+
+def test_overlap_has_heads_above_and_tokens_below_the_diagonal():
+    names = list(STRATEGIES)
+    heads, kept = (pd.DataFrame(np.full((3, 3), value), index=names, columns=names) for value in (0.25, 0.75))
+    shown = np.asarray(plots.overlap(heads, kept, "GQA").axes[0].images[0].get_array())
+    assert shown[0, 2] == 0.25
+    assert shown[2, 0] == 0.75
+
+
+def test_dropped_patches_are_shaded_and_kept_ones_are_not():
+    kept = np.array([[True, False], [False, True]])
+    shaded = faded(np.full((4, 4, 3), 200, np.uint8), kept)
+    assert shaded[:2, :2].min() == 200
+    assert shaded[:2, 2:].max() == 40
+
+
+def test_a_dark_image_is_covered_with_light():
+    shaded = faded(np.full((2, 2, 3), 20, np.uint8), np.array([[True, False], [False, True]]))
+    assert shaded[0, 0].max() == 20
+    assert shaded[0, 1].min() > 180
+
+
+def test_kept_tokens_tell_right_from_wrong():
+    everything = np.ones((4, 4), bool)
+    overlays = [plots.Overlay(name, "<b>no</b>", right, everything) for name, right in (("a", 1.0), ("b", 0.0))]
+    figure = plots.kept_tokens([plots.Seen("Is it?", "yes", np.zeros((8, 8, 3), np.uint8), overlays)], "GQA")
+    written = texts(figure)
+    assert "a\n✓ <b>no</b>" in written
+    assert "b\n✗ <b>no</b>" in written
+
+
+def test_dollar_signs_in_answers_are_no_formulas():
+    overlay = plots.Overlay("64/8/sum", "$\\frac$", 0.0, np.ones((4, 4), bool))
+    figure = plots.kept_tokens([plots.Seen("$x_{$?", "$1", np.zeros((8, 8, 3), np.uint8), [overlay])], "POPE")
+    assert figure.png
+
+
+def test_a_picture_is_960_pixels_wide_and_small(cells):
+    data = plots.score_by_tokens(cells, "GQA", "%").png
+    assert Image.open(io.BytesIO(data)).width == 960
+    assert len(data) < 100_000
+
+
+def test_drawing_leaves_matplotlib_as_it_was(cells):
+    before = mpl.rcParams["font.size"], mpl.get_backend()
+    plots.heat_maps(cells, "GQA", "%")
+    assert (mpl.rcParams["font.size"], mpl.get_backend()) == before
+
+
+@pytest.mark.parametrize("score", [90.0, -20.0], ids=["vanilla highest", "vanilla lowest"])
+def test_the_name_of_the_reference_line_is_not_cut_off(cells, score):
+    cells.loc[cells["strategy"] == "vanilla", "score"] = score
+    figure = plots.best_set(cells, "GQA", "%")
+    assert figure.png
+    (name,) = [text for text in figure.findobj(mpl.text.Text) if text.get_text() == "vanilla"]
+    place = name.get_window_extent()
+    assert figure.axes[0].bbox.x0 <= place.x0
+    assert place.x1 <= figure.bbox.x1

@@ -1,0 +1,86 @@
+"""The spool: nothing that was written is lost, nothing damaged is believed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from headwise.errors import DataError
+from headwise.run.spool import Spool, read_line
+
+
+def rows(spool: Spool) -> list[dict[str, object]]:
+    return [row for _, _, row in spool.lines()]
+
+
+def written(folder: Path, count: int = 5) -> Path:
+    spool = Spool(folder)
+    spool.append(*({"q": f"question-{number}", "a": {"cell": {"t": "ja – yes"}}} for number in range(count)))
+    spool.close()
+    return spool.files()[0]
+
+
+def test_lines_come_back_with_the_place_they_stand_at(tmp_path: Path) -> None:
+    written(tmp_path)
+    found = list(Spool(tmp_path).lines())
+    assert [row["q"] for _, _, row in found] == [f"question-{number}" for number in range(5)]
+    assert all(read_line(path, offset) == row for path, offset, row in found)
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_torn_tail_costs_its_line_only(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path)
+    os.truncate(path, path.stat().st_size - cut)
+    spool = Spool(tmp_path)
+    assert len(rows(spool)) == 4
+    assert spool.damaged == 1
+
+
+def test_a_flipped_bit_is_never_believed(tmp_path: Path) -> None:
+    path = written(tmp_path, 1)
+    content, true = path.read_bytes(), rows(Spool(tmp_path))
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 4
+        path.write_bytes(flipped)
+        found = rows(Spool(tmp_path))
+        assert found in ([], true), place
+        assert not found or place < 9, place
+
+
+def test_processes_append_to_files_of_their_own(tmp_path: Path) -> None:
+    first, second = Spool(tmp_path), Spool(tmp_path)
+    for number in range(3):
+        first.append({"q": f"a{number}", "a": {}})
+        second.append({"q": f"b{number}", "a": {}})
+    assert len(first.files()) == 2
+    assert {row["q"] for row in rows(Spool(tmp_path))} == {"a0", "a1", "a2", "b0", "b1", "b2"}
+
+
+def test_a_full_disk_leaves_no_torn_line(tmp_path: Path) -> None:
+    import resource
+
+    spool = Spool(tmp_path)
+    spool.append({"q": "kept", "a": {}})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(DataError, match="what was answered so far is kept"):
+            spool.append({"q": "x" * 500, "a": {}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = Spool(tmp_path)
+    assert [row["q"] for row in rows(again)] == ["kept"]
+    assert again.damaged == 0
+
+
+def test_lines_of_another_host_are_taken_in_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "there")
+    here = Spool(tmp_path / "here")
+    content = path.read_bytes()
+    here.adopt(path.name, content[:50])
+    here.adopt(path.name, content[50:])
+    assert (tmp_path / "here" / path.name).read_bytes() == content
+    assert len(rows(here)) == 5

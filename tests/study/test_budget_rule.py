@@ -1,0 +1,47 @@
+import pytest
+
+from headwise.errors import ConfigError
+from headwise.study.budget import kept_tokens, mean_tokens
+
+PUBLISHED = {
+    (32, 2): {192: 166, 128: 98, 64: 30},
+    (40, 2): {192: 172, 128: 104, 64: 37},
+}
+
+
+@pytest.mark.parametrize(("layers", "layer"), PUBLISHED)
+def test_published_conversions(layers, layer):
+    table = PUBLISHED[layers, layer]
+    assert {t: kept_tokens(t, layers=layers, visual=576, layer=layer) for t in table} == table
+
+
+def test_kept_budget_is_the_number_kept():
+    assert kept_tokens(64, layers=8, visual=576, budget="kept") == 64
+
+
+def test_average_is_inverted_by_mean_tokens():
+    kept = kept_tokens(192, layers=32, visual=576)
+    assert mean_tokens(kept, layers=32, visual=576, layer=2) == pytest.approx(192, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"tokens": 64, "layers": 8}, "feasible budgets are 145 to 576"),
+        ({"tokens": 577, "layers": 32}, "577"),
+        ({"tokens": 0, "layers": 32, "budget": "kept"}, "feasible budgets are 1 to 576"),
+        ({"tokens": 64, "layers": 32, "budget": "mean"}, "'mean' is not one of average, kept"),
+        ({"tokens": 64, "layers": 32, "layer": 32}, "32 is not between 1 and 31"),
+        ({"tokens": 64, "layers": 32, "layer": 0}, "0 is not between 1 and 31"),
+    ],
+)
+def test_infeasible_budgets_name_what_is_allowed(arguments, words):
+    tokens = arguments.pop("tokens")
+    with pytest.raises(ConfigError, match=words):
+        kept_tokens(tokens, visual=576, **arguments)
+
+
+def test_the_smallest_feasible_budget_is_feasible_and_the_next_is_not():
+    assert kept_tokens(145, layers=8, visual=576) >= 1
+    with pytest.raises(ConfigError):
+        kept_tokens(144, layers=8, visual=576)

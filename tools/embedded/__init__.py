@@ -1,0 +1,6 @@
+"""What trains the embedded checkpoint and draws its benchmarks; not installed.
+
+scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
+       ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/
+       ↘ questions → draw → data/ (four benchmarks in their official layout)
+"""

@@ -1,0 +1,155 @@
+"""Scenes and questions → one training batch: tokens, answers, sampled background, cells to look at."""
+
+import math
+from functools import cache
+from random import Random
+
+import numpy as np
+import torch
+
+from tools.embedded import vocabulary as v
+from tools.embedded.decoder import Batch
+from tools.embedded.questions import KINDS, NOTHING, Cells, Question, caption
+from tools.embedded.scenes import Scene, random_scene
+from tools.embedded.symbols import FIELDS, cell_labels, is_foreground
+from tools.embedded.tokens import build_tokenizer
+
+PREFIX = 3  # <s>, the system sentence, USER:
+GROUPS = 3  # heads that look for the first thing named, for the second, and for all that is counted
+YES_NO_SHARE = 0.2  # of yes/no questions say so: MME's labels do, LLaVA's question file for MME does not
+OCR_SHARE = 0.7  # of reading questions carry the (empty) OCR line of LLaVA's TextVQA file
+Look = tuple[int, list[Cells | None]]
+"""A text position and, for each group of heads, the cells to look at (None: no wish)."""
+ALL_KINDS = KINDS | {"caption": caption}
+_tokenizer = cache(build_tokenizer)
+
+
+@cache
+def token_ids(text: str) -> tuple[int, ...]:
+    return tuple(_tokenizer()(text, add_special_tokens=False).input_ids)
+
+
+def prefix_ids() -> tuple[int, ...]:
+    return (1, *token_ids(f"{v.SYSTEM} USER:"))
+
+
+def prompt_ids(text: str, line: str = "") -> tuple[int, ...]:
+    """The tokens after the image: the question, perhaps one more line, the instruction, ASSISTANT:."""
+    tail = f"{line} " if line else ""
+    return (*token_ids(text), *token_ids(f"{tail}{v.INSTRUCTION} ASSISTANT:"))
+
+
+def _extra_line(question: Question, rng: Random) -> str:
+    if question.kind == "read":
+        return v.OCR_LINE if rng.random() < OCR_SHARE else ""
+    return v.YES_NO if question.answer in ("yes", "no") and rng.random() < YES_NO_SHARE else ""
+
+
+def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> list[Question]:
+    """`count` questions of kinds drawn by weight; kinds the scene cannot carry are drawn again."""
+    kinds, shares = list(weights), list(weights.values())
+    questions: list[Question] = []
+    while len(questions) < count:
+        if (question := ALL_KINDS[rng.choices(kinds, shares)[0]](scene, rng)) is not None:
+            questions.append(question)
+    return questions
+
+
+def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
+    """(text position, cells for each group of heads) wherever the question says where to look."""
+    last = len(prompt) - 1
+    if question.marks:
+        return [(i, [mark, mark, None]) for i, mark in enumerate(question.marks) if mark]
+    if question.spelled:
+        spelled = [*question.spelled, -1]
+        return [(last + i, [(cell,), (cell,), None]) for i, cell in enumerate(spelled)]
+    second = question.second or question.first
+    counted = (-1, *question.counted) if question.counted else None
+    found: list[Look] = [(last, [question.first, second, counted])]
+    if question.quoted:
+        quote = token_ids('"')[0]
+        start = prompt.index(quote) + 1
+        found += [(start + i, [(cell,), (cell,), None]) for i, cell in enumerate(question.quoted)]
+    return found
+
+
+def chosen_cells(labels: np.ndarray, rng: Random, background: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Every foreground cell and a sample of the rest, with the log of how many cells each stands for."""
+    if background is None:
+        return np.arange(len(labels)), np.zeros(len(labels))
+    front = is_foreground(labels)
+    clutter = labels[:, list(FIELDS).index("clutter")] > 0
+    weight = np.full(len(labels), -np.inf)
+    weight[front] = 0.0
+    for mask in (clutter, ~front & ~clutter):
+        cells = np.flatnonzero(mask)
+        if len(cells):
+            drawn = rng.sample(list(cells), min(background, len(cells)))
+            weight[drawn] = math.log(len(cells) / len(drawn))
+    cells = np.flatnonzero(np.isfinite(weight))
+    return cells, weight[cells]
+
+
+def make_batch(
+    rng: Random,
+    scenes: list[Scene],
+    per_scene: int,
+    weights: dict[str, float],
+    background: int | None = 12,
+    asked: list[list[Question]] | None = None,
+) -> tuple[Batch, list[list[Question]]]:
+    """The batch and the questions in it. `background=None` keeps all 576 cells."""
+    asked = asked or [ask(scene, rng, per_scene, weights) for scene in scenes]
+    labels = [cell_labels(scene) for scene in scenes]
+    cells = [chosen_cells(label, rng, background) for label in labels]
+    width = max(len(c) for c, _ in cells)
+    positions = np.zeros((len(scenes), width), np.int64)
+    weight = np.full((len(scenes), width), -np.inf, np.float32)
+    picked = np.zeros((len(scenes), width, len(FIELDS)), np.int64)
+    for b, (c, w) in enumerate(cells):
+        positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
+    where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
+    ids, targets, spots, look, ground = _texts(rng, asked, where, width)
+    weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
+    arrays = (picked, positions, weight, ids, targets, spots, look, ground)
+    return Batch(*map(torch.from_numpy, arrays)), asked
+
+
+def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int) -> tuple[np.ndarray, ...]:
+    rows: list[tuple[int, int, Question, tuple[int, ...], tuple[int, ...]]] = []
+    for b, questions in enumerate(asked):
+        for m, question in enumerate(questions):
+            if question.marks:
+                rows.append((b, m, question, token_ids(question.text), ()))
+                continue
+            prompt = prompt_ids(question.text, _extra_line(question, rng))
+            rows.append((b, m, question, prompt, (*token_ids(question.answer), 2)))
+    length = max(len(prompt) + len(answer) for *_, prompt, answer in rows) - 1
+    ids = np.zeros((len(asked), len(asked[0]), length), np.int64)
+    targets = np.full_like(ids, -100)
+    spots: list[tuple[int, int, int]] = []
+    wishes: list[list[Cells | None]] = []
+    for b, m, question, prompt, answer in rows:
+        tokens = (*prompt, *answer)
+        ids[b, m, : len(tokens) - 1] = tokens[:-1]
+        asked_for = [i for i, mark in enumerate(question.marks) if mark]
+        targets[b, m, asked_for] = [tokens[i + 1] for i in asked_for]
+        targets[b, m, len(prompt) - 1 : len(tokens) - 1] = answer
+        for position, groups in looks(question, prompt):
+            spots.append((b, m, position))
+            last = position == len(prompt) - 1 and not question.marks
+            named = (*question.first, *(question.second or ())) if last else None
+            wishes.append([*groups, named])
+    look = np.zeros((GROUPS + 1, len(spots), PREFIX + width), bool)
+    for p, ((b, *_), wished) in enumerate(zip(spots, wishes, strict=True)):
+        for g, cells in enumerate(wished):
+            for cell in cells or ():
+                if cell in NOTHING:
+                    look[g, p, 0] = True
+                elif cell in where[b]:
+                    look[g, p, PREFIX + where[b][cell]] = True
+    return ids, targets, np.array(spots, np.int64), look[:GROUPS], look[GROUPS]
+
+
+def fresh_scenes(rng: Random, count: int) -> list[Scene]:
+    return [random_scene(rng) for _ in range(count)]

@@ -1,0 +1,199 @@
+"""Stage 2: the decoder learns to read symbolic scenes, in which a cell is the sum of its labels' vectors.
+
+Learned on pixels from the start, a decoder this small sat on a plateau for 100,000 questions. LLaVA's own
+order is language, alignment, instruction; this is the language.
+"""
+
+from pathlib import Path
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from tools.embedded import vocabulary as v
+from tools.embedded.batches import GROUPS, PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
+from tools.embedded.captions import caption_batch
+from tools.embedded.curve import read_log
+from tools.embedded.decoder import Batch, decoder_config, drive
+from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from tools.embedded.questions import KINDS
+from tools.embedded.symbols import FIELDS
+from tools.embedded.tokens import build_tokenizer
+
+READ_LAYER = 4  # where heads are taught to look at what a question names
+HEADS_A_GROUP = 8
+NOISE = 0.2
+LOOK_WEIGHT = 0.3
+SHARES = dict.fromkeys(KINDS, 1.0) | {
+    "read": 2.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
+    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 1.5, "sum_query": 2.5, "sum_verify": 2.5,
+    "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0,
+}  # fmt: skip
+CAPTION_STEPS = 200  # nothing but captions, then captions at every third step
+RARE_CAPTIONS = 700  # from here at every sixth
+FIRST_STEPS = 350  # finding a thing and saying what it is comes first; judging it builds on that
+FIRST = {"color_query": 1.0, "shape_query": 1.0, "read": 1.0, "exists": 1.0, "side_choose": 0.5}
+
+
+class Speaker(nn.Module):
+    """The decoder and the vectors of a symbolic cell: (B, N, fields) labels → (B, N, D)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tokenizer = build_tokenizer()
+        self.decoder = LlamaForCausalLM(decoder_config(len(tokenizer)))
+        width = self.decoder.config.hidden_size
+        nn.init.normal_(self.decoder.model.embed_tokens.weight, std=0.5)
+        self.cells = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in FIELDS.items()})
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+        self._name_cells()
+        self._start_matching()
+
+    def _name_cells(self) -> None:
+        """Start each label at its word's vector, places on smooth curves, and 'none' at zero."""
+        words = {"shape": v.SHAPES, "color": v.COLOR_NAMES, "board": v.COLOR_NAMES, "place": v.PLACE_NAMES}
+        words["character"] = tuple(v.SIGN_CHARACTERS)
+        with torch.no_grad():
+            for name, table in self.cells.items():
+                assert isinstance(table, nn.Embedding)
+                nn.init.normal_(table.weight, std=0.5)
+                for i, word in enumerate(words.get(name, ()), 1):
+                    table.weight[i] = self.decoder.model.embed_tokens.weight[token_ids(word)[0]]
+                if name in ("row", "col"):
+                    table.weight.copy_(_curves(v.GRID, table.weight.shape[1]))
+                else:
+                    table.weight[0] = 0.0
+            embed = self.decoder.model.embed_tokens.weight
+            for letter in v.LETTERS:  # a letter inside a word starts as the letter
+                embed[token_ids(f"b{letter}")[1]] = embed[token_ids(letter)[0]]
+
+    def _start_matching(self) -> None:
+        """Keys start as queries and outputs as values turned back: like finds like, and brings it along.
+
+        Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The answer layer starts
+        at the words' own vectors for the same reason.
+        """
+        with torch.no_grad():
+            for layer in self.decoder.model.layers:
+                attention = layer.self_attn
+                nn.init.normal_(attention.q_proj.weight, std=0.12)
+                attention.k_proj.weight.copy_(attention.q_proj.weight)
+                nn.init.normal_(attention.v_proj.weight, std=0.06)
+                attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+            embed = self.decoder.model.embed_tokens.weight
+            self.decoder.lm_head.weight.copy_(0.2 * embed)
+            mark = 0.5 * torch.randn(embed.shape[1])  # what names something shares it with the answer's start
+            for word in (*v.SHAPES, *v.COLOR_NAMES, *v.SIZES, *v.PLACE_NAMES, *v.NUMBERS, *v.DIGITS):
+                embed[token_ids(word)[0]] += mark
+            embed[token_ids("ASSISTANT:")[0]] += 1.5 * mark
+
+    def cell_vectors(self, labels_BNF: Tensor) -> Tensor:
+        vectors = torch.stack([table(labels_BNF[..., i]) for i, table in enumerate(self.cells.values())])
+        return vectors.sum(0)
+
+    def forward(self, batch: Batch, visual_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        embed = self.decoder.model.embed_tokens
+        B = visual_BND.shape[0]
+        prefix = embed(torch.tensor(prefix_ids()))[None].expand(B, -1, -1)
+        end = torch.tensor(PREFIX + v.GRID**2 - 1)
+        positions = torch.cat([torch.arange(PREFIX).expand(B, -1), batch.positions_BN], 1)
+        # padding stands at the last visual position, so that the text starts where it always does
+        positions = torch.where(torch.isfinite(batch.weight_BN), positions, end)
+        context = (torch.cat([prefix, visual_BND], 1), positions)
+        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), batch.spots_P3, watch)
+
+
+def _curves(count: int, width: int) -> Tensor:
+    """A straight line and slow waves along the axis, in random directions."""
+    t = torch.linspace(-1, 1, count)[:, None]
+    waves = [t, *(f(t * k * torch.pi / 2) for k in range(1, 5) for f in (torch.sin, torch.cos))]
+    return torch.cat(waves, 1) @ (0.25 * torch.randn(len(waves), width))
+
+
+def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 2), targets.flatten(), ignore_index=-100)
+
+
+def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
+    """-log of the attention that falls on the wished cells, per group of heads.
+
+    The last group spreads evenly over its cells and the start of the prompt: how much is left for the
+    start then tells how many there are.
+    """
+    total = attention_PHN.new_zeros(())
+    for g in range(GROUPS):
+        wished = look_GPN[g].any(-1)
+        if not wished.any():
+            continue
+        heads = attention_PHN[wished, g * HEADS_A_GROUP : (g + 1) * HEADS_A_GROUP]
+        mask = look_GPN[g][wished][:, None].float()
+        if g == GROUPS - 1:
+            loss = -(heads.clamp_min(1e-6).log() * mask).sum(-1) / mask.sum(-1)
+        else:
+            loss = -(heads * mask).sum(-1).clamp_min(1e-6).log()
+        total = total + loss.mean()
+    return total
+
+
+def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> dict[str, list[float]]:
+    """Share of questions whose every answer token is right (greedy, given the right ones before)."""
+    asked = batch.targets_BMT >= 0
+    right = ((logits.argmax(-1) == batch.targets_BMT) | ~asked).all(-1)
+    found: dict[str, list[float]] = {}
+    for b, row in enumerate(kinds):
+        for m, kind in enumerate(row):
+            found.setdefault(kind, []).append(float(right[b, m]))
+    return found
+
+
+def lagging(measured: list[Metrics]) -> dict[str, float]:
+    """Shares of the kinds; what the last evaluation got wrong is asked more."""
+    if not measured:
+        return dict(SHARES)
+    return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
+
+
+def start_decoder() -> Speaker:
+    torch.manual_seed(2)
+    return Speaker()
+
+
+def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
+    speaker = start_decoder()
+    shares = lagging(read_log(folder, "language")[-1:])
+
+    def symbolic(rng: Random, data: Batch) -> Tensor:
+        vectors = speaker.cell_vectors(data.labels_BNF)
+        noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
+        return vectors + NOISE * noise
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        rng = Random(f"language/{seed}/{step}/{rank()}")
+        scenes = fresh_scenes(rng, batch)
+        if step < CAPTION_STEPS or step % (6 if step >= RARE_CAPTIONS else 3) == 0:
+            data = caption_batch(rng, scenes, questions)
+        else:
+            data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
+        logits, watched = speaker(data, symbolic(rng, data), {READ_LAYER})
+        answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
+        return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
+
+    def evaluate() -> Metrics:
+        rng = Random("language/held out")
+        found: dict[str, list[float]] = {}
+        with torch.no_grad():
+            for _ in range(4):
+                data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
+                logits, _ = speaker(data, symbolic(rng, data), set())
+                kinds = [[q.kind for q in row] for row in asked]
+                for kind, values in accuracy_by_kind(logits, data, kinds).items():
+                    found.setdefault(kind, []).extend(values)
+        means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}
+        shares.update(lagging([means]))
+        return means | {"mean": sum(means.values()) / len(means)}
+
+    optimizers = optimizers_for(speaker, muon_rate=5e-3, adam_rate=2e-3)
+    run_stage(Stage("language", folder, speaker, optimizers, step_fn, steps, evaluate, every=50))
+    return speaker

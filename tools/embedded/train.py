@@ -1,0 +1,84 @@
+"""The whole recipe: tower → language → fit → align → tune → checkpoint, each stage resumable in `work`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from tools.embedded.align import Aligner, fit_projector, train_align
+from tools.embedded.export import assemble, save
+from tools.embedded.language import Speaker, start_decoder, train_language
+from tools.embedded.loop import in_parallel
+from tools.embedded.tower import Namer, tower_config, train_tower
+from tools.embedded.tune import Student, cached_features, scene_number, train_tune
+
+STEPS = {"tower": 500, "language": 2600, "fit": 1500, "align": 220, "tune": 700}
+SCENES = 640  # images of the last stage
+FIT_SCENES = 256
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def train_all(out: Path, work: Path, scale: float = 1.0, processes: int = 2, scenes: int = SCENES) -> None:
+    """Run what is left of every stage, then write the checkpoint to `out`."""
+    steps = {name: max(1, round(count * scale)) for name, count in STEPS.items()}
+    run = _runner(work, processes)
+    run(train_tower, work, steps["tower"])
+    run(train_language, work, steps["language"])
+    _fit(work, steps["fit"], min(scenes, FIT_SCENES))
+    run(_align, work, steps["align"])
+    cached_features(work, load_aligner(work), scenes, "tune")
+    run(_tune, work, steps["tune"], scenes)
+    export(work, out)
+
+
+def _runner(work: Path, processes: int) -> Callable[..., object]:
+    if processes == 1:
+        return lambda function, *arguments: function(*arguments)
+    return lambda function, *arguments: in_parallel(processes, work, function, *arguments)
+
+
+def _fit(work: Path, steps: int, count: int) -> None:
+    speaker = load_speaker(work)
+    aligner = Aligner(load_namer(work), speaker)
+    features = cached_features(work, aligner, count, "fit")
+    fit_projector(work, aligner, speaker, features, [scene_number(i) for i in range(count)], steps)
+
+
+def _align(work: Path, steps: int) -> None:
+    speaker = load_speaker(work)
+    aligner = Aligner(load_namer(work), speaker)
+    _load(aligner.projector, work, "fit")
+    train_align(work, aligner, speaker, steps)
+
+
+def _tune(work: Path, steps: int, scenes: int) -> None:
+    aligner = load_aligner(work)
+    train_tune(work, aligner, load_speaker(work), cached_features(work, aligner, scenes, "tune"), steps)
+
+
+def export(work: Path, out: Path, tuned: bool = True) -> None:
+    """The checkpoint from the state of the last stage."""
+    aligner, speaker = load_aligner(work), load_speaker(work)
+    if tuned:
+        _load(Student(aligner, speaker), work, "tune")
+    save(assemble(aligner.namer, aligner.projector, speaker.decoder), out)
+
+
+def load_namer(work: Path) -> Namer:
+    return _load(Namer(tower_config()), work, "tower")
+
+
+def load_speaker(work: Path) -> Speaker:
+    return _load(start_decoder(), work, "language")
+
+
+def load_aligner(work: Path) -> Aligner:
+    return _load(Aligner(load_namer(work), start_decoder()), work, "align")
+
+
+def _load(module: ModuleT, work: Path, stage: str) -> ModuleT:
+    saved = torch.load(work / f"{stage}.pt", weights_only=True)
+    module.load_state_dict(saved["modules"])
+    return module

@@ -1,0 +1,115 @@
+"""Stage 5: questions about images. The tower is frozen, so its features are computed once and kept on disk.
+
+Nothing is pruned in training, and the layer whose attention the study reads is left to itself.
+"""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tools.embedded.align import Aligner
+from tools.embedded.batches import PREFIX, make_batch
+from tools.embedded.captions import caption_batch
+from tools.embedded.curve import read_log
+from tools.embedded.decoder import Batch
+from tools.embedded.language import READ_LAYER, Speaker, accuracy_by_kind, answer_loss, lagging, look_loss
+from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from tools.embedded.questions import KINDS
+from tools.embedded.scenes import Scene, random_scene
+from tools.embedded.tower import to_pixels
+
+HELD_OUT = 64  # the first scenes are for evaluation
+BACKGROUND = 24  # cells of clutter and of background drawn for a step, each standing for many
+
+
+class Student(nn.Module):
+    """What stage 4 trains: projector and decoder."""
+
+    def __init__(self, aligner: Aligner, speaker: Speaker) -> None:
+        super().__init__()
+        self.projector, self.speaker = aligner.projector, speaker
+
+    def forward(self, batch: Batch, features_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        result: tuple[Tensor, dict[int, Tensor]] = self.speaker(batch, self.projector(features_BND), watch)
+        return result
+
+
+def scene_number(i: int) -> Scene:
+    return random_scene(Random(f"tune/{i}"))
+
+
+@torch.inference_mode()
+def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np.ndarray:
+    """(count, 576, width) float16 tower features, on disk; a cache of the right size is taken as it is."""
+    path = folder / f"{name}-{count}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        width = aligner.namer.tower.config.hidden_size
+        part = path.with_suffix(".part")
+        store = np.lib.format.open_memmap(part, "w+", np.float16, (count, 576, width))
+        for start in range(0, count, 16):
+            scenes = [scene_number(i) for i in range(start, min(count, start + 16))]
+            store[start : start + len(scenes)] = aligner.namer.features(to_pixels(scenes)).numpy()
+        store.flush()
+        part.replace(path)
+    found: np.ndarray = np.load(path, mmap_mode="r")
+    return found
+
+
+def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
+    """The tower features of the cells a batch has drawn; padding gets those of the first cell."""
+    cells = (data.positions_BN - PREFIX).clamp_min(0).numpy()
+    return torch.from_numpy(np.stack([features[i][row] for i, row in zip(numbers, cells, strict=True)])).float()
+
+
+def train_tune(
+    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 700, seed: int = 4
+) -> Student:
+    torch.manual_seed(seed)
+    student = Student(aligner, speaker)
+    shares = lagging(read_log(folder, "tune")[-1:])
+
+    def step_fn(step: int) -> tuple[Tensor, Metrics]:
+        rng = Random(f"tune/{seed}/{step}/{rank()}")
+        numbers = [rng.randrange(HELD_OUT, len(features)) for _ in range(4)]
+        scenes = [scene_number(i) for i in numbers]
+        if step % 5 == 4:
+            data = caption_batch(rng, scenes, 12, BACKGROUND)
+        else:
+            data, _ = make_batch(rng, scenes, 12, shares, BACKGROUND)
+        return student_loss(student, data, rows_of(data, features, numbers))
+
+    def evaluate() -> Metrics:
+        measured = held_out(student, features)
+        shares.update(lagging([measured]))
+        return measured
+
+    optimizers = optimizers_for(student, muon_rate=4e-3, adam_rate=1.5e-3)
+    run_stage(Stage("tune", folder, student, optimizers, step_fn, steps, evaluate, every=50))
+    return student
+
+
+def student_loss(student: Student, data: Batch, rows: Tensor) -> tuple[Tensor, Metrics]:
+    logits, watched = student(data, rows, {READ_LAYER})
+    answer = answer_loss(logits, data.targets_BMT)
+    return answer + 0.1 * look_loss(watched[READ_LAYER], data.look_GPN), {"answer": answer.item()}
+
+
+def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
+    """Accuracy by kind on scenes that no step trains on."""
+    found: dict[str, list[float]] = {}
+    rng = Random("tune/held out")
+    with torch.no_grad():
+        for start in range(0, scenes, 8):
+            numbers = list(range(start, start + 8))
+            shares = dict.fromkeys(KINDS, 1.0)
+            data, asked = make_batch(rng, [scene_number(i) for i in numbers], 20, shares, BACKGROUND)
+            logits, _ = student(data, rows_of(data, features, numbers), set())
+            kinds = [[question.kind for question in row] for row in asked]
+            for kind, values in accuracy_by_kind(logits, data, kinds).items():
+                found.setdefault(kind, []).extend(values)
+    means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}
+    return means | {"mean": sum(means.values()) / len(means)}
