@@ -233,11 +233,12 @@ def undisturbed(at: Place, options: str) -> Outcome:
 
 def make_places(base: Path) -> Callable[[str], Place]:
     """A maker of working folders with one checkpoint, one bundle and a store that is initialised already."""
-    import headwise.compare
     from tiny_llava import write_tiny_llava
 
     import headwise.cli.studies  # noqa: F401
+    import headwise.report.compare
     import headwise.run.lifecycle  # noqa: F401
+
     _warm()
     model, data = write_tiny_llava(base / "tiny"), write_bundle(base / "eval")
     template = base / "template"

@@ -31,7 +31,7 @@ from headwise.system.reading import read_image
 
 GOLDEN = Path(__file__).parent / "golden" / "versions.json"
 COMMAND = "PYTHONPATH=src python tests/versions.py --accept"
-LISTS = (names.STRATEGIES, names.CONTROLS, names.BENCHMARKS, heads.STRATEGIES, BENCHMARKS)
+LISTS = (names.STRATEGIES, names.CONTROLS, heads.STRATEGIES, BENCHMARKS)
 """Not followed: what stands in them carries versions of its own."""
 ANSWERING = (Answerer, open_windows, HeadStrategy, query_rows)
 """What lies between a cell and its answer; the last two are imported where they are called, which is not followed."""
@@ -60,9 +60,7 @@ class Unit:
 def units() -> dict[str, Unit]:
     """Every unit whose version is part of what answers or verdicts are kept under."""
     found = {
-        "engine": Unit(
-            ENGINE_VERSION, "ENGINE_VERSION", ANSWERING, (*LISTS, CostProbe, Vlm, read_image, Maps)
-        ),
+        "engine": Unit(ENGINE_VERSION, "ENGINE_VERSION", ANSWERING, (*LISTS, CostProbe, Vlm, read_image, Maps)),
         "prompt": Unit(PROMPT_VERSION, "PROMPT_VERSION", (Vlm, read_image)),
     }
     for name, strategy in heads.STRATEGIES.items():

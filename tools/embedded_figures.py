@@ -1,6 +1,6 @@
 """README's picture of the embedded study: what strategies keep of three scenes (tools/embedded_table.py: its table).
 
-    PYTHONPATH=src python docs/embedded_figures.py docs/kept-tokens.png
+python tools/embedded_figures.py docs/kept-tokens.png
 """
 
 from __future__ import annotations

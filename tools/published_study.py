@@ -1,6 +1,6 @@
 """Regenerate docs/published-study.md: every figure on the page is computed here, none is typed.
 
-    python docs/published_study.py ../shared
+    python tools/published_study.py ../shared
 
 reads the published figures (configs/published), the study's MME answers (published/mme_answers) and the
 reference rankings (golden/strategies.npz).
@@ -21,7 +21,7 @@ from headwise.published.importer.sources import Source, find_sources
 from headwise.stats import Outcomes, best_set, bootstrap
 
 HERE = Path(__file__).parent
-PAGE, TEMPLATE = HERE / "published-study.md", "published-study.md.j2"
+PAGE, TEMPLATE = HERE.parent / "docs/published-study.md", "published-study.md.j2"
 QUESTIONS = {"textvqa": 5000, "gqa": 12578}
 TITLES = {"textvqa": "TextVQA", "mme": "MME", "gqa": "GQA", "pope": "POPE"}
 HEADS = (24, 16, 8)

@@ -1,4 +1,4 @@
-"""Take README's two pictures: `python docs/report_screenshots.py report.html` (needs chromium and its driver)."""
+"""Take README's two pictures: `python tools/report_screenshots.py report.html` (needs chromium and its driver)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "docs"
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=1160,1500"),

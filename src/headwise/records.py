@@ -120,9 +120,11 @@ class Scorecard:
         """
         head = {} if self.score is None else {"score": self.score}
         counts = {"samples": self.samples, "failed": self.failed, "missing": self.missing, "unparsed": self.unparsed}
-        return head | {name: float(value) for name, value in counts.items()} | {
-            _logged_name(name): value for name, value in self.metrics.items()
-        }
+        return (
+            head
+            | {name: float(value) for name, value in counts.items()}
+            | {_logged_name(name): value for name, value in self.metrics.items()}
+        )
 
 
 def _logged_name(name: str) -> str:

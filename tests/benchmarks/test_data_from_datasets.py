@@ -148,7 +148,8 @@ def test_names_in_a_dataset_cannot_leave_the_bundle(datasets):
 
 
 def test_processes_that_convert_at_once_make_one_bundle(datasets, tmp_path):
-    program = f"from headwise.benchmarks.bundles.check import data_folder; print(data_folder('hf:{datasets}', ['pope', 'gqa']))"
+    load = "from headwise.benchmarks.bundles.check import data_folder"
+    program = f"{load}; print(data_folder('hf:{datasets}', ['pope', 'gqa']))"
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([sys.executable, "-c", program], env=env, **pipes) for _ in range(4)]

@@ -180,7 +180,11 @@ def test_what_the_container_gets(store, engine):
 def test_devices_are_asked_for_as_docker_run_does():
     assert device_requests("none") == []
     assert device_requests("all")[0] == {
-        "Driver": "", "Count": -1, "DeviceIDs": [], "Capabilities": [["gpu"]], "Options": {}
+        "Driver": "",
+        "Count": -1,
+        "DeviceIDs": [],
+        "Capabilities": [["gpu"]],
+        "Options": {},
     }
     assert device_requests("0,2")[0]["DeviceIDs"] == ["0", "2"]
 

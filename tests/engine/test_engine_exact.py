@@ -44,9 +44,7 @@ def reference(model, embeds_SD, kept, layer, steps):
         positions = torch.arange(hidden.shape[1])[None]
         for index, block in enumerate(body.layers):
             if index == layer:
-                keep = torch.cat(
-                    [torch.arange(START), START + kept, torch.arange(START + VISUAL, hidden.shape[1])]
-                )
+                keep = torch.cat([torch.arange(START), START + kept, torch.arange(START + VISUAL, hidden.shape[1])])
                 hidden, positions = hidden[:, keep], positions[:, keep]
             mask = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool).tril()[None, None]
             rope = body.rotary_emb(hidden, positions)

@@ -109,8 +109,14 @@ def test_lower_layers_run_once_for_all_cells(model, monkeypatch):
     before, pictures, questions = prompts(11, 23, [4, 4])
     ran = []
     run = Decoder.run
-    monkeypatch.setattr(Decoder, "run", lambda self, index, hidden, *rest: (
-        ran.append((index, len(hidden), hidden.shape[1])), run(self, index, hidden, *rest))[1])
+    monkeypatch.setattr(
+        Decoder,
+        "run",
+        lambda self, index, hidden, *rest: (
+            ran.append((index, len(hidden), hidden.shape[1])),
+            run(self, index, hidden, *rest),
+        )[1],
+    )
     cells = [Cell(strategy="pdrop", tokens=tokens) for tokens in (12, 10, 8)]
     engine = Engine(Decoder(model), before, cells, 23, 1)
     ran.clear()
@@ -151,8 +157,11 @@ def test_a_reduced_prefix_runs_once_for_all_questions_of_an_image(model, monkeyp
     cells = [Cell(strategy="divprune", tokens=6)]
     ran = []
     keys = Decoder.keys_values
-    monkeypatch.setattr(Decoder, "keys_values", lambda self, index, hidden, rope: (
-        ran.append(tuple(hidden.shape[:2])), keys(self, index, hidden, rope))[1])
+    monkeypatch.setattr(
+        Decoder,
+        "keys_values",
+        lambda self, index, hidden, rope: (ran.append(tuple(hidden.shape[:2])), keys(self, index, hidden, rope))[1],
+    )
     engine = Engine(Decoder(model), before, cells, 23, 1)
     engine.answer(pictures[:1], [Question(0, question) for question in questions], [[rows]])
     assert ran == [(1, 6), (3, 4)]  # the prefix in the last layer, then all three questions as one stack

@@ -65,9 +65,7 @@ def test_ours_minus_published_for_every_cell(published):
 
 
 def test_our_best_cell_stands_beside_other_methods(published):
-    ours = cells(
-        ("gqa", 64, 8, "sum", 40.0), ("gqa", 64, 16, "sum", 50.0), ("gqa", 64, pd.NA, "random_tokens", 60.0)
-    )
+    ours = cells(("gqa", 64, 8, "sum", 40.0), ("gqa", 64, 16, "sum", 50.0), ("gqa", 64, pd.NA, "random_tokens", 60.0))
     rows = published.beside(ours)
     assert list(rows["tokens"]) == sorted(rows["tokens"], reverse=True)
     mine = rows[rows["method"] == "headwise, best cell"].iloc[0]

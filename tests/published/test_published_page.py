@@ -5,19 +5,21 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture(scope="module")
 def page():
-    spec = importlib.util.spec_from_file_location("published_study", DOCS / "published_study.py")
+    spec = importlib.util.spec_from_file_location("published_study", TOOLS / "published_study.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_committed_page_is_up_to_date(page, shared):
-    assert page.PAGE.read_text(encoding="utf-8") == page.render(shared), "run: python docs/published_study.py ../shared"
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(shared), (
+        "run: python tools/published_study.py ../shared"
+    )
 
 
 def test_float16_agreement_is_that_of_the_reference_rankings(page, shared):

@@ -124,9 +124,7 @@ def test_a_study_killed_at_the_edges_of_its_run_is_logged_once(
     assert at.outcome() == whole
 
 
-def test_a_study_noted_as_finished_has_a_run_that_has_ended(
-    place: Callable[[str], Place], whole: Outcome
-) -> None:
+def test_a_study_noted_as_finished_has_a_run_that_has_ended(place: Callable[[str], Place], whole: Outcome) -> None:
     at = place("noted")
     save = Note.save
 

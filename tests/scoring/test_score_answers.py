@@ -9,7 +9,6 @@ from headwise.benchmarks import BENCHMARKS
 from headwise.errors import ConfigError, DataError
 from headwise.records import Answer, Failure, Verdict, write_jsonl
 from headwise.scoring.score import as_record, by_question, read_verdicts, score_answers, score_records, write_verdicts
-from headwise.study import names
 
 PROMPT = "\nAnswer the question using a single word or phrase."
 
@@ -25,10 +24,6 @@ def write(tmp_path, rows):
     path = tmp_path / "answers.jsonl"
     write_jsonl(path, rows)
     return path
-
-
-def test_configuration_and_scorers_know_the_same_benchmarks():
-    assert tuple(BENCHMARKS) == names.BENCHMARKS
 
 
 def test_an_answer_file_is_scored(bundle, tmp_path):

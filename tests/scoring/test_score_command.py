@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from headwise.score import LABELS_TAG, SCORER_TAG, key_tags, score_answers, write_verdicts
+from headwise.scoring.score import LABELS_TAG, SCORER_TAG, key_tags, score_answers, write_verdicts
 
 from headwise import tracking
 from headwise.cli import headwise

@@ -95,7 +95,7 @@ def test_a_configuration_that_cannot_be_used_is_one_line(tmp_path, content, word
     assert len(str(caught.value)) < 2000
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a\n1,2\n\"", b"benchmark\n1\n"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'a\n1,2\n"', b"benchmark\n1\n"])
 def test_published_figures_that_are_no_table_are_one_line(tmp_path, content):
     with pytest.raises(DataError, match=SCORES):
         read_published(written(tmp_path / SCORES, content).parent)

@@ -91,11 +91,7 @@ def test_a_study_s_own_error_is_reported_though_the_server_died_too(store, monke
 
 
 def test_processes_that_meet_on_an_empty_store_initialise_it_once(tmp_path):
-    program = (
-        "from headwise import tracking\n"
-        "with tracking.open_study({}) as study:\n"
-        "    print(study.run_id)\n"
-    )
+    program = "from headwise import tracking\nwith tracking.open_study({}) as study:\n    print(study.run_id)\n"
     env = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     env["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", program]

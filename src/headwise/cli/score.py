@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headwise.errors import ConfigError
-from headwise.study import names
 
 if TYPE_CHECKING:
     from headwise.records import Scorecard
@@ -62,7 +61,9 @@ def command(
             raise ConfigError("score: --benchmark and --limit go with --answers FILE")
         _runs(study, run_ids, experiment, data_dir, as_json)
     elif not benchmark:
-        raise ConfigError(f"score: --answers needs --benchmark, one of {', '.join(names.BENCHMARKS)}")
+        from headwise.benchmarks import BENCHMARKS
+
+        raise ConfigError(f"score: --answers needs --benchmark, one of {', '.join(BENCHMARKS)}")
     elif study not in (None, LATEST) or run_ids or experiment:
         raise ConfigError("score: give either --answers or --study, --run, --experiment")
     else:

@@ -93,9 +93,10 @@ def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bo
             answer_study(job, console, crew)
             console.print("answers are kept; `headwise sync` scores and logs them")
         else:
+            from headwise.report.compare import compare_study
             from headwise.run.lifecycle import log_study
 
-            log_study(job, note, console, crew)
+            log_study(job, note, console, compare_study, crew)
 
 
 def _connect() -> None:

@@ -16,6 +16,7 @@ def command(forget: bool) -> None:
     study is left over.
     """
     from headwise import tracking
+    from headwise.report.compare import compare_study
     from headwise.run.lifecycle import sync_note
     from headwise.system.terminal import plain_console
     from headwise.tracking.pending import forget_unreadable, open_notes
@@ -29,5 +30,5 @@ def command(forget: bool) -> None:
         console.print("nothing to upload: every study begun in this folder is logged")
         return
     tracking.connect()
-    left = sum(not sync_note(note, console, forget) for note in notes)
+    left = sum(not sync_note(note, console, compare_study, forget) for note in notes)
     sys.exit(1 if left else 0)

@@ -238,9 +238,7 @@ def compare_cell(before: Mapping[Any, Any], after: Mapping[Any, Any] | None) -> 
     ]
     metrics, compared = _metrics(before, after or {})
     name = str(before["run_name"])
-    return CellReport(
-        name=name, answers=len(old), differences=differences, metrics=metrics, metrics_compared=compared
-    )
+    return CellReport(name=name, answers=len(old), differences=differences, metrics=metrics, metrics_compared=compared)
 
 
 def _answers(cell: Mapping[Any, Any]) -> dict[tuple[Key, int], str]:

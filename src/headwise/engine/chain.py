@@ -81,9 +81,7 @@ class Chain:
         original_B = questions.after_N[self.rows_B] + questions.length_N[self.rows_B]
         rope = self.decoder.rope(original_B[:, None] + said_BW)
         below = own[: self.trunk_layer]
-        hidden, joined = questions.answer_tokens(
-            self.rows_B, embeds_BWD, rope, below, own_valid_BA, self.trunk_layer
-        )
+        hidden, joined = questions.answer_tokens(self.rows_B, embeds_BWD, rope, below, own_valid_BA, self.trunk_layer)
         for piece in self.pieces:
             here = self.decoder.rope(piece.after_B[:, None] + said_BW) if piece.compacted else rope
             hidden, more = _through(self.decoder, piece, hidden, here, own, own_valid_BA)

@@ -169,15 +169,11 @@ class Tree:
 
     def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
         """What each cell's language model gets of each image: [images][cells], the same object where it is the same."""
-        whole = [
-            ImageRows(image, torch.arange(len(image), device=image.device)) for image in self.images
-        ]
+        whole = [ImageRows(image, torch.arange(len(image), device=image.device)) for image in self.images]
         self._whole = {id(each) for each in whole}
         if reduced is None:
             return [[each] * len(self.engine.cells) for each in whole]
-        return [
-            [each if given is None else given for given in row] for each, row in zip(whole, reduced, strict=True)
-        ]
+        return [[each if given is None else given for given in row] for each, row in zip(whole, reduced, strict=True)]
 
     def _trunks(self, rows: Sequence[Sequence[ImageRows]]) -> dict[tuple[int, int], Node]:
         """Roots by question and rows: one trunk for all sequences of one length, each run once for all questions."""
@@ -198,7 +194,9 @@ class Tree:
         positions, after = self._positions(group)
         images = Images(self.engine.decoder, self.engine.system, rows_ITD, positions, after)
         pairs = [
-            (number, place) for number, q in enumerate(self.questions) for place, (image, _) in enumerate(group)
+            (number, place)
+            for number, q in enumerate(self.questions)
+            for place, (image, _) in enumerate(group)
             if q.image == image
         ]
         trunk = Questions(

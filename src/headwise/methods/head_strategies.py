@@ -1,6 +1,6 @@
 """Head strategies and the controls as methods of one stage: rank heads, average their rows, take the best tokens.
 
-The formulas that rank heads are in headwise.heads; which query rows they see is the cell's `query`.
+The formulas that rank heads are in headwise.methods.heads; which query rows they see is the cell's `query`.
 """
 
 from __future__ import annotations

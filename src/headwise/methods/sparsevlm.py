@@ -68,9 +68,7 @@ class SparseVLM(InsideMethod):
 
         raters = view.once_per_question("raters", lambda: text_raters(view.embeds_VD, view.embeds_QD))
         dtype = getattr(torch, cell.score_dtype)
-        score_V = view.once(
-            ("sparsevlm", cell.score_dtype), lambda: view.text_HQV[:, raters].to(dtype).mean(0).mean(0)
-        )
+        score_V = view.once(("sparsevlm", cell.score_dtype), lambda: view.text_HQV[:, raters].to(dtype).mean(0).mean(0))
         kept = top(score_V, stage.keep)
         if not stage.merged:
             return Choice(kept)

@@ -248,6 +248,6 @@ def _embedded(picture: Drawing, text: str) -> dict[str, str]:
 
 
 def _template() -> jinja2.Template:
-    loader = jinja2.PackageLoader("headwise")
+    loader = jinja2.PackageLoader("headwise.report")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html")

@@ -22,9 +22,7 @@ PAGE = "report.html"
 Fetched = dict[tuple[str, str], Path | None]
 
 
-def write_report(
-    analysis: Analysed, folder: Path, *, run_links: Mapping[str, str], links: Mapping[str, str]
-) -> Report:
+def write_report(analysis: Analysed, folder: Path, *, run_links: Mapping[str, str], links: Mapping[str, str]) -> Report:
     """Write `report.html` into `folder`; the report with its figures and tables of head evidence.
 
     `run_links` are addresses by run id, `links` by name. Evidence or answers that a run does not have, and

@@ -164,9 +164,7 @@ def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int, method: str
     device = Counter(row["device"] for row in rows).most_common(1)[0][0]
     rows = [row for row in rows if row["device"] == device]
     prefill, token, peak = (float(np.median([row[name] for row in rows])) for name in ("prefill", "token", "peak"))
-    return Measured(
-        prefill_seconds=prefill, token_seconds=token, peak_bytes=peak, questions=len(rows), device=device
-    )
+    return Measured(prefill_seconds=prefill, token_seconds=token, peak_bytes=peak, questions=len(rows), device=device)
 
 
 def _answers(task: Task, spool: Spool, costs: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -32,7 +32,7 @@ from headwise.run.settings import Study
 from headwise.run.shards import Crew
 from headwise.run.spool import Spool
 from headwise.run.tasks import Task, plan
-from headwise.score import key_tags, score_records, write_verdicts
+from headwise.scoring.score import key_tags, score_records, write_verdicts
 from headwise.study.cells import Cell, fingerprint
 from headwise.system.cache import spool_folder, work_folder
 from headwise.tracking.resume import Logged, drop_cells, logged_cells
@@ -131,9 +131,7 @@ def answer_task(job: Job, task: Task, crew: Crew, bar: Progress) -> None:
     crew.collect(f"{task.name}/after", spool, advance)
 
 
-def log_task(
-    job: Job, study: tracking.Study, task: Task, bar: Progress, logged: Logged, started: float
-) -> list[str]:
+def log_task(job: Job, study: tracking.Study, task: Task, bar: Progress, logged: Logged, started: float) -> list[str]:
     """Score and log the task's cells from the spool; those in `logged` are left as they are.
 
     Except those that were scored by other labels or another scorer: they are scored and logged anew, so that a
@@ -178,9 +176,7 @@ def _failures(task: Task, console: Console) -> dict[int, str]:
     return failures
 
 
-def _log(
-    job: Job, study: tracking.Study, task: Task, folder: CellFolder, key: dict[str, str], started: float
-) -> str:
+def _log(job: Job, study: tracking.Study, task: Task, folder: CellFolder, key: dict[str, str], started: float) -> str:
     """Score the cell's answers, write verdicts and configuration beside them, and log it all as a run."""
     records = read_answers(folder.folder / ANSWERS)
     card, verdicts = score_records(task.name, task.data_dir, records, job.study.limit, source=str(ANSWERS))

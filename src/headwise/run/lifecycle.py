@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -18,11 +19,14 @@ from headwise.tracking.orphans import new_mark
 from headwise.tracking.pending import Note, claimed_now, tracking_place
 from headwise.tracking.resume import begun_runs, is_finished, take_over
 
+Compare = Callable[[tracking.Study, Console], None]
+"""What compares the cells of a study that is still open: it lies above this package, so that callers hand it in."""
+
 
 def log_study(
-    job: Job, note: Note, console: Console, crew: Crew | None = None, answered: bool = False
+    job: Job, note: Note, console: Console, compare: Compare, crew: Crew | None = None, answered: bool = False
 ) -> None:
-    """Open the study's run, or go on with the one that was cut short, and finish it.
+    """Open the study's run, or go on with the one that was cut short, and finish it; `compare` where the note asks.
 
     `answered`: nothing is left to answer, so that no model is loaded.
     """
@@ -33,18 +37,14 @@ def log_study(
         return
     before = earlier[0] if earlier else None
     tags = {"headwise.model_digest": job.checkpoint.digest}
-    with tracking.open_study(
-        job.params(), experiment=note.experiment, tags=tags, resume=before, mark=note.mark
-    ) as run:
+    with tracking.open_study(job.params(), experiment=note.experiment, tags=tags, resume=before, mark=note.mark) as run:
         for other in earlier:
             if other != run.run_id:
                 take_over(run, other)
         note = note.save(run_id=run.run_id, state="open")
         evaluate_study(job, run, console, crew, answered)
         if note.comparing:
-            from headwise.report.compare import compare_study
-
-            compare_study(run, console)
+            compare(run, console)
     note.save(state="finished")  # after the run has ended: a study that is noted as finished is never gone on with
     console.print(f"cells in the MLflow UI: {run.ui_url()}", soft_wrap=True)
 
@@ -57,7 +57,7 @@ def _was_finished(job: Job, note: Note, run_id: str, console: Console, crew: Cre
     console.print(f"this study was finished already: run {run_id}")
 
 
-def sync_note(note: Note, console: Console, forget: bool = False) -> bool:
+def sync_note(note: Note, console: Console, compare: Compare, forget: bool = False) -> bool:
     """Finish one study; False, with the reason on the console, where something of it is left.
 
     `forget` drops a study that can never be uploaded. ServerUnreachable where the server does not answer.
@@ -80,7 +80,7 @@ def sync_note(note: Note, console: Console, forget: bool = False) -> bool:
             return _left(
                 console, f"{name}: {open_questions} questions are not answered yet; run the study's command again"
             )
-        log_study(job, note, console, answered=True)
+        log_study(job, note, console, compare, answered=True)
     return True
 
 

@@ -68,9 +68,7 @@ def _note(cell: Mapping[str, Any], card: Scorecard, against: bool) -> str:
     return f"{note}, scored anew." + (f" Contradicted: its log says {said}." if against else "")
 
 
-def _score(
-    cell: Mapping[str, Any], answers: Path, data_dir: str
-) -> tuple[Scorecard, list[Verdict], dict[str, str]]:
+def _score(cell: Mapping[str, Any], answers: Path, data_dir: str) -> tuple[Scorecard, list[Verdict], dict[str, str]]:
     """Scorecard, verdicts, and the tags of the labels and scorer that they were made by."""
     name = str(cell["benchmark"])
     if data_dir == KEY_IN_ANSWERS:

@@ -52,9 +52,7 @@ class Study(BaseModel):
         "average", description="what T counts: mean per layer, kept after the last stage, or as the method publishes"
     )
     score_dtype: Literal["float64", "float32", "float16"] = Field("float64", description="precision of ranking")
-    limit: int | None = Field(
-        None, ge=1, le=LARGEST, description="questions of every benchmark, spread evenly, or all"
-    )
+    limit: int | None = Field(None, ge=1, le=LARGEST, description="questions of every benchmark, spread evenly, or all")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the random controls")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")

@@ -80,9 +80,7 @@ def score_records(
     return bench.summarise(whole), whole
 
 
-def _asked(
-    not_asked: frozenset[str], records: Sequence[Answer | Failure], source: str
-) -> Sequence[Answer | Failure]:
+def _asked(not_asked: frozenset[str], records: Sequence[Answer | Failure], source: str) -> Sequence[Answer | Failure]:
     """The answers but those to questions that the benchmark's files hold and its score leaves out (no image)."""
     kept = [record for record in records if record.question_id not in not_asked]
     if len(kept) < len(records):

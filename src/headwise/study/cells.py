@@ -59,5 +59,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return asdict(value)
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from headwise.errors import ConfigError
 
@@ -46,15 +45,6 @@ QUERIES = (
     "max_attention_token",
     "adaptive_by_length",
 )
-
-
-def __getattr__(name: str) -> Any:
-    """`BENCHMARKS`: the names in the registry of benchmarks, whatever is in it by now."""
-    if name != "BENCHMARKS":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from headwise.benchmarks import BENCHMARKS
-
-    return tuple(BENCHMARKS)
 
 
 ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")

@@ -17,8 +17,8 @@ ENDING = ".yaml"
 
 def configs() -> Path:
     """The folder of studies (`*.yaml`) and of published figures (`published/`)."""
-    installed = Path(__file__).resolve().parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+    installed = Path(__file__).resolve().parents[1] / "configs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
 
 
 def study_names() -> list[str]:

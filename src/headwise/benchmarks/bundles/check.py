@@ -71,9 +71,7 @@ def chosen_benchmarks(data_dir: str, asked: str | None) -> list[str]:
     return list(dict.fromkeys(benchmark(each).name for part in named for each in sets.get(part, [part])))
 
 
-def check_benchmark(
-    name: str, data_dir: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter
-) -> Check:
+def check_benchmark(name: str, data_dir: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter) -> Check:
     """Look at every question, label and image of one benchmark.
 
     `progress` wraps the list of images, which takes longest. Only truncation is looked for in images, not

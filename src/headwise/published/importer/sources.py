@@ -1,8 +1,8 @@
 """Which cells a tree of answers holds, and their answers.
 
-    ANSWERS_DIR/…/<split>/<checkpoint>/<method>/vtn_<tokens>[_<heads>_<strategy>]/
-        merge.jsonl, or its chunks 8_0.jsonl … 8_7.jsonl     answers in LLaVA's form (need a data_dir)
-        OCR.txt, artwork.txt, …                              MME's answers with their labels
+ANSWERS_DIR/…/<split>/<checkpoint>/<method>/vtn_<tokens>[_<heads>_<strategy>]/
+    merge.jsonl, or its chunks 8_0.jsonl … 8_7.jsonl     answers in LLaVA's form (need a data_dir)
+    OCR.txt, artwork.txt, …                              MME's answers with their labels
 """
 
 from __future__ import annotations
