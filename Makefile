@@ -1,16 +1,20 @@
-.PHONY: setup test lint bench
+.PHONY: setup test slow lint docs bench
 
 setup:
-	python -m pip install -r requirements-dev.txt
+	python -m pip install -r requirements-dev.txt -e .
 
 test:
-	python -m pytest
+	python -m pytest --durations=10
 
 lint:
 	ruff check src tests bench tools
+	ruff format --check src tests bench tools
 	mypy
-	PYTHONPATH=src lint-imports
+	lint-imports
+
+docs:
+	mkdocs build --strict
 
 bench:
-	PYTHONPATH=src python bench/grid.py
-	PYTHONPATH=src python bench/compare_scale.py
+	python bench/grid.py
+	python bench/compare_scale.py

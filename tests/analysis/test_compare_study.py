@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from rich.console import Console
-from tests.compare.conftest import made_verdicts
+from tests.analysis.conftest import made_verdicts
 
 from headwise import tracking
 from headwise.analysis.analyse import analyse

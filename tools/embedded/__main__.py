@@ -1,4 +1,4 @@
-"""`headwise embedded`: draw the small benchmarks, train the small model. Torch loads when a command runs."""
+"""`python -m tools.embedded`: draw the small benchmarks, train the small model. Torch loads when a command runs."""
 
 from pathlib import Path
 
@@ -32,3 +32,7 @@ def train(out: Path, work: Path, scale: float, processes: int) -> None:
 
     train_all(out, work, scale=scale, processes=processes)
     click.echo(f"checkpoint in {out}")
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m tools.embedded")

@@ -24,7 +24,6 @@ COMMANDS = {
     "import": ("headwise.cli.import_:command", "Take in answers of the original study as runs."),
     "sync": ("headwise.cli.sync:command", "Upload what a tracking server did not take."),
     "reproduce": ("headwise.cli.reproduce:command", "Run a finished run again in its container and compare."),
-    "embedded": ("tools.embedded.cli:command", "Draw the embedded benchmarks, train the embedded model."),
 }
 
 
