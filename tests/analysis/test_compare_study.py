@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from rich.console import Console
-from tests.analysis.conftest import made_verdicts
 
 from headwise import tracking
 from headwise.analysis.analyse import analyse
@@ -20,6 +19,7 @@ from headwise.analysis.comparison import load_study
 from headwise.cli import headwise
 from headwise.report.compare import compare_study
 from headwise.scoring.score import write_verdicts
+from tests.analysis.conftest import made_verdicts
 
 
 @pytest.fixture(scope="module")

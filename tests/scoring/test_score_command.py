@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from headwise.scoring.score import LABELS_TAG, SCORER_TAG, key_tags, score_answers, write_verdicts
 
 from headwise import tracking
 from headwise.cli import headwise
 from headwise.errors import ConfigError, DataError
 from headwise.records import write_jsonl
+from headwise.scoring.score import LABELS_TAG, SCORER_TAG, key_tags, score_answers, write_verdicts
 
 PROMPT = "\nAnswer the question using a single word or phrase."
 

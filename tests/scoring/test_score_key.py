@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from headwise.scoring.score import LABELS_TAG, SCORER_TAG, key_tags, labels_digest
 from survival import Outcome, Place, undisturbed, write_bundle
 
 from headwise.benchmarks import BENCHMARKS, named_sets
+from headwise.scoring.score import LABELS_TAG, SCORER_TAG, key_tags, labels_digest
 
 QUICK = "--benchmark pope --limit 20"
 

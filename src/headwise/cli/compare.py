@@ -7,10 +7,12 @@ import json
 
 import click
 
+from headwise.cli.options import StudyCommand, more_options
 from headwise.errors import ConfigError
 
 
-@click.command("compare")
+@click.command("compare", cls=StudyCommand)
+@more_options
 @click.option("--study", help="Compare the cells of this study (run id, or `latest`).  [default: latest]")
 @click.option("--experiment", help="Compare every finished cell of this experiment (with --study: look there).")
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from headwise.cli.options import study_options
+from headwise.cli.options import StudyCommand, study_options
 
 
-@click.command(name="evaluate")
+@click.command("evaluate", cls=StudyCommand)
 @study_options
-@click.option("--plan", "planning", is_flag=True, help="print what the study will cost, and answer nothing")
+@click.option("--plan", "planning", is_flag=True, help="Print what the study will cost, and answer nothing.")
 def command(
     planning: bool,
     config_path: str | None,

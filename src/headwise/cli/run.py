@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from headwise.cli.options import study_options
+from headwise.cli.options import StudyCommand, study_options
 
 
-@click.command(name="run")
+@click.command("run", cls=StudyCommand)
 @study_options
 def command(
     config_path: str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headwise.cli.options import StudyCommand, more_options
 from headwise.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def _given(context: click.Context, parameter: click.Parameter, value: Any) -> An
     return None if str(value) == "none" else value
 
 
-@click.command("score")
+@click.command("score", cls=StudyCommand)
+@more_options
 @click.option(
     "--answers", type=click.Path(path_type=Path), callback=_given, help="JSON Lines of question_id, prompt, text."
 )

@@ -55,7 +55,7 @@ class Study(BaseModel):
     limit: int | None = Field(None, ge=1, le=LARGEST, description="questions of every benchmark, spread evenly, or all")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the random controls")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
+    device: str = Field("auto", description="device to run on: auto, cpu, cuda, cuda:1")
     max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
 
     @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
