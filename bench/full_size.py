@@ -137,7 +137,7 @@ def run(threads: int) -> dict[str, object]:
 
     from headwise import tracking
     from headwise.run.evaluate import Job, evaluate_study
-    from headwise.run.settings import load_study
+    from headwise.run.settings import load_settings
 
     torch.set_num_threads(threads)
     settings = {"model": "model", "data_dir": "eval", "strategy": "sparsity", "tokens": "32,16", "heads": 8}
@@ -145,7 +145,7 @@ def run(threads: int) -> dict[str, object]:
     result: dict[str, object] = {"machine": describe(torch.device("cpu"))}
     for name in OFFICIAL:
         started, busy = time.perf_counter(), time.process_time()
-        job = Job.of(load_study(None, settings | {"benchmark": name}))
+        job = Job.of(load_settings(None, settings | {"benchmark": name}))
         with tracking.open_study(job.params(), experiment="full size") as study:
             evaluate_study(job, study, Console(stderr=True))
         seconds, questions = time.perf_counter() - started, len(job.tasks[0].samples)

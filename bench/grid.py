@@ -28,7 +28,7 @@ from headwise.benchmarks.bundles.check import data_folder
 from headwise.engine import Engine, Optimizations, Question
 from headwise.models.checkpoint import Vlm, find_checkpoint
 from headwise.models.decoder import Decoder
-from headwise.run.settings import load_study
+from headwise.run.settings import load_settings
 from headwise.system.reading import read_image
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,7 @@ def compare_answers(grid, single):
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on standard output")
 def main(config, images, share, rounds, device, dtype, controls, threads, as_json) -> None:
     torch.set_num_threads(threads)
-    work = Work(load_study(config, {"controls": controls}), images, device, dtype)
+    work = Work(load_settings(config, {"controls": controls}), images, device, dtype)
     every = slice(None, None, share)
     part = len(range(work.questions)[every]) / work.questions
     work.one_by_one(slice(0, 1))

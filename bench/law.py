@@ -20,7 +20,7 @@ from grid import ROOT, Work, timed
 from machine import describe
 from scipy.optimize import nnls
 
-from headwise.run.settings import load_study
+from headwise.run.settings import load_settings
 from headwise.study.names import PUBLISHED_STRATEGIES
 
 PUBLISHED = ",".join(PUBLISHED_STRATEGIES)
@@ -37,7 +37,7 @@ class Slice(Work):
     """POPE's first images with a number of questions each, under a number of cells."""
 
     def __init__(self, config: str, cells: int, images: int, questions: int, device: str, dtype: str) -> None:
-        study = load_study(config, {**CELLS[cells], "controls": "none", "benchmark": "pope"})
+        study = load_settings(config, {**CELLS[cells], "controls": "none", "benchmark": "pope"})
         super().__init__(study, images, device, dtype)
         self.groups = [(pixels, samples[:questions]) for pixels, samples in self.groups]
         self.questions = sum(len(samples) for _, samples in self.groups)

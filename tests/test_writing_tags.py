@@ -6,10 +6,10 @@ import pytest
 
 from headwise.run.cell_runs import answered_by
 from headwise.run.evaluate import Job
-from headwise.run.settings import load_study
+from headwise.run.settings import load_settings
 
 
 @pytest.mark.parametrize(("asked", "was"), [("auto", "float32"), ("bfloat16", "bfloat16")])
 def test_auto_is_resolved(asked, was):
-    study = load_study(None, {"benchmark": "gqa", "limit": 1, "device": "cpu", "dtype": asked, "tokens": 192})
+    study = load_settings(None, {"benchmark": "gqa", "limit": 1, "device": "cpu", "dtype": asked, "tokens": 192})
     assert answered_by(Job.of(study)) == {"headwise.device": "cpu", "headwise.dtype": was}

@@ -19,7 +19,7 @@ from headwise.models.checkpoint import Vlm, find_checkpoint
 from headwise.models.decoder import Decoder
 from headwise.records import Answer, Sample
 from headwise.report.figures import Overlay, Seen, kept_tokens
-from headwise.run.settings import load_study
+from headwise.run.settings import load_settings
 from headwise.system.reading import read_image
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ STRATEGIES = "sparsity,hierarchical,max_attention"
 def disputed(name: str, tokens: int = 64, heads: int = 8) -> Seen:
     """The first question of a benchmark on which the strategies (chance aside) are not all right or all wrong."""
     settings = {"strategy": STRATEGIES, "tokens": str(tokens), "heads": str(heads), "controls": "random_tokens"}
-    study = load_study(str(ROOT / "configs/default.yaml"), settings)
+    study = load_settings(str(ROOT / "configs/default.yaml"), settings)
     checkpoint, folder = find_checkpoint(study.model), data_folder(study.data_dir)
     vlm, cells = Vlm(checkpoint, study.dtype, "cpu"), study.cells(checkpoint.geometry)
     engine = Engine(Decoder(vlm.model), vlm.system(), cells, vlm.visual, study.max_new_tokens)

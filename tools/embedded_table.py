@@ -19,7 +19,7 @@ import yaml
 
 from headwise import tracking
 from headwise.benchmarks import BENCHMARKS
-from headwise.run.settings import load_study
+from headwise.run.settings import load_settings
 from headwise.study.names import CONTROLS
 from headwise.system.packaged import DEFAULT, study_file
 
@@ -83,7 +83,7 @@ def _each(values: Any) -> str:
 
 def command(settings: dict[str, Any]) -> str:
     """The command that runs these settings: what differs from the default study, as options."""
-    default = load_study(study_file(DEFAULT), {}).model_dump()
+    default = load_settings(study_file(DEFAULT), {}).model_dump()
     given = {name: settings[name] for name, value in default.items() if settings[name] != value}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", _word(value))]
     return shlex.join(["headwise", "evaluate", *words])

@@ -50,7 +50,9 @@ def grid() -> list[tuple]:
     return [cell for cell in cells if cell != HOLE]
 
 
-def log(study: tracking.Study, folder: Path, name: str, strategy: str, tokens: int, heads: int | None, **more) -> float:
+def log(
+    study: tracking.StudyRun, folder: Path, name: str, strategy: str, tokens: int, heads: int | None, **more
+) -> float:
     """Log a cell whose answers get worse with fewer tokens; the two strategies tie at 192/16."""
     share = {576: 0.9, 192: 0.8, 64: 0.5}[tokens] - 0.25 * (strategy == "random_tokens")
     share -= 0.2 * (strategy == "sum" and (tokens, heads) != (192, 16))

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from headwise.analysis.grid import grid, tops
-from headwise.report.markup import grid_table
-from headwise.report.text import grid_markdown
+from headwise.analysis.score_tables import score_table, tops
+from headwise.report.markup import score_html
+from headwise.report.text import score_table_markdown
 
 
 def cells(*rows) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def cells(*rows) -> pd.DataFrame:
 
 @pytest.fixture
 def found():
-    table = grid(
+    table = score_table(
         "gqa",
         cells(
             ("vanilla", None, None, 62.0),
@@ -63,18 +63,18 @@ def test_a_shared_top_counts_as_a_share_and_a_row_without_rivals_not_at_all(foun
 
 
 def test_markdown_has_bold_best_and_dots_for_holes(found):
-    lines = grid_markdown(found).splitlines()
+    lines = score_table_markdown(found).splitlines()
     assert lines[0] == "| tokens | heads | sum | sparsity | vanilla | random_tokens | random_heads |"
     assert lines[2] == "| 192 | 16 | **58.00** | **58.00** | 62.00 | 41.00 | · |"
     assert lines[4] == "| 64 | 16 | · | · | 62.00 | 31.00 | · |"
 
 
 def test_controls_alone_make_no_grid():
-    assert grid("gqa", cells(("vanilla", None, None, 62.0))) is None
+    assert score_table("gqa", cells(("vanilla", None, None, 62.0))) is None
 
 
 def test_a_strategy_without_heads_has_rows_of_its_own():
-    table = grid(
+    table = score_table(
         "gqa",
         cells(
             ("vanilla", None, None, 62.0),
@@ -92,6 +92,6 @@ def test_a_strategy_without_heads_has_rows_of_its_own():
     assert table.holes == 1  # headless at 64 tokens; with a number of heads it cannot be run
     assert table.best_cells() == ["192/headless"]
     assert table.tops().sum() == 0  # no row has rivals
-    lines = grid_markdown(table).splitlines()
+    lines = score_table_markdown(table).splitlines()
     assert lines[3] == "| 192 | · | · | **59.00** | 62.00 | 41.00 |"
-    assert [field.text for field in grid_table("g", "", table, 2).rows[1]][:2] == ["192", "–"]
+    assert [field.text for field in score_html("g", "", table, 2).rows[1]][:2] == ["192", "–"]

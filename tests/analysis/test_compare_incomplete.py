@@ -10,7 +10,7 @@ from headwise.analysis import tables
 from headwise.analysis.analyse import Analysis, check_logged
 from headwise.analysis.comparison import Comparison
 from headwise.analysis.findings import Findings, find, over_benchmarks
-from headwise.analysis.grid import grid
+from headwise.analysis.score_tables import score_table
 from headwise.analysis.verdicts import VerdictMatrix
 from headwise.benchmarks import BENCHMARKS
 from headwise.errors import DataError
@@ -102,7 +102,7 @@ def test_the_best_of_what_it_answered_is_not_the_best():
     table = cells("vanilla", "sum", "entropy", "sparsity")
     part = find("gqa", table, matrix([*rows, lucky]))
     assert part.cells["score"][3] == 100
-    shown = grid("gqa", part.cells)
+    shown = score_table("gqa", part.cells)
     assert shown.best_cells() == ["64/8/sum"] == [part.best["configuration"]]
     assert shown.holes == 0
     assert "sparsity" not in sentence(part, shown)

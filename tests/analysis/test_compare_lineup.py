@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from headwise import tracking
 from headwise.analysis.analyse import analyse
-from headwise.analysis.comparison import load_study
+from headwise.analysis.comparison import load_comparison
 from headwise.benchmarks import benchmark
 from headwise.cli import headwise
 from headwise.errors import DataError, TrackingError
@@ -167,8 +167,8 @@ def test_one_cell_asked_less_does_not_shorten_the_others(log):
     assert set(cells_of(found)) == {"vanilla", "64/8/sum"}
     (note,) = found["notes"]
     assert f"gqa: asked fewer than the others' 60 questions and left out: gqa-64-8-sparsity (run {run[:8]})" in note
-    taken = analyse(load_study(experiment="x", include_incomplete=True))
-    grid, part = taken.grids["gqa"], taken.findings["gqa"]
+    taken = analyse(load_comparison(experiment="x", include_incomplete=True))
+    grid, part = taken.score_tables["gqa"], taken.findings["gqa"]
     assert part.cells.set_index("configuration").loc["vanilla", "score"] == pytest.approx(100 * sum(vanilla) / 60)
     assert (grid.values.loc[(64, 8), "sparsity"], grid.best.loc[(64, 8), "sparsity"]) == (100.0, False)
     assert grid.best_cells() == ["64/8/sum"] == [part.best["configuration"]]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from headwise import tracking
-from headwise.analysis.comparison import load_study
+from headwise.analysis.comparison import load_comparison
 
 
 def found(*rows: dict) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def found(*rows: dict) -> pd.DataFrame:
 def comparison(monkeypatch):
     def load(*rows: dict):
         monkeypatch.setattr(tracking, "find_cells", lambda **asked: found(*rows))
-        return load_study(experiment="x")
+        return load_comparison(experiment="x")
 
     return load
 

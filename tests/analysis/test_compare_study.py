@@ -15,7 +15,7 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.analysis.analyse import analyse
-from headwise.analysis.comparison import load_study
+from headwise.analysis.comparison import load_comparison
 from headwise.cli import headwise
 from headwise.report.compare import compare_study
 from headwise.scoring.score import write_verdicts
@@ -24,11 +24,11 @@ from tests.analysis.conftest import made_verdicts
 
 @pytest.fixture(scope="module")
 def analysis(store):
-    return analyse(load_study(study=store.study))
+    return analyse(load_comparison(study=store.study))
 
 
 def test_the_cells_of_the_latest_study_are_compared(store):
-    found = load_study()
+    found = load_comparison()
     assert found.study == store.study
     assert found.benchmarks == ["gqa", "pope"]
     assert found.notes == []
@@ -46,11 +46,13 @@ def test_verdicts_are_row_for_row_the_cells(store, analysis):
 
 
 def test_grids_hold_the_logged_scores_with_the_tie_and_the_hole(store, analysis):
-    pope = analysis.grids["pope"]
+    pope = analysis.score_tables["pope"]
     assert pope.values.loc[(192, 8), "sum"] == pytest.approx(store.scores["pope", "sum", 192, 8])
     assert pope.holes == 1
     assert set(pope.best_cells()) == {"192/16/sum", "192/16/sparsity", "192/8/sparsity"}
-    assert analysis.grids["gqa"].controls["vanilla"].iloc[0] == pytest.approx(store.scores["gqa", "vanilla", 576, None])
+    assert analysis.score_tables["gqa"].controls["vanilla"].iloc[0] == pytest.approx(
+        store.scores["gqa", "vanilla", 576, None]
+    )
 
 
 def test_the_mean_over_benchmarks_is_in_percent_of_vanilla_and_leaves_holes_out(store, analysis):
@@ -61,7 +63,7 @@ def test_the_mean_over_benchmarks_is_in_percent_of_vanilla_and_leaves_holes_out(
     overall = analysis.overall.cells.set_index("configuration")["score"]
     assert overall["192/8/sparsity"] == pytest.approx(sum(of_vanilla.values()) / 2, rel=1e-5)
     assert "64/8/sparsity" not in overall
-    assert analysis.grids["overall"].holes == 1
+    assert analysis.score_tables["overall"].holes == 1
 
 
 def test_wins_count_rows_topped_and_what_of_it_is_significant(analysis):
@@ -75,13 +77,13 @@ def test_where_strategies_tie_everywhere_the_wins_are_numbers(store):
     """One budget, and the two strategies' answers are the same: nothing is won, nothing lost, nothing missing."""
     found = tracking.find_cells(study=store.study)
     tied = found[(found["tokens"] == 192) & (found["heads"] == 16) | (found["strategy"] == "vanilla")]
-    wins = analyse(load_study(run_ids=tied["run_id"].tolist())).wins.set_index("strategy")
+    wins = analyse(load_comparison(run_ids=tied["run_id"].tolist())).wins.set_index("strategy")
     assert wins.loc["sum"].to_dict() == {"topped": 1.0, "rows": 2, "won": 0, "shared": 2, "lost": 0}
 
 
 def test_a_strategy_without_rivals_has_won_nothing(store):
     found = tracking.find_cells(study=store.study)
-    alone = analyse(load_study(run_ids=found[found["strategy"] != "sum"]["run_id"].tolist()))
+    alone = analyse(load_comparison(run_ids=found[found["strategy"] != "sum"]["run_id"].tolist()))
     assert alone.wins.empty
     assert "wins" not in alone.tables
 

@@ -12,7 +12,7 @@ from docker.errors import APIError, ImageNotFound
 
 from headwise import tracking
 from headwise.cli import headwise
-from headwise.containers import docker_client as container
+from headwise.containers import docker_client
 from headwise.containers.docker_client import REVISION, EngineError, device_requests
 from headwise.containers.reproduce import find_original, study_command
 from headwise.errors import DataError, ModelError, TrackingError
@@ -127,7 +127,7 @@ def engine(empty_store, monkeypatch):
     def put(**options):
         fake = FakeEngine(empty_store, **{"images": [FakeImage("headwise:1", COMMIT)], **options})
         fake.ping = lambda: True
-        monkeypatch.setattr(container.DockerClient, "from_env", staticmethod(lambda: fake))
+        monkeypatch.setattr(docker_client.DockerClient, "from_env", staticmethod(lambda: fake))
         return fake
 
     return put
@@ -278,6 +278,6 @@ def test_a_run_of_no_known_commit_takes_no_image_for_its_own(label):
     image = FakeImage("headwise:unknown", label)
     for name in ("headwise:unknown", None):
         with pytest.raises(EngineError, match="does not record the commit.*--image"):
-            container.find_image(FakeEngine(None, [image]), name, "unknown")
+            docker_client.find_image(FakeEngine(None, [image]), name, "unknown")
     with pytest.raises(EngineError, match="of commit unknown, and none that was built from commit c0ffee"):
-        container.find_image(FakeEngine(None, [image]), "headwise:unknown", COMMIT)
+        docker_client.find_image(FakeEngine(None, [image]), "headwise:unknown", COMMIT)

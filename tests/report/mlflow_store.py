@@ -24,7 +24,7 @@ def log_study(folder: Path) -> str:
     return study.run_id
 
 
-def _log_cell(study: tracking.Study, files: Path, strategy: str, tokens: int, share: float) -> None:
+def _log_cell(study: tracking.StudyRun, files: Path, strategy: str, tokens: int, share: float) -> None:
     random = np.random.default_rng(tokens)
     verdicts = [_verdict(number, random.random() < share) for number in range(QUESTIONS)]
     write_verdicts(files, verdicts)

@@ -1,19 +1,19 @@
 import pytest
 
 from headwise.errors import ConfigError
-from headwise.run.settings import Study, load_study
+from headwise.run.settings import StudySettings, load_settings
 from headwise.study.cells import Geometry, fingerprint
 
 GEOMETRY = Geometry(layers=32, heads=32, visual=576)
 
 
 def test_the_published_grid_has_63_cells_beside_its_controls():
-    study = load_study(None, {"strategy": ",".join(["sum", "sparsity"]), "controls": "none"})
+    study = load_settings(None, {"strategy": ",".join(["sum", "sparsity"]), "controls": "none"})
     assert len(study.cells(GEOMETRY)) == 2 * 3 * 3
 
 
 def test_controls_come_first_and_only_as_often_as_they_differ():
-    study = load_study(None, {"strategy": "sparsity", "controls": "all", "tokens": "192,64", "heads": "8"})
+    study = load_settings(None, {"strategy": "sparsity", "controls": "all", "tokens": "192,64", "heads": "8"})
     cells = [(cell.strategy, cell.tokens, cell.heads) for cell in study.cells(GEOMETRY)]
     assert cells[0] == ("vanilla", 576, 0)
     assert cells.count(("all_heads", 192, 32)) == 1
@@ -23,16 +23,16 @@ def test_controls_come_first_and_only_as_often_as_they_differ():
 
 
 def test_a_seed_makes_other_cells_only_of_what_draws():
-    grids = [load_study(None, {"controls": "all", "seed": seed}).cells(GEOMETRY) for seed in (0, 1)]
+    grids = [load_settings(None, {"controls": "all", "seed": seed}).cells(GEOMETRY) for seed in (0, 1)]
     differ = {first.strategy for first, second in zip(*grids, strict=True) if first != second}
     assert differ == {"random_heads", "random_tokens"}
-    assert load_study(None, {"seed": 2**63 - 1}).seed == 2**63 - 1
+    assert load_settings(None, {"seed": 2**63 - 1}).seed == 2**63 - 1
 
 
 def test_options_override_the_file_unless_they_say_config(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("strategy: [entropy]\ntokens: 64\nlayer: 3\n")
-    study = load_study(path, {"strategy": "config", "tokens": "128, 64", "layer": None})
+    study = load_settings(path, {"strategy": "config", "tokens": "128, 64", "layer": None})
     assert (study.strategy, study.tokens, study.layer) == (["entropy"], [128, 64], 3)
 
 
@@ -58,7 +58,7 @@ def test_options_override_the_file_unless_they_say_config(tmp_path):
 )
 def test_a_wrong_value_is_one_line_with_field_value_and_what_is_allowed(settings, words):
     with pytest.raises(ConfigError) as caught:
-        load_study(None, settings)
+        load_settings(None, settings)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -67,16 +67,16 @@ def test_an_unknown_setting_or_a_broken_file_is_named(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("tokenz: 3\n")
     with pytest.raises(ConfigError, match=r"tokenz: unknown setting \(in .*study.yaml\); allowed are model"):
-        load_study(path, {})
+        load_settings(path, {})
     path.write_text("tokens: [1\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        load_study(path, {})
+        load_settings(path, {})
     with pytest.raises(ConfigError, match="cannot read"):
-        load_study(tmp_path / "none.yaml", {})
+        load_settings(tmp_path / "none.yaml", {})
 
 
 def test_every_field_is_documented():
-    assert all(field.description for field in Study.model_fields.values())
+    assert all(field.description for field in StudySettings.model_fields.values())
 
 
 def test_fingerprint_is_stable_and_sensitive():
@@ -85,17 +85,17 @@ def test_fingerprint_is_stable_and_sensitive():
 
 
 def test_sets_of_benchmarks_are_named_and_mixed_with_names():
-    llava = load_study(None, {"benchmark": "llava"}).benchmark
+    llava = load_settings(None, {"benchmark": "llava"}).benchmark
     assert len(llava) == 10
     assert set(llava) > {"vqav2", "gqa", "vizwiz", "scienceqa", "textvqa", "pope", "mme", "mmbench", "seed"}
-    mixed = load_study(None, {"benchmark": "published, gqa, chartqa.lmms-v1"}).benchmark
+    mixed = load_settings(None, {"benchmark": "published, gqa, chartqa.lmms-v1"}).benchmark
     assert mixed == ["textvqa", "mme", "gqa", "pope", "chartqa.lmms-v1"]
-    vlm = load_study(None, {"benchmark": ["vlm"], "max_new_tokens": 128}).benchmark
+    vlm = load_settings(None, {"benchmark": ["vlm"], "max_new_tokens": 128}).benchmark
     assert {"mmbench", "mmstar", "ai2d", "ocrbench", "chartqa", "refcoco"} < set(vlm)
 
 
 def test_all_is_what_the_embedded_data_holds_and_everything_elsewhere():
-    assert load_study(None, {"benchmark": "all"}).benchmark == ["textvqa", "mme", "gqa", "pope"]
-    everywhere = load_study(None, {"benchmark": "all", "data_dir": "/data/eval", "max_new_tokens": 128}).benchmark
+    assert load_settings(None, {"benchmark": "all"}).benchmark == ["textvqa", "mme", "gqa", "pope"]
+    everywhere = load_settings(None, {"benchmark": "all", "data_dir": "/data/eval", "max_new_tokens": 128}).benchmark
     assert {"vqav2", "ocrbench", "ai2d_no_mask"} < set(everywhere)
     assert not [name for name in everywhere if "." in name]

@@ -15,7 +15,7 @@ from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run import tasks
 from headwise.run.answering import open_windows, unreadable
 from headwise.run.placement import Placement
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
 from headwise.run.tasks import Task, plan
 from headwise.study.cells import Cell
@@ -29,7 +29,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 def task(checkpoint: Checkpoint, data_dir: Path, machine: str = "cpu", **settings: object) -> Task:
-    study = Study.model_validate({"benchmark": "pope", "strategy": "sparsity", "tokens": 12, "heads": 4} | settings)
+    study = StudySettings.model_validate(
+        {"benchmark": "pope", "strategy": "sparsity", "tokens": 12, "heads": 4} | settings
+    )
     return plan(study, checkpoint, study.cells(checkpoint.geometry), data_dir, machine)[0]
 
 
@@ -116,7 +118,7 @@ def test_an_unreadable_image_is_a_failure_with_a_reason(checkpoint: Checkpoint, 
 
 
 def test_devices_change_no_group(checkpoint: Checkpoint, bundle: Path) -> None:
-    study = Study.model_validate({"device": "auto"})
+    study = StudySettings.model_validate({"device": "auto"})
     assert Placement.of("cpu,cpu").kind(study) == "cpu"
     assert task(checkpoint, bundle, "cuda", device="cuda:1").group == task(checkpoint, bundle, "cuda").group
 

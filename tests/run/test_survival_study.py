@@ -19,7 +19,7 @@ from headwise.engine import Engine
 from headwise.run import evaluate as pipeline
 from headwise.run import lifecycle as sync
 from headwise.run.placement import Placement
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.tracking import ending
 from headwise.tracking.pending import Note
 
@@ -182,7 +182,7 @@ def test_answers_of_another_kind_of_device_are_synced_from_here(
 
 
 def test_the_device_that_answered_need_not_be_here() -> None:
-    study = Study.model_validate({"device": "cuda:1"})
+    study = StudySettings.model_validate({"device": "cuda:1"})
     assert Placement(made_on="cuda").kind(study) == "cuda"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from headwise.errors import ConfigError, HeadwiseError
 from headwise.run.placement import Placement
-from headwise.run.settings import Study, load_study
+from headwise.run.settings import StudySettings, load_settings
 from headwise.run.shards import crew
 from headwise.system.cache import home
 from headwise.system.environment import expanded, whole_number
@@ -57,14 +57,14 @@ def test_ranks_fit_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> N
         pass
     monkeypatch.setenv("LOCAL_RANK", "first")
     with pytest.raises(ConfigError, match="LOCAL_RANK: 'first'"):
-        Placement().device(Study())
+        Placement().device(StudySettings())
     assert whole_number("NOT_SET_ANYWHERE", 7) == 7
 
 
 @pytest.mark.parametrize("device", ["meta", "tpu", "cuda:", "cuda:one", "CPU", "0", ""])
 def test_a_device_that_is_none_is_one_line(device: str) -> None:
     with pytest.raises(ConfigError, match="device: .* is not auto, cpu, cuda or cuda:NUMBER"):
-        load_study(None, {"device": device})
+        load_settings(None, {"device": device})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_device_that_is_none_is_one_line(device: str) -> None:
     ],
 )
 def test_devices_and_the_device_that_is_recorded_are_the_same(devices: str | None, device: str, fits: bool) -> None:
-    placement, study = Placement.of(devices), Study(device=device)
+    placement, study = Placement.of(devices), StudySettings(device=device)
     if fits:
         placement.check(study)
     else:

@@ -19,10 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
 USE = """
 from pathlib import Path
-import headwise.published.figures, headwise.system.packaged
-from headwise.run.settings import load_study
+import headwise
+from headwise.published.figures import read_published
+from headwise.run.settings import load_settings
+from headwise.system.packaged import study_file
 assert Path(headwise.__file__).is_relative_to(Path.cwd()), headwise.__file__
-print(len(headwise.published.read_published().scores), load_study(headwise.packaged.study_file("default"), {}).budget)
+print(len(read_published().scores), load_settings(study_file("default"), {}).budget)
 """
 
 
@@ -30,7 +32,7 @@ print(len(headwise.published.read_published().scores), load_study(headwise.packa
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built as pip builds it, from a copy of what the build reads."""
     work = tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "setup.py", "README.md"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, work / name)
     for name in ("src", "configs"):
         shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))

@@ -15,7 +15,7 @@ from headwise.errors import ConfigError, DataError
 from headwise.published.figures import FOLDER, SCORES, read_published
 from headwise.published.importer.sources import Issue, find_sources
 from headwise.records import Answer, Failure, read_answers, read_jsonl
-from headwise.run.settings import load_study
+from headwise.run.settings import load_settings
 from headwise.run.spool import Spool
 from headwise.scoring.score import score_labelled
 from headwise.system.reading import parse_json, read_image
@@ -70,7 +70,7 @@ def test_a_byte_order_mark_in_every_text_file_of_a_bundle_changes_no_truth(bundl
 
 
 def test_a_byte_order_mark_in_a_configuration_and_in_published_figures_is_passed_over(tmp_path):
-    study = load_study(written(tmp_path / "study.yaml", MARK + b"tokens: 64\n"), {})
+    study = load_settings(written(tmp_path / "study.yaml", MARK + b"tokens: 64\n"), {})
     assert study.tokens == [64]
     scores = written(tmp_path / "figures" / SCORES, MARK + (FOLDER / SCORES).read_bytes())
     assert len(read_published(scores.parent).scores) == len(read_published().scores)
@@ -90,7 +90,7 @@ def test_a_byte_order_mark_in_a_configuration_and_in_published_figures_is_passed
 )
 def test_a_configuration_that_cannot_be_used_is_one_line(tmp_path, content, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        load_study(written(tmp_path / "study.yaml", content), {})
+        load_settings(written(tmp_path / "study.yaml", content), {})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 2000
 

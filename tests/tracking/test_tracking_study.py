@@ -15,7 +15,7 @@ from headwise.errors import ConfigError, TrackingError
 from headwise.tracking.study import experiment_id
 
 
-def run_of(study: tracking.Study):
+def run_of(study: tracking.StudyRun):
     return MlflowClient().get_run(study.run_id)
 
 

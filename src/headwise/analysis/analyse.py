@@ -15,9 +15,9 @@ from headwise.analysis import tables
 from headwise.analysis.beside import of_vanilla
 from headwise.analysis.comparison import Comparison
 from headwise.analysis.findings import Findings, find, over_benchmarks
-from headwise.analysis.grid import Grid, grid, tops
 from headwise.analysis.lineup import SHOWN
 from headwise.analysis.recommendation import recommend
+from headwise.analysis.score_tables import ScoreTable, score_table, tops
 from headwise.errors import DataError
 
 OVERALL = "overall"
@@ -38,17 +38,17 @@ class Analysis:
     overall: Findings | None
 
     @cached_property
-    def grids(self) -> dict[str, Grid]:
+    def score_tables(self) -> dict[str, ScoreTable]:
         """Logged scores in the published layout, a benchmark each, and the mean percent of vanilla."""
         comparison = self.comparison
         found = {
-            name: grid(name, comparison.of(name).assign(full=part.cells["full"]))
+            name: score_table(name, comparison.of(name).assign(full=part.cells["full"]))
             for name, part in self.findings.items()
         }
         if self.overall is not None:
             labels = comparison.cells.drop_duplicates("configuration").set_index("configuration")["label"]
             cells = self.overall.cells.assign(label=self.overall.cells["configuration"].map(labels))
-            found[OVERALL] = grid("mean % of vanilla", cells)
+            found[OVERALL] = score_table("mean % of vanilla", cells)
         return {name: each for name, each in found.items() if each is not None}
 
     @cached_property
@@ -59,7 +59,7 @@ class Analysis:
     def _tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
         parts = list(self.findings.values())
         pruned = [part for part in parts if not part.pruned.empty]
-        for name, each in self.grids.items():
+        for name, each in self.score_tables.items():
             yield f"best_{name}", each.as_table()
         for name, part in self.all_findings.items():
             yield f"scores_{name}", tables.scores(part)
@@ -92,7 +92,7 @@ class Analysis:
     @cached_property
     def wins(self) -> pd.DataFrame:
         """A row a strategy with rivals: rows it tops (as published studies count), and what of that is significant."""
-        benchmarks = [self.grids[name] for name in self.findings if name in self.grids]
+        benchmarks = [self.score_tables[name] for name in self.findings if name in self.score_tables]
         if not benchmarks:
             return pd.DataFrame()
         won = tables.wins(list(self.findings.values()))

@@ -67,7 +67,7 @@ class Comparison:
         return self._read[benchmark]
 
 
-def load_study(
+def load_comparison(
     *,
     study: str | None = None,
     experiment: str | None = None,

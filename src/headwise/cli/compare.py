@@ -36,7 +36,7 @@ def command(
     gc.set_threshold(1_000_000)
     from headwise import tracking
     from headwise.analysis.analyse import analyse
-    from headwise.analysis.comparison import load_study
+    from headwise.analysis.comparison import load_comparison
     from headwise.published.baseline import Baseline
     from headwise.report.as_json import as_json as as_object
     from headwise.report.compare import output, publish
@@ -45,7 +45,7 @@ def command(
 
     uri, progress = tracking.connect(), plain_console(stderr=True)
     with progress.status("comparing"):
-        comparison = load_study(
+        comparison = load_comparison(
             study=study, experiment=experiment, run_ids=run_ids, include_incomplete=include_incomplete
         )
         analysis = analyse(comparison)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from headwise.published.importer import Report
+    from headwise.published.importer import ImportReport
     from headwise.published.importer.sources import Source
 
 
@@ -44,7 +44,7 @@ def _progress(sources: Sequence[Source]) -> Iterable[Source]:
     return track(sources, "importing", console=plain_console(stderr=True), transient=True)
 
 
-def _record(report: Report) -> dict[str, object]:
+def _record(report: ImportReport) -> dict[str, object]:
     return {
         "study": report.study,
         "logged": [asdict(cell) | {"score": card.score, "complete": card.complete} for cell, card in report.logged],
@@ -53,7 +53,7 @@ def _record(report: Report) -> dict[str, object]:
     }
 
 
-def _print(report: Report) -> None:
+def _print(report: ImportReport) -> None:
     from rich.table import Table
 
     from headwise.system.terminal import plain_console

@@ -10,7 +10,7 @@ import click
 
 from headwise.benchmarks import default_names, named_sets
 from headwise.methods import METHODS
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.study import names
 
 CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
@@ -61,7 +61,7 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--device-map", metavar="NAME", help=DEVICE_MAP)(command)
     command = click.option("--devices", metavar="LIST", help=DEVICES)(command)
     command = click.option("--offline", is_flag=True, help=OFFLINE)(command)
-    for name, field in reversed(Study.model_fields.items()):
+    for name, field in reversed(StudySettings.model_fields.items()):
         flag = "--" + name.replace("_", "-")
         command = click.option(flag, name, metavar=_metavar(field.annotation), help=_help(name, field))(command)
     return click.option("--config", "config_path", metavar="FILE", help=CONFIG)(command)

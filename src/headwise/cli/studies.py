@@ -11,7 +11,7 @@ from headwise.system.terminal import plain_console
 
 if TYPE_CHECKING:
     from headwise.run.evaluate import Job
-    from headwise.run.settings import Study
+    from headwise.run.settings import StudySettings
     from headwise.run.shards import Crew
     from headwise.tracking.pending import Note
 
@@ -30,11 +30,11 @@ def run_study(
     In one of several processes: do this process's share. With several `devices`: start a process a device.
     """
     from headwise.run.placement import Placement, processes_for, start_processes
-    from headwise.run.settings import AS_CONFIGURED, load_study
+    from headwise.run.settings import AS_CONFIGURED, load_settings
     from headwise.system.packaged import DEFAULT, study_file
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
-    study = load_study(study_file(chosen or DEFAULT), settings)
+    study = load_settings(study_file(chosen or DEFAULT), settings)
     placement = Placement.of(devices, device_map, allow_pickle)
     placement.check(study)
     if (count := processes_for(placement)) > 1:
@@ -58,17 +58,17 @@ def print_plan(
     from headwise.run.estimate import plan_lines
     from headwise.run.evaluate import Job
     from headwise.run.placement import Placement
-    from headwise.run.settings import AS_CONFIGURED, load_study
+    from headwise.run.settings import AS_CONFIGURED, load_settings
     from headwise.system.packaged import DEFAULT, study_file
 
     chosen = None if config_path in (None, "", AS_CONFIGURED) else config_path
-    study = load_study(study_file(chosen or DEFAULT), settings)
+    study = load_settings(study_file(chosen or DEFAULT), settings)
     job = Job.of(study, Placement.of(devices, device_map, allow_pickle))
     for label, value in plan_lines(job):
         print(f"{label:12} {value}")
 
 
-def _work(study: Study, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
+def _work(study: StudySettings, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
     from headwise.run.evaluate import Job, answer_study
     from headwise.tracking.pending import claimed
 

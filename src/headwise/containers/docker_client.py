@@ -30,7 +30,7 @@ class EngineError(HeadwiseError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ContainerJob:
     """What runs in a container. Folders appear inside at the path they have on this machine.
 
     `gpus` is NVIDIA_VISIBLE_DEVICES as docker sets it for --gpus: `none`, `all`, or indices or ids with commas.
@@ -99,7 +99,7 @@ def revision(image: Any) -> str:
     return (image.labels or {}).get(REVISION) or UNKNOWN
 
 
-def run(client: Any, job: Job, out: BinaryIO) -> None:
+def run(client: Any, job: ContainerJob, out: BinaryIO) -> None:
     """Run the job to its end, copying what it prints to `out`; the container is removed whatever happens.
 
     It has no network and runs as the calling user. EngineError where it cannot start or ends with an error.
@@ -134,7 +134,7 @@ def device_requests(gpus: str) -> list[Any]:
     return [DeviceRequest(driver="", capabilities=[["gpu"]], **which)]
 
 
-def _follow(container: Any, job: Job, out: BinaryIO) -> None:
+def _follow(container: Any, job: ContainerJob, out: BinaryIO) -> None:
     last = b""
     try:
         container.start()

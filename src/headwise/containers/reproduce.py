@@ -17,10 +17,10 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.benchmarks.bundles.check import EMBEDDED, data_folder
-from headwise.containers import docker_client as container
+from headwise.containers import docker_client
 from headwise.errors import DataError, ModelError, TrackingError
 from headwise.records import Answer, Failure, Key, read_answers
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.scoring.score import ANSWERS
 from headwise.study import names
 from headwise.study.cells import fingerprint
@@ -102,7 +102,7 @@ def _environment(cells: pd.DataFrame) -> dict[str, Any]:
 
 def study_command(original: Original, data_dir: str, model: str) -> list[str]:
     """The command that answers the original's cells: every recorded setting, given explicitly."""
-    settings = {name: _setting(original.cells, name) for name in Study.model_fields if name in original.cells}
+    settings = {name: _setting(original.cells, name) for name in StudySettings.model_fields if name in original.cells}
     settings |= {"controls": "none", "data_dir": data_dir, "model": model}
     options = [[f"--{name.replace('_', '-')}", value] for name, value in settings.items() if value]
     return ["python", "-m", "headwise", "evaluate", *(part for option in options for part in option)]
@@ -125,11 +125,11 @@ def run_again(
     or weights are not those of the run, EngineError where there is no engine, no image, or it does not run.
     """
     data, model = _data(original, data_dir), _model(original)
-    with container.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
+    with docker_client.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
         chosen = _image(client, original, image, out)
         store = f"sqlite:///{work}/mlflow.db"
         environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT, "HF_HUB_OFFLINE": "1"}
-        job = container.Job(
+        job = docker_client.ContainerJob(
             image=chosen,
             command=study_command(original, str(data or EMBEDDED), str(model or original.value("model"))),
             work=Path(work),
@@ -137,7 +137,7 @@ def run_again(
             environment=environment | {"HEADWISE_HOME": f"{work}/.headwise"},
             gpus=gpus or original.gpus,
         )
-        container.run(client, job, out)
+        docker_client.run(client, job, out)
         with _tracked_in(store):
             again = tracking.find_cells(experiment=EXPERIMENT, include_incomplete=True)
             _check_digests(original, again)
@@ -148,9 +148,9 @@ def run_again(
 
 def _image(client: Any, original: Original, image: str | None, out: BinaryIO) -> str:
     if image is None:
-        return container.find_image(client, original.image, original.commit)
-    found, commit = container.named_image(client, image)
-    if commit != original.commit or commit == container.UNKNOWN:
+        return docker_client.find_image(client, original.image, original.commit)
+    found, commit = docker_client.named_image(client, image)
+    if commit != original.commit or commit == docker_client.UNKNOWN:
         out.write(f"image {image} is of commit {commit}, the run of {original.commit}\n".encode())
     return found
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.analysis.analyse import OVERALL, Analysis, analyse
-from headwise.analysis.comparison import Comparison, load_study
+from headwise.analysis.comparison import Comparison, load_comparison
 from headwise.report.text import markdown, print_analysis
 from headwise.system.terminal import plain_console
 
@@ -23,13 +23,13 @@ SHOWN_IN_UI = ("best_", "recommendation", "wins")
 """Tables logged as MLflow tables; every table is a CSV file."""
 
 
-def compare_study(study: tracking.Study, console: Console) -> None:
+def compare_study(study: tracking.StudyRun, console: Console) -> None:
     """Compare the cells of a study that is still open, as `headwise run` ends; tables go to standard output.
 
     A study without a complete cell is no error here: its cells are logged, and the console says so.
     """
     try:
-        comparison = load_study(study=study.run_id)
+        comparison = load_comparison(study=study.run_id)
     except tracking.NothingFound as nothing:
         console.print(f"nothing to compare: {nothing}")
         return

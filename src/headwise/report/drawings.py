@@ -10,7 +10,7 @@ import pandas as pd
 from headwise.analysis.evidence import Evidence, frequency_maps, overlaps, precision_table
 from headwise.analysis.findings import Findings, Verdicts
 from headwise.analysis.tables import efficiency
-from headwise.report import figures as plots
+from headwise.report import figures
 from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
 from headwise.study.names import CONTROLS
@@ -24,15 +24,15 @@ def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Dra
     """Best set, score against tokens, heat maps, and with `costs` accuracy against those that were logged."""
     if found.pruned.empty:
         return {}
-    figures = {"best_set": plots.best_set(found.cells, title, found.unit)}
+    drawn = {"best_set": figures.draw_best_set(found.cells, title, found.unit)}
     if not found.cells["strategy"].isin(CONTROLS).all():
-        figures["tokens"] = plots.score_by_tokens(found.cells, title, found.unit)
-        figures["heat_maps"] = plots.heat_maps(found.cells, title, found.unit)
+        drawn["tokens"] = figures.score_by_tokens(found.cells, title, found.unit)
+        drawn["heat_maps"] = figures.heat_maps(found.cells, title, found.unit)
     table = efficiency(found)
     for cost in COSTS_DRAWN if costs else ():
         if cost in table and table[cost].notna().any():
-            figures[f"against_{cost}"] = plots.accuracy_against_cost(table, cost, title, found.unit)
-    return figures
+            drawn[f"against_{cost}"] = figures.accuracy_against_cost(table, cost, title, found.unit)
+    return drawn
 
 
 def of_evidence(
@@ -43,16 +43,16 @@ def of_evidence(
     if not maps:
         return {}, {}
     heads, kept = overlaps(cells, evidence, "heads"), overlaps(cells, evidence, "kept")
-    figures = {
-        "head_frequency": plots.head_frequency(maps, title),
-        "overlap": plots.overlap(heads, kept, title),
+    drawn = {
+        "head_frequency": figures.head_frequency(maps, title),
+        "overlap": figures.overlap(heads, kept, title),
     }
     frequency = pd.concat(maps, names=["heads", "strategy"]).reset_index()
     tables = {"head_frequency": frequency, "overlap_heads": heads.reset_index(), "overlap_kept": kept.reset_index()}
     precision = precision_table(cells, evidence)
     if precision["float16_agreement"].notna().any():
         tables["float16"] = precision
-    return figures, tables
+    return drawn, tables
 
 
 def of_samples(
@@ -64,12 +64,12 @@ def of_samples(
     seen = [_seen(sampled, verdicts, evidence, number, rows) for number in numbers]
     if not rows or not seen:
         return {}
-    return {"kept_tokens": plots.kept_tokens(seen, f"{title}: what is kept where configurations disagree most")}
+    return {"kept_tokens": figures.kept_tokens(seen, f"{title}: what is kept where configurations disagree most")}
 
 
 def _seen(
     sampled: Sampled, verdicts: Verdicts, evidence: Mapping[str, Evidence], number: int, rows: list[int]
-) -> plots.Seen:
+) -> figures.Seen:
     place = int(sampled.places[number])
     overlays = []
     for row in rows:
@@ -77,7 +77,7 @@ def _seen(
         side = round(found.visual**0.5)
         text = sampled.texts[list(sampled.cells.index).index(row)][number]
         overlays.append(
-            plots.Overlay(
+            figures.Overlay(
                 name=str(sampled.cells["configuration"][row]),
                 answer="no answer" if text is None else text,
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
@@ -85,4 +85,4 @@ def _seen(
             )
         )
     question = sampled.prompts[number].split("\n")[0]
-    return plots.Seen(question, str(verdicts.truth_Q[place]), np.asarray(sampled.images[number]), overlays)
+    return figures.Seen(question, str(verdicts.truth_Q[place]), np.asarray(sampled.images[number]), overlays)

@@ -101,7 +101,7 @@ def html_table(
     return HtmlTable(name, caption, present, rows)
 
 
-def grid_table(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
+def score_html(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
     """A `compare.Grid` (values, controls and best, indexed by tokens and heads), best of each row marked."""
     show, shared = number(digits), grid.best.sum(axis=1) > 1
     titles = ["tokens", "heads", *map(str, grid.values.columns), *map(str, grid.controls.columns)]

@@ -17,7 +17,7 @@ from headwise.analysis.recommendation import RULE, too_few_images
 from headwise.analysis.tables import efficiency
 from headwise.report import columns, drawings, samples
 from headwise.report.figures import Drawing
-from headwise.report.markup import Column, HtmlTable, grid_table, html_table
+from headwise.report.markup import Column, HtmlTable, html_table, score_html
 from headwise.report.method import METHOD
 
 ANSWERS = "answers.jsonl"
@@ -45,7 +45,7 @@ class Analysed(Protocol):
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]: ...
     @property
-    def grids(self) -> Mapping[str, Any]: ...
+    def score_tables(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +146,8 @@ def _part(
     digits = 0 if found.unit == "points" else 1
     shown = columns.scores(digits)
     tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
-    if name in analysis.grids:
-        tables.insert(0, grid_table(f"grid_{name}", BEST_OF_ROW, analysis.grids[name], digits + 1))
+    if name in analysis.score_tables:
+        tables.insert(0, score_html(f"grid_{name}", BEST_OF_ROW, analysis.score_tables[name], digits + 1))
     if name == _beside_costs(analysis):
         tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
     evidence = []

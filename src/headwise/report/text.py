@@ -12,8 +12,8 @@ from rich.text import Text
 
 from headwise.analysis.analyse import OVERALL, Analysis
 from headwise.analysis.findings import Findings
-from headwise.analysis.grid import Grid
 from headwise.analysis.recommendation import RULE, too_few_images
+from headwise.analysis.score_tables import ScoreTable
 from headwise.benchmarks import BENCHMARKS
 from headwise.report.columns import EFFICIENCY
 
@@ -38,9 +38,9 @@ def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
     if not analysis.recommendation.empty:
         yield "## Recommendation\n\n" + table_markdown(_shown(analysis.recommendation)) + f"\n\n{RULE}"
     for name, part in analysis.all_findings.items():
-        yield f"## {heading(name, part)}\n\n{sentence(part, analysis.grids.get(name))}"
-        if name in analysis.grids:
-            yield grid_markdown(analysis.grids[name])
+        yield f"## {heading(name, part)}\n\n{sentence(part, analysis.score_tables.get(name))}"
+        if name in analysis.score_tables:
+            yield score_table_markdown(analysis.score_tables[name])
     if (beside := analysis.tables.get("of_vanilla")) is not None:
         yield "## Percent of vanilla by benchmark\n\n" + table_markdown(_shown(beside)) + "\n\n" + BESIDE
     if not (front := front_texts(analysis)).empty:
@@ -98,7 +98,7 @@ def heading(name: str, part: Findings) -> str:
     return f"{title} ({part.unit})"
 
 
-def sentence(part: Findings, table: Grid | None) -> str:
+def sentence(part: Findings, table: ScoreTable | None) -> str:
     """The best cell with its interval, its ties, and who cannot be told from it."""
     if part.pruned.empty:
         pruned = (part.cells["strategy"] != "vanilla").any()
@@ -131,13 +131,13 @@ def best_set_sentence(members: list[str], candidates: int, too_few: int | None =
     return f"Best set, not told from the best at 95 %: {len(members)} of {candidates}: {named}{rest}."
 
 
-def grid_markdown(table: Grid) -> str:
+def score_table_markdown(table: ScoreTable) -> str:
     """The published layout, the best of each row bold, ties all bold."""
-    frame = grid_texts(table, best="**{}**")
+    frame = score_table_texts(table, best="**{}**")
     return table_markdown(frame)
 
 
-def grid_texts(table: Grid, best: str) -> pd.DataFrame:
+def score_table_texts(table: ScoreTable, best: str) -> pd.DataFrame:
     """Every value as text, `best` being the format of the best ones."""
     texts = pd.concat([table.values, table.controls], axis=1).map(_number)
     for column in map(str, table.values):
@@ -167,9 +167,9 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
     for note in analysis.comparison.notes:
         console.print(f"note: {note}", style="yellow")
     for name, part in analysis.all_findings.items():
-        if name in analysis.grids:
-            _print_grid(heading(name, part), analysis.grids[name], console)
-        console.print(sentence(part, analysis.grids.get(name)).replace("**", ""), end="\n\n")
+        if name in analysis.score_tables:
+            _print_score_table(heading(name, part), analysis.score_tables[name], console)
+        console.print(sentence(part, analysis.score_tables.get(name)).replace("**", ""), end="\n\n")
     if (beside := analysis.tables.get("of_vanilla")) is not None:
         names = [name for name in beside.columns if name not in ("strategy", "tokens", "heads")]
         title = "Percent of vanilla by benchmark" + (f", the first {NAMED}" if len(beside) > NAMED else "")
@@ -182,8 +182,8 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         _print_frame("Recommendation", _shown(analysis.recommendation.drop(columns="equals")), console)
 
 
-def _print_grid(title: str, table: Grid, console: Console) -> None:
-    texts = grid_texts(table, best=f"{BEST}{{}}")
+def _print_score_table(title: str, table: ScoreTable, console: Console) -> None:
+    texts = score_table_texts(table, best=f"{BEST}{{}}")
     names = [name for name in texts.columns if name not in ("tokens", "heads")]
     for block in _blocks(names, console.width - 14):
         _print_frame(title, texts[["tokens", "heads", *block]], console)

@@ -15,7 +15,7 @@ from headwise.methods.stages import check_cell, mean_tokens
 from headwise.models.checkpoint import PROMPT_VERSION
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
-from headwise.run.costs import costs
+from headwise.run.costs import count_costs
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.system.provenance import provenance
@@ -33,7 +33,7 @@ def write_provenance(job: Job, task: Task, folder: CellFolder) -> None:
 
 def log_cell_folder(
     job: Job,
-    study: tracking.Study,
+    study: tracking.StudyRun,
     task: Task,
     folder: CellFolder,
     card: Scorecard,
@@ -99,7 +99,7 @@ def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float
         "mean_tokens": mean,
         "degenerate_rankings": folder.degenerate,
         "seconds": folder.seconds,
-        **costs(job.checkpoint, folder.cell),
+        **count_costs(job.checkpoint, folder.cell),
     }
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds

@@ -14,7 +14,7 @@ TEXT = 60
 LLaVA-1.5's short-answer prompts have about this many."""
 
 
-def costs(checkpoint: Checkpoint, cell: Cell) -> dict[str, float]:
+def count_costs(checkpoint: Checkpoint, cell: Cell) -> dict[str, float]:
     """FLOPs of one prefill under a cell, choosing included, and bytes of its key-value cache in 2-byte numbers."""
     shape = checkpoint.shape
     seen = stage_counts(cell, checkpoint.geometry)

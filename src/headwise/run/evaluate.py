@@ -28,7 +28,7 @@ from headwise.run.answering import Answerer, open_windows, unreadable
 from headwise.run.cell_files import ANSWERS, CellFolder, write_cells
 from headwise.run.cell_runs import log_cell_folder, write_provenance
 from headwise.run.placement import Placement
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.run.shards import Crew
 from headwise.run.spool import Spool
 from headwise.run.tasks import Task, plan
@@ -42,14 +42,14 @@ from headwise.tracking.resume import Logged, drop_cells, logged_cells
 class Job:
     """A checked study: its checkpoint, grid and tasks. Building one loads no weights and opens no run."""
 
-    study: Study
+    study: StudySettings
     checkpoint: Checkpoint
     cells: list[Cell]
     tasks: list[Task]
     placement: Placement = field(default_factory=Placement)
 
     @classmethod
-    def of(cls, study: Study, placement: Placement | None = None) -> Job:
+    def of(cls, study: StudySettings, placement: Placement | None = None) -> Job:
         placement = placement or Placement()
         placement.check(study)
         checkpoint = find_checkpoint(study.model, placement.allow_pickle)
@@ -74,7 +74,7 @@ class Job:
 
 
 def evaluate_study(
-    job: Job, study: tracking.Study, console: Console, crew: Crew | None = None, answered: bool = False
+    job: Job, study: tracking.StudyRun, console: Console, crew: Crew | None = None, answered: bool = False
 ) -> list[str]:
     """Answer, score and log every cell of the study; the run ids of the cells, those logged before included.
 
@@ -131,7 +131,9 @@ def answer_task(job: Job, task: Task, crew: Crew, bar: Progress) -> None:
     crew.collect(f"{task.name}/after", spool, advance)
 
 
-def log_task(job: Job, study: tracking.Study, task: Task, bar: Progress, logged: Logged, started: float) -> list[str]:
+def log_task(
+    job: Job, study: tracking.StudyRun, task: Task, bar: Progress, logged: Logged, started: float
+) -> list[str]:
     """Score and log the task's cells from the spool; those in `logged` are left as they are.
 
     Except those that were scored by other labels or another scorer: they are scored and logged anew, so that a
@@ -156,7 +158,7 @@ def log_task(job: Job, study: tracking.Study, task: Task, bar: Progress, logged:
 
 
 def _scored_alike(
-    study: tracking.Study, task: Task, key: dict[str, str], logged: Logged, console: Console
+    study: tracking.StudyRun, task: Task, key: dict[str, str], logged: Logged, console: Console
 ) -> dict[Cell, str]:
     """Run ids of the task's cells that are logged and were scored by this key; runs scored by another are deleted."""
     runs = {cell: run for cell in task.cells if (run := logged.get((task.group, task.key(cell))))}
@@ -176,7 +178,9 @@ def _failures(task: Task, console: Console) -> dict[int, str]:
     return failures
 
 
-def _log(job: Job, study: tracking.Study, task: Task, folder: CellFolder, key: dict[str, str], started: float) -> str:
+def _log(
+    job: Job, study: tracking.StudyRun, task: Task, folder: CellFolder, key: dict[str, str], started: float
+) -> str:
     """Score the cell's answers, write verdicts and configuration beside them, and log it all as a run."""
     records = read_answers(folder.folder / ANSWERS)
     card, verdicts = score_records(task.name, task.data_dir, records, job.study.limit, source=str(ANSWERS))

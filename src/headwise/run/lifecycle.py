@@ -12,14 +12,14 @@ from headwise import tracking
 from headwise.errors import ConfigError, DataError, ModelError
 from headwise.run.evaluate import Job, answer_study, evaluate_study, lacking
 from headwise.run.placement import Placement
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.run.shards import Crew
 from headwise.study.cells import fingerprint
 from headwise.tracking.orphans import new_mark
 from headwise.tracking.pending import Note, claimed_now, tracking_place
 from headwise.tracking.resume import begun_runs, is_finished, take_over
 
-Compare = Callable[[tracking.Study, Console], None]
+Compare = Callable[[tracking.StudyRun, Console], None]
 """What compares the cells of a study that is still open: it lies above this package, so that callers hand it in."""
 
 
@@ -88,7 +88,7 @@ def _job(note: Note) -> tuple[Job | None, str]:
     """The study as it was planned, for the devices it was answered on; nothing and the reason where it changed."""
     try:
         placement = Placement(**note.placement | {"devices": tuple(note.placement.get("devices", ()))})
-        job = Job.of(Study.model_validate(note.study), placement)
+        job = Job.of(StudySettings.model_validate(note.study), placement)
     except ValidationError as error:
         setting = ".".join(map(str, error.errors()[0]["loc"])) or "?"
         return None, f"was begun by another version of headwise (its setting {setting} is no longer one); run it again"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from headwise.errors import ConfigError
 from headwise.models.checkpoint import Checkpoint, Vlm, pick_device
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.system.environment import whole_number
 
 DEVICE = re.compile(r"\d+|cpu|cuda:\d+")
@@ -46,7 +46,7 @@ class Placement:
             allow_pickle=allow_pickle,
         )
 
-    def check(self, study: Study) -> None:
+    def check(self, study: StudySettings) -> None:
         """ConfigError where the study's own `device`, which its runs record, is none of `devices`."""
         kind = study.device.partition(":")[0]
         if study.device == "auto" or not self.devices:
@@ -57,7 +57,7 @@ class Placement:
             given = ", ".join(self.devices)
             raise ConfigError(f"devices: {given} contradicts device {study.device}; give one of the two")
 
-    def device(self, study: Study) -> str:
+    def device(self, study: StudySettings) -> str:
         """The device of this process: its turn among `devices`, or among all GPUs where there are several processes."""
         turn = whole_number("LOCAL_RANK", 0)
         if self.devices:
@@ -66,11 +66,11 @@ class Placement:
             return f"{found.type}:{turn % _gpus()}" if "LOCAL_RANK" in os.environ else study.device
         return study.device
 
-    def kind(self, study: Study) -> str:
+    def kind(self, study: StudySettings) -> str:
         """cpu or cuda."""
         return self.made_on or pick_device(self.device(study)).type
 
-    def load(self, checkpoint: Checkpoint, study: Study) -> Vlm:
+    def load(self, checkpoint: Checkpoint, study: StudySettings) -> Vlm:
         """The checkpoint on this process's device, or spread over all of them."""
         return Vlm(
             checkpoint,

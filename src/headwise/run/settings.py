@@ -31,7 +31,7 @@ ALL: dict[str, tuple[Any, ...]] = {
 """What the word `all` stands for; token and head counts are those of the published ablation."""
 
 
-class Study(BaseModel):
+class StudySettings(BaseModel):
     """A study's configuration; each field is a key of the YAML file and an option of the command line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -81,7 +81,7 @@ class Study(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _answers_fit(self) -> Study:
+    def _answers_fit(self) -> StudySettings:
         for name in self.benchmark:
             if self.max_new_tokens < (least := BENCHMARKS[name].least_new_tokens):
                 raise ValueError(
@@ -164,7 +164,7 @@ class Study(BaseModel):
                 )
 
 
-def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:
+def load_settings(path: str | Path | None, overrides: Mapping[str, Any]) -> StudySettings:
     """The study of a YAML file (none: the defaults) with overrides that are not None or the word `config`.
 
     Raises ConfigError in one line naming the field, the value and what is allowed.
@@ -172,7 +172,7 @@ def load_study(path: str | Path | None, overrides: Mapping[str, Any]) -> Study:
     settings = _read_yaml(Path(path)) if path else {}
     given = {name: value for name, value in overrides.items() if value is not None and value != AS_CONFIGURED}
     try:
-        return Study.model_validate({**settings, **given})
+        return StudySettings.model_validate({**settings, **given})
     except ValidationError as error:
         raise ConfigError(_one_line(error, path)) from error
 
@@ -213,7 +213,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"config: {path} must hold a mapping of settings, one a line, such as `layer: 2`")
     if any(not isinstance(name, str) for name in content):
-        allowed = ", ".join(Study.model_fields)
+        allowed = ", ".join(StudySettings.model_fields)
         raise ConfigError(f"config: {path} has a setting whose name is no text; allowed are {allowed}")
     return content
 
@@ -230,7 +230,7 @@ def _one_line(error: ValidationError, path: str | Path | None) -> str:
     field = ".".join(str(part) for part in first["loc"][:1]) or "study"
     where = f" (in {path})" if path else ""
     if first["type"] == "extra_forbidden":
-        return f"{field}: unknown setting{where}; allowed are {', '.join(Study.model_fields)}"
+        return f"{field}: unknown setting{where}; allowed are {', '.join(StudySettings.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
     value = "" if first["type"] == "value_error" else f"{_shown(first['input'])} does not fit: "
     return f"{field}: {value}{message[0].lower() + message[1:]}{where}"

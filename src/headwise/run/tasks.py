@@ -22,7 +22,7 @@ from headwise.engine.version import ENGINE_VERSION
 from headwise.methods.heads import version_of
 from headwise.models.checkpoint import PROMPT_VERSION, Checkpoint
 from headwise.records import Sample
-from headwise.run.settings import Study
+from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
 from headwise.study.cells import Cell, fingerprint
 from headwise.study.digests import image_digests
@@ -73,7 +73,9 @@ class Task:
         return done
 
 
-def plan(study: Study, checkpoint: Checkpoint, cells: Sequence[Cell], data_dir: Path, device: str) -> list[Task]:
+def plan(
+    study: StudySettings, checkpoint: Checkpoint, cells: Sequence[Cell], data_dir: Path, device: str
+) -> list[Task]:
     """The study's benchmarks with their questions; `device` is cpu or cuda. DataError where a file is missing."""
     dtype = "float32" if (study.dtype, device) == ("auto", "cpu") else study.dtype
     tasks = []

@@ -18,13 +18,13 @@ from headwise.tracking.comparisons import log_compare  # noqa: E402
 from headwise.tracking.connection import NothingFound, ServerUnreachable, connect  # noqa: E402
 from headwise.tracking.links import compare_url, run_url, runs_url, ui_hint  # noqa: E402
 from headwise.tracking.queries import LATEST, find_cells, latest_study, study_of  # noqa: E402
-from headwise.tracking.study import Study, open_study  # noqa: E402
+from headwise.tracking.study import StudyRun, open_study  # noqa: E402
 
 __all__ = [
     "LATEST",
     "NothingFound",
     "ServerUnreachable",
-    "Study",
+    "StudyRun",
     "compare_url",
     "connect",
     "download",

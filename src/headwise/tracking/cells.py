@@ -12,14 +12,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from headwise.tracking.connection import reaching
-from headwise.tracking.study import Study, as_text, context_tags
+from headwise.tracking.study import StudyRun, as_text, context_tags
 
 NOTE = "mlflow.note.content"
 ILLEGAL = re.compile(r"[^/\w.\- ]")
 
 
 def log_cell(
-    study: Study,
+    study: StudyRun,
     *,
     params: Mapping[str, Any],
     metrics: Mapping[str, float | None],
@@ -87,7 +87,7 @@ def metric_name(name: str) -> str:
     return ILLEGAL.sub("_", name)
 
 
-def _cell_tags(study: Study, metrics: Mapping[str, float | None], note: str) -> dict[str, str]:
+def _cell_tags(study: StudyRun, metrics: Mapping[str, float | None], note: str) -> dict[str, str]:
     kind = {"headwise.kind": "cell", "headwise.study": study.run_id}
     return kind | {"headwise.status": _status(metrics), NOTE: note}
 

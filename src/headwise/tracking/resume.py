@@ -13,7 +13,7 @@ from headwise.tracking.connection import NothingFound, reaching
 from headwise.tracking.orphans import marked_runs
 from headwise.tracking.pending import Note
 from headwise.tracking.queries import experiment_of
-from headwise.tracking.study import Study
+from headwise.tracking.study import StudyRun
 
 Logged = dict[tuple[str, str], Run]
 """Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
@@ -50,7 +50,7 @@ def is_finished(run_id: str) -> bool:
         return MlflowClient().get_run(run_id).info.status == "FINISHED"
 
 
-def logged_cells(study: Study) -> Logged:
+def logged_cells(study: StudyRun) -> Logged:
     """The study's finished cells. Cells whose logging was cut short are deleted: they will be logged whole."""
     with reaching(study.uri):
         finished = {}
@@ -63,14 +63,14 @@ def logged_cells(study: Study) -> Logged:
     return finished
 
 
-def drop_cells(study: Study, runs: Sequence[Run]) -> None:
+def drop_cells(study: StudyRun, runs: Sequence[Run]) -> None:
     """Delete cells of the study that will be logged anew."""
     with reaching(study.uri):
         for run in runs:
             MlflowClient().delete_run(run.info.run_id)
 
 
-def take_over(study: Study, run_id: str) -> None:
+def take_over(study: StudyRun, run_id: str) -> None:
     """Make the cells of the run that this study goes on from this study's own, so that none is logged twice."""
     with reaching(study.uri):
         for cell in _cells(study, run_id):
@@ -80,7 +80,7 @@ def take_over(study: Study, run_id: str) -> None:
             MlflowClient().set_terminated(run_id, "KILLED")
 
 
-def _cells(study: Study, run_id: str) -> list[Run]:
+def _cells(study: StudyRun, run_id: str) -> list[Run]:
     query = f"tags.`headwise.kind` = 'cell' and tags.`headwise.study` = '{run_id}'"
     found, token = [], None
     while True:

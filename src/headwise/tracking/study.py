@@ -29,7 +29,7 @@ PARAMS_A_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class StudyRun:
     """The run that a study's cells refer to."""
 
     run_id: str
@@ -55,7 +55,7 @@ def open_study(
     kind: str = "study",
     resume: str | None = None,
     mark: str | None = None,
-) -> Iterator[Study]:
+) -> Iterator[StudyRun]:
     """Begin the study's run and end it FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
     Under `mlflow run` (MLFLOW_RUN_ID) that run is the study, in the experiment it is in; a parameter it
@@ -75,7 +75,7 @@ def open_study(
             context = {key: value for key, value in context_tags().items() if key not in run.data.tags}
             _set_tags(run.info.run_id, {**context, **(tags or {}), "headwise.kind": kind})
         with ended_as_it_went(run.info.run_id, uri):
-            yield Study(run_id=run.info.run_id, experiment_id=where, experiment=name, uri=uri)
+            yield StudyRun(run_id=run.info.run_id, experiment_id=where, experiment=name, uri=uri)
 
 
 def _found(experiment: str | None, resume: str | None) -> tuple[Run | None, str, str]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from headwise.report import figures as plots
+from headwise.report import figures
 from headwise.report.figures.overlays import faded
 
 STRATEGIES = ("sum", "sparsity", "entropy")
@@ -34,7 +34,7 @@ def texts(figure) -> list[str]:
 
 
 def test_heat_maps_write_every_score_once_and_dashes_for_holes(cells):
-    figure = plots.heat_maps(cells.drop(index=1), "GQA", "%")
+    figure = figures.heat_maps(cells.drop(index=1), "GQA", "%")
     written = texts(figure)
     for score in cells.loc[2:12, "score"]:
         assert f"{score:.1f}" in written
@@ -43,7 +43,7 @@ def test_heat_maps_write_every_score_once_and_dashes_for_holes(cells):
 
 
 def test_score_by_tokens_draws_each_interval_where_its_score_is(cells):
-    figure = plots.score_by_tokens(cells, "GQA", "%")
+    figure = figures.score_by_tokens(cells, "GQA", "%")
     (ax,) = figure.axes
     segments = [s for c in ax.collections for s in c.get_segments() if len(s) == 2 and abs(s[1][1] - s[0][1]) == 5]
     drawn = sorted((low, high) for (_, low), (_, high) in segments)
@@ -53,7 +53,7 @@ def test_score_by_tokens_draws_each_interval_where_its_score_is(cells):
 
 
 def test_best_set_fills_what_is_in_it(cells):
-    figure = plots.best_set(cells, "GQA", "%")
+    figure = figures.best_set(cells, "GQA", "%")
     faces = figure.axes[0].collections[-1].get_facecolors()
     filled = (faces[:, :3] != 1).any(axis=1)
     ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
@@ -63,14 +63,14 @@ def test_best_set_fills_what_is_in_it(cells):
 
 def test_accuracy_against_cost_joins_the_front(cells):
     table = cells.assign(front_flops=cells["score"].isin([90.0, 66.0]))
-    figure = plots.accuracy_against_cost(table, "flops", "GQA", "%")
+    figure = figures.accuracy_against_cost(table, "flops", "GQA", "%")
     line = next(line for line in figure.axes[0].lines if line.get_label() == "Pareto front")
     assert line.get_ydata().tolist() == [66, 90]
 
 
 def test_head_frequency_has_a_panel_a_number_of_heads():
     maps = {n: pd.DataFrame(np.eye(3, 32), index=list(STRATEGIES)) for n in (16, 8)}
-    figure = plots.head_frequency(maps, "GQA")
+    figure = figures.head_frequency(maps, "GQA")
     assert "16 of 32 heads (by chance 0.50)" in texts(figure)
     assert (figure.axes[1].images[0].get_array() == np.eye(3, 32)).all()
 
@@ -78,7 +78,7 @@ def test_head_frequency_has_a_panel_a_number_of_heads():
 def test_overlap_has_heads_above_and_tokens_below_the_diagonal():
     names = list(STRATEGIES)
     heads, kept = (pd.DataFrame(np.full((3, 3), value), index=names, columns=names) for value in (0.25, 0.75))
-    shown = np.asarray(plots.overlap(heads, kept, "GQA").axes[0].images[0].get_array())
+    shown = np.asarray(figures.overlap(heads, kept, "GQA").axes[0].images[0].get_array())
     assert shown[0, 2] == 0.25
     assert shown[2, 0] == 0.75
 
@@ -98,35 +98,35 @@ def test_a_dark_image_is_covered_with_light():
 
 def test_kept_tokens_tell_right_from_wrong():
     everything = np.ones((4, 4), bool)
-    overlays = [plots.Overlay(name, "<b>no</b>", right, everything) for name, right in (("a", 1.0), ("b", 0.0))]
-    figure = plots.kept_tokens([plots.Seen("Is it?", "yes", np.zeros((8, 8, 3), np.uint8), overlays)], "GQA")
+    overlays = [figures.Overlay(name, "<b>no</b>", right, everything) for name, right in (("a", 1.0), ("b", 0.0))]
+    figure = figures.kept_tokens([figures.Seen("Is it?", "yes", np.zeros((8, 8, 3), np.uint8), overlays)], "GQA")
     written = texts(figure)
     assert "a\n✓ <b>no</b>" in written
     assert "b\n✗ <b>no</b>" in written
 
 
 def test_dollar_signs_in_answers_are_no_formulas():
-    overlay = plots.Overlay("64/8/sum", "$\\frac$", 0.0, np.ones((4, 4), bool))
-    figure = plots.kept_tokens([plots.Seen("$x_{$?", "$1", np.zeros((8, 8, 3), np.uint8), [overlay])], "POPE")
+    overlay = figures.Overlay("64/8/sum", "$\\frac$", 0.0, np.ones((4, 4), bool))
+    figure = figures.kept_tokens([figures.Seen("$x_{$?", "$1", np.zeros((8, 8, 3), np.uint8), [overlay])], "POPE")
     assert figure.png
 
 
 def test_a_picture_is_960_pixels_wide_and_small(cells):
-    data = plots.score_by_tokens(cells, "GQA", "%").png
+    data = figures.score_by_tokens(cells, "GQA", "%").png
     assert Image.open(io.BytesIO(data)).width == 960
     assert len(data) < 100_000
 
 
 def test_drawing_leaves_matplotlib_as_it_was(cells):
     before = mpl.rcParams["font.size"], mpl.get_backend()
-    plots.heat_maps(cells, "GQA", "%")
+    figures.heat_maps(cells, "GQA", "%")
     assert (mpl.rcParams["font.size"], mpl.get_backend()) == before
 
 
 @pytest.mark.parametrize("score", [90.0, -20.0], ids=["vanilla highest", "vanilla lowest"])
 def test_the_name_of_the_reference_line_is_not_cut_off(cells, score):
     cells.loc[cells["strategy"] == "vanilla", "score"] = score
-    figure = plots.best_set(cells, "GQA", "%")
+    figure = figures.best_set(cells, "GQA", "%")
     assert figure.png
     (name,) = [text for text in figure.findobj(mpl.text.Text) if text.get_text() == "vanilla"]
     place = name.get_window_extent()

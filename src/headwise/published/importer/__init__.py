@@ -7,7 +7,7 @@ What cannot be taken in as it stands (incomplete, answered twice, two versions o
 log) is reported as an Issue, never guessed.
 """
 
-from headwise.published.importer.runs import Report, import_tree
+from headwise.published.importer.runs import ImportReport, import_tree
 from headwise.published.importer.sources import Issue
 
-__all__ = ["Issue", "Report", "import_tree"]
+__all__ = ["Issue", "ImportReport", "import_tree"]

@@ -40,7 +40,7 @@ Progress = Callable[[Sequence[Source]], Iterable[Source]]
 
 
 @dataclass
-class Report:
+class ImportReport:
     """What an import did: runs logged, cells that were there already, and what was not taken."""
 
     study: str | None = None
@@ -68,13 +68,13 @@ class Scored:
 
 def import_tree(
     root: Path, *, data_dir: str | None, experiment: str | None, model: str, progress: Progress = iter
-) -> Report:
+) -> ImportReport:
     """Log every cell below `root` that the experiment does not hold yet, as one study.
 
     `data_dir` has the labels; without it only MME's own tables, which carry theirs, can be scored. `model` is
     the checkpoint where no folder names one. DataError where `root` holds no answers.
     """
-    report = Report()
+    report = ImportReport()
     sources = find_sources(root, model, report.issues.append)
     figures = read_logs(root, model, report.issues.append)
     if not sources and not figures:
@@ -84,7 +84,7 @@ def import_tree(
     report.present = [source.identity.name for source in sources if source.digest in known]
     new = [source for source in sources if source.digest not in known]
     with ExitStack() as stack:
-        study: tracking.Study | None = None
+        study: tracking.StudyRun | None = None
         for source in progress(new):
             scored = _scored(source, data_dir, figures, report)
             if scored:
@@ -95,7 +95,7 @@ def import_tree(
     return report
 
 
-def _open(root: Path, data_dir: str | None, experiment: str | None) -> AbstractContextManager[tracking.Study]:
+def _open(root: Path, data_dir: str | None, experiment: str | None) -> AbstractContextManager[tracking.StudyRun]:
     params = {"source": "import", "answers": root.name, "data_dir": data_dir or KEY_IN_ANSWERS}
     return tracking.open_study(params, experiment=experiment, tags={"headwise.source": "import"})
 
@@ -110,7 +110,7 @@ def _digests(experiment: str | None) -> set[str]:
     return set(cells.get(f"tags.{DIGEST}", pd.Series(dtype=str)).dropna())
 
 
-def _scored(source: Source, data_dir: str | None, figures: Sequence[LogFigure], report: Report) -> Scored | None:
+def _scored(source: Source, data_dir: str | None, figures: Sequence[LogFigure], report: ImportReport) -> Scored | None:
     """The source's score; None, with an issue, where its answers cannot be scored."""
     where = source.identity.name
     try:
@@ -188,7 +188,7 @@ def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list
     return issues
 
 
-def _log(study: tracking.Study, scored: Scored, root: Path) -> None:
+def _log(study: tracking.StudyRun, scored: Scored, root: Path) -> None:
     source, cell = scored.source, scored.source.identity
     path = source.folder.relative_to(root).as_posix()
     tags = {"headwise.source": "import", DIGEST: source.digest} | scored.key

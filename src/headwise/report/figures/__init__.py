@@ -2,7 +2,7 @@
 
 from headwise.report.figures.heads import head_frequency, overlap
 from headwise.report.figures.overlays import Overlay, Seen, is_dark, kept_tokens
-from headwise.report.figures.scores import accuracy_against_cost, best_set, heat_maps, score_by_tokens
+from headwise.report.figures.scores import accuracy_against_cost, draw_best_set, heat_maps, score_by_tokens
 from headwise.report.figures.style import Drawing
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Overlay",
     "Seen",
     "accuracy_against_cost",
-    "best_set",
+    "draw_best_set",
     "head_frequency",
     "heat_maps",
     "is_dark",

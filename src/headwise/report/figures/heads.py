@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from headwise.report.figures.style import Drawing, colour_bar, drawn, framed, headline
+from headwise.report.figures.style import Drawing, colour_bar, drawn, framed, write_title
 
 
 @drawn
@@ -25,7 +25,7 @@ def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Drawing:
         ax.set_title(f"{number} of {table.shape[1]} heads (by chance {number / table.shape[1]:.2f})")
     axes[-1].set_xlabel("head")
     colour_bar(figure, image)
-    headline(figure, f"{title}: share of questions in which a head is chosen")
+    write_title(figure, f"{title}: share of questions in which a head is chosen")
     return figure
 
 
@@ -47,5 +47,5 @@ def overlap(heads: pd.DataFrame, kept: pd.DataFrame, title: str) -> Drawing:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     colour_bar(figure, image)
-    headline(figure, f"{title}: Jaccard overlap of chosen heads (above the diagonal) and kept tokens (below)")
+    write_title(figure, f"{title}: Jaccard overlap of chosen heads (above the diagonal) and kept tokens (below)")
     return figure

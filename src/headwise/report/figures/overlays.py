@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from headwise.report.figures.style import BLUE, ORANGE, WIDTH, Drawing, drawn, framed, headline
+from headwise.report.figures.style import BLUE, ORANGE, WIDTH, Drawing, drawn, framed, write_title
 
 FOG = 235
 
@@ -50,7 +50,7 @@ def kept_tokens(samples: Sequence[Seen], title: str) -> Drawing:
         row[0].set_title("\n".join([*lines, f"→ {_short(sample.truth, 16)}"][-3:]), fontsize=9)
         for ax, overlay in zip(row[1:], sample.overlays, strict=False):
             _draw(ax, sample.image, overlay)
-    headline(figure, title)
+    write_title(figure, title)
     return figure
 
 

@@ -24,9 +24,9 @@ from headwise.report.figures.style import (
     colour_bar,
     drawn,
     framed,
-    headline,
     in_order,
     series_style,
+    write_title,
 )
 from headwise.study.names import CONTROLS
 
@@ -76,7 +76,7 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     colour_bar(figure, image)
-    headline(figure, f"{title}: score ({unit}) by tokens and heads")
+    write_title(figure, f"{title}: score ({unit}) by tokens and heads")
     return figure
 
 
@@ -114,7 +114,7 @@ def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
         ax.vlines(np.arange(1, groups) * len(tokens) - 0.5, *ax.get_ylim(), color="#e6e6e6", linewidth=0.8)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     _legend(figure, cells, heads)
-    headline(figure, f"{title}: score ({unit}) against tokens, 95 % intervals")
+    write_title(figure, f"{title}: score ({unit}) against tokens, 95 % intervals")
     return figure
 
 
@@ -147,7 +147,7 @@ def _line_with_intervals(ax: Axes, line: pd.DataFrame, tokens: list[int], shift:
 
 
 @drawn
-def best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
+def draw_best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     """The best cells with their intervals, highest first; filled where they cannot be told from the best."""
     ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
     shown = ranked.head(MOST_ROWS)
@@ -166,7 +166,7 @@ def best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     ax.set_xlabel(f"score ({unit}) with 95 % interval")
     more = f"; the best {len(shown)} are drawn" if len(ranked) > len(shown) else ""
     known = f"{inside} of {len(ranked)} configurations cannot be told from the best (filled)"
-    headline(figure, f"{title}: {known if len(ranked) > 1 else 'the only configuration'}{more}")
+    write_title(figure, f"{title}: {known if len(ranked) > 1 else 'the only configuration'}{more}")
     return figure
 
 
@@ -202,7 +202,7 @@ def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str)
     ax.margins(x=0.12, y=0.1)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.legend(frameon=False, loc="lower right", fontsize=9)
-    headline(figure, f"{title}: accuracy against {COST_LABELS.get(cost, cost)}")
+    write_title(figure, f"{title}: accuracy against {COST_LABELS.get(cost, cost)}")
     return figure
 
 

@@ -80,7 +80,7 @@ def framed(height: float, *, left: float, right: float = 0.15, top: float = 0.45
     return figure
 
 
-def headline(figure: Figure, text: str) -> None:
+def write_title(figure: Figure, text: str) -> None:
     """The figure's title, at its upper left."""
     figure.text(0.012, 1 - 0.08 / figure.get_figheight(), text, va="top", ha="left", fontsize=11)
 

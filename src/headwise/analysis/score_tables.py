@@ -16,7 +16,7 @@ TIE = 5e-7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class ScoreTable:
     """One value a cell: `values` has a row a budget, indexed (tokens, heads), and a column a strategy.
 
     Strategies that choose no heads have rows of their own, without a number of heads (NA). A cell that was not run
@@ -54,7 +54,7 @@ class Grid:
         return table.assign(best=names)
 
 
-def grid(title: str, cells: pd.DataFrame, value: str = "score") -> Grid | None:
+def score_table(title: str, cells: pd.DataFrame, value: str = "score") -> ScoreTable | None:
     """The grid of one benchmark's cells (columns tokens, heads, strategy, `label`, `value`); None without strategies.
 
     `label` names the column: the strategy, and whatever else differs (`sparsity float16`). With a column `full`,
@@ -71,7 +71,7 @@ def grid(title: str, cells: pd.DataFrame, value: str = "score") -> Grid | None:
     best = rivals.ge(rivals.max(axis=1) - TIE, axis=0)
     controls = _controls(cells[control], rows, value)
     holes = _holes(own, rows, columns)
-    return Grid(title=title, values=values, controls=controls, best=best, rivals=rivals, holes=holes)
+    return ScoreTable(title=title, values=values, controls=controls, best=best, rivals=rivals, holes=holes)
 
 
 def _rows(cells: pd.DataFrame) -> pd.MultiIndex:
@@ -132,7 +132,7 @@ def _lookup(known: Mapping[tuple[int | None, int | None], float], tokens: int | 
     return next((known[place] for place in places if place in known), float("nan"))
 
 
-def tops(grids: Sequence[Grid]) -> pd.DataFrame:
+def tops(grids: Sequence[ScoreTable]) -> pd.DataFrame:
     """Rows a strategy tops in each grid and in all; ties are shared. Nothing is said about significance."""
     table = pd.DataFrame({each.title: each.tops() for each in grids}).fillna(0.0)
     table["all"] = table.sum(axis=1)
