@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from headwise.cli.options import StudyCommand, study_options
+from headwise.cli.options import StudyCommand, scale_of, study_options
 
 
 @click.command("evaluate", cls=StudyCommand)
@@ -27,6 +27,7 @@ def command(
     """
     from headwise.cli.studies import print_plan, run_study
 
+    scale = scale_of(settings)
     if planning:
         return print_plan(config_path, settings, devices, device_map, allow_pickle)
-    return run_study(config_path, settings, False, offline, devices, device_map, allow_pickle)
+    return run_study(config_path, settings, False, offline, devices, device_map, allow_pickle, scale)

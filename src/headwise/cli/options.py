@@ -15,9 +15,16 @@ from headwise.study import names
 
 CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
 OFFLINE = "Answer now without a tracking server; `headwise sync` logs it later."
-DEVICES = "GPUs to use, such as 0,2; several start a process each."
+DEVICES = "GPUs to use, such as 0,2, or cpu,cpu; several are a Ray worker each."
 DEVICE_MAP = "Spread a model too large for one device: auto, balanced, balanced_low_0, sequential."
 PICKLE = "Read weights from pickle files (*.bin) too, which may execute arbitrary code."
+ENGINE = "Answer in this process, or by workers of a Ray cluster.  [default: local; ray for several devices]"
+WORKERS = "Ray: most workers at a time.  [default: the cluster's GPUs]"
+ADDRESS = "Ray: the running cluster to use; without it one is started on this machine."
+PER_GPU = "Ray: workers that share a GPU.  [default: 1]"
+DATA_ON_WORKERS = "Ray: workers read images from --data-dir on their own hosts, in place of being sent them."
+SCALE = ("engine", "workers", "address", "workers_per_gpu", "data_on_workers")
+"""The options of how a study is spread (`run.executors.Scale`)."""
 MORE = "More options in one string, as in `mlflow run . -P options='--layer 3 --offline'`."
 CHOICES = {
     "benchmark": (*default_names(), *named_sets(), "all"),
@@ -59,12 +66,26 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = more_options(command)
     command = click.option("--allow-pickle", is_flag=True, help=PICKLE)(command)
     command = click.option("--device-map", metavar="NAME", help=DEVICE_MAP)(command)
+    command = _scale_options(command)
     command = click.option("--devices", metavar="LIST", help=DEVICES)(command)
     command = click.option("--offline", is_flag=True, help=OFFLINE)(command)
     for name, field in reversed(StudySettings.model_fields.items()):
         flag = "--" + name.replace("_", "-")
         command = click.option(flag, name, metavar=_metavar(field.annotation), help=_help(name, field))(command)
     return click.option("--config", "config_path", metavar="FILE", help=CONFIG)(command)
+
+
+def _scale_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--data-on-workers", is_flag=True, help=DATA_ON_WORKERS)(command)
+    command = click.option("--workers-per-gpu", type=int, metavar="N", help=PER_GPU)(command)
+    command = click.option("--address", metavar="auto|HOST:PORT", help=ADDRESS)(command)
+    command = click.option("--workers", type=int, metavar="N", help=WORKERS)(command)
+    return click.option("--engine", type=click.Choice(["local", "ray"]), help=ENGINE)(command)
+
+
+def scale_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of how a study is spread out of all options; what remains are its settings."""
+    return {name: options.pop(name) for name in SCALE}
 
 
 def _metavar(annotation: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from headwise.cli.options import StudyCommand, study_options
+from headwise.cli.options import StudyCommand, scale_of, study_options
 
 
 @click.command("run", cls=StudyCommand)
@@ -25,4 +25,5 @@ def command(
     """
     from headwise.cli.studies import run_study
 
-    run_study(config_path, settings, True, offline, devices, device_map, allow_pickle)
+    scale = scale_of(settings)
+    run_study(config_path, settings, True, offline, devices, device_map, allow_pickle, scale)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ from headwise.system.terminal import plain_console
 
 if TYPE_CHECKING:
     from headwise.run.evaluate import Job
+    from headwise.run.executors import Scale
+    from headwise.run.placement import Placement
     from headwise.run.settings import StudySettings
-    from headwise.run.shards import Crew
     from headwise.tracking.pending import Note
 
 
@@ -24,12 +24,14 @@ def run_study(
     devices: str | None = None,
     device_map: str | None = None,
     allow_pickle: bool = False,
+    scale: Mapping[str, Any] | None = None,
 ) -> None:
     """Check everything, then run the study in one tracking run; compare its cells where asked to.
 
-    In one of several processes: do this process's share. With several `devices`: start a process a device.
+    `scale`: engine, workers, address and what else `run.executors.Scale` takes from the command line.
     """
-    from headwise.run.placement import Placement, processes_for, start_processes
+    from headwise.run.executors import Scale
+    from headwise.run.placement import Placement, check_launcher
     from headwise.run.settings import AS_CONFIGURED, load_settings
     from headwise.system.packaged import DEFAULT, study_file
 
@@ -37,14 +39,11 @@ def run_study(
     study = load_settings(study_file(chosen or DEFAULT), settings)
     placement = Placement.of(devices, device_map, allow_pickle)
     placement.check(study)
-    if (count := processes_for(placement)) > 1:
-        start_processes(count, sys.argv[1:])
-    from headwise.run.shards import crew
-
-    with crew() as processes:
-        if processes.main and not offline:
-            _connect()
-        _work(study, placement, processes, comparing, offline)
+    spread = Scale.of(placement, **scale or {})
+    check_launcher()
+    if not offline:
+        _connect()
+    _work(study, placement, spread, comparing, offline)
 
 
 def print_plan(
@@ -68,35 +67,28 @@ def print_plan(
         print(f"{label:12} {value}")
 
 
-def _work(study: StudySettings, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
+def _work(study: StudySettings, placement: Placement, scale: Scale, comparing: bool, offline: bool) -> None:
     from headwise.run.evaluate import Job, answer_study
     from headwise.tracking.pending import claimed
 
-    job = Job.of(study, placement)
-    crew.same("study", job.key)
-    console = plain_console(stderr=True, quiet=not crew.main)
-    if not crew.main:
-        if crew.told("go", False):
-            answer_study(job, console, crew)
-        return
+    job = Job.of(study, placement, scale)
+    console = plain_console(stderr=True)
     console.print(
         f"{len(job.cells)} cells on {', '.join(study.benchmark)}: "
         f"{sum(len(task.samples) for task in job.tasks):,} questions each, model {study.model}"
     )
     with claimed(_note(job, comparing), lambda text: console.print(text, soft_wrap=True)) as note:
-        done = note.state == "finished" and not os.environ.get("MLFLOW_RUN_ID")
-        crew.told("go", not done)
-        if done:
+        if note.state == "finished" and not os.environ.get("MLFLOW_RUN_ID"):
             console.print(f"the other process finished this study: run {note.run_id}")
         elif offline:
             note.save(state="open")
-            answer_study(job, console, crew)
+            answer_study(job, console)
             console.print("answers are kept; `headwise sync` scores and logs them")
         else:
             from headwise.report.compare import compare_study
             from headwise.run.lifecycle import log_study
 
-            log_study(job, note, console, compare_study, crew)
+            log_study(job, note, console, compare_study)
 
 
 def _connect() -> None:

@@ -2,18 +2,17 @@
 
 Questions are taken in windows of whole images, so that the shared prefix of an image stays together. How
 windows are cut depends on the questions alone, and a window is answered whole: a restarted study and one
-that several processes share run the same computations, and so give the same answers to the last bit.
+that several workers share run the same computations, and so give the same answers to the last bit.
 """
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
@@ -25,16 +24,14 @@ from headwise.methods.stages import StageKept
 from headwise.models.checkpoint import Vlm
 from headwise.models.decoder import Decoder
 from headwise.records import Sample
-from headwise.run.spool import Spool
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.system.reading import read_image
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
-AHEAD = 4
 
-Progress = Callable[[int], None]
-"""Called with the number of questions that were just done."""
+Source = Path | BinaryIO | None
+"""Where an image is read from: a file, its bytes, or nothing where it could not be read at all."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +41,19 @@ class Window:
     places: list[int]
     lacking: np.ndarray
 
+    @property
+    def questions(self) -> int:
+        """How many of its questions lack an answer."""
+        return int(self.lacking.any(axis=1).sum())
+
 
 @dataclass(frozen=True)
-class _Loading:
-    """A window whose images are being read."""
+class Prepared:
+    """A window and its prepared images by name, those that could be read; `unreadable` says why others could not."""
 
     window: Window
-    images: list[str]
-    pixels: list[Future[Tensor | DataError]]
+    pixels: dict[str, Tensor]
+    unreadable: dict[str, str]
 
 
 class Answerer:
@@ -72,42 +74,26 @@ class Answerer:
             )
         return self._engines[key]
 
-    def answer(
-        self, task: Task, windows: Sequence[Window], spool: Spool, progress: Progress = lambda done: None
-    ) -> None:
-        """Answer and spool what the windows lack. A question whose image cannot be read stays without an answer."""
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            for loading in self._loading(task, windows, pool):
-                self._answer_window(task, loading, spool)
-                progress(int(loading.window.lacking.any(axis=1).sum()))
-        spool.close()
+    def prepare(self, window: Window, sources: Mapping[str, Source]) -> Prepared:
+        """Read and prepare the window's images, by name; needs no turn at the device, so it can be done ahead."""
+        pixels, unreadable = {}, {}
+        for name, source in sources.items():
+            try:
+                if source is None:
+                    raise DataError(f"cannot read image {name}")
+                pixels[name] = self.vlm.prepare(read_image(source))  # type: ignore[arg-type]  # Pillow takes both
+            except DataError as error:
+                unreadable[name] = str(error)
+        return Prepared(window, pixels, unreadable)
 
-    def _loading(self, task: Task, windows: Sequence[Window], pool: ThreadPoolExecutor) -> Iterator[_Loading]:
-        """Windows with their images being decoded AHEAD of time."""
-        waiting: list[_Loading] = []
-        for window in windows:
-            samples = {task.samples[place].image: task.samples[place] for place in window.places}
-            paths = [task.benchmark.image_path(task.data_dir, sample) for sample in samples.values()]
-            waiting.append(_Loading(window, list(samples), [pool.submit(self._pixels, path) for path in paths]))
-            if len(waiting) > AHEAD:
-                yield waiting.pop(0)
-        yield from waiting
-
-    def _pixels(self, path: Path) -> Tensor | DataError:
-        try:
-            return self.vlm.prepare(read_image(path))
-        except DataError as error:
-            return error
-
-    def _answer_window(self, task: Task, loading: _Loading, spool: Spool) -> None:
+    def answer(self, task: Task, prepared: Prepared) -> list[dict[str, Any]]:
+        """The window's lines for the spool. A question whose image cannot be read stays without an answer."""
         started = time.perf_counter()
-        window = loading.window
-        read = dict(zip(loading.images, (future.result() for future in loading.pixels), strict=True))
-        pixels = {image: pixel for image, pixel in read.items() if isinstance(pixel, Tensor)}
+        window, pixels = prepared.window, prepared.pixels
         rows = [row for row, place in enumerate(window.places) if task.samples[place].image in pixels]
         lacking = window.lacking[rows]
         if not lacking.any():
-            return
+            return []
         columns = np.flatnonzero(lacking.any(axis=0)).tolist()
         cells = [task.cells[column] for column in columns]
         samples = [task.samples[window.places[row]] for row in rows]
@@ -123,7 +109,7 @@ class Answerer:
                 answers = {task.key(cells[number]): self._record(found[number], seconds) for number in wanted}
                 lines.append({"q": task.questions[window.places[row]], "a": answers})
         lines[0] |= self._costs(task.name, cells, visual_IVD, questions[0], took)
-        spool.append(*lines)
+        return lines
 
     def _costs(
         self, benchmark: str, cells: Sequence[Cell], visual_IVD: Tensor, question: Question, took: float
@@ -161,6 +147,12 @@ class Answerer:
         """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
         places = [place for place in stage.kept.tolist() if place >= 0]
         return [stage.layer, bits(places, self.vlm.visual), len(stage.kept) - len(places)]
+
+
+def image_paths(task: Task, window: Window) -> dict[str, Path]:
+    """Where the window's images lie, by name, in the order in which they first appear."""
+    samples = {task.samples[place].image: task.samples[place] for place in window.places}
+    return {name: task.benchmark.image_path(task.data_dir, sample) for name, sample in samples.items()}
 
 
 def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.errors import ConfigError, DataError, ModelError
-from headwise.run.evaluate import Job, answer_study, evaluate_study, lacking
+from headwise.run.evaluate import Job, evaluate_study, lacking
 from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
-from headwise.run.shards import Crew
 from headwise.study.cells import fingerprint
 from headwise.tracking.orphans import new_mark
 from headwise.tracking.pending import Note, claimed_now, tracking_place
@@ -23,9 +22,7 @@ Compare = Callable[[tracking.StudyRun, Console], None]
 """What compares the cells of a study that is still open: it lies above this package, so that callers hand it in."""
 
 
-def log_study(
-    job: Job, note: Note, console: Console, compare: Compare, crew: Crew | None = None, answered: bool = False
-) -> None:
+def log_study(job: Job, note: Note, console: Console, compare: Compare, answered: bool = False) -> None:
     """Open the study's run, or go on with the one that was cut short, and finish it; `compare` where the note asks.
 
     `answered`: nothing is left to answer, so that no model is loaded.
@@ -33,7 +30,9 @@ def log_study(
     note = note.save(state="open", mark=note.mark or new_mark())
     earlier = begun_runs(note)
     if earlier and is_finished(earlier[0]) and not os.environ.get("MLFLOW_RUN_ID"):
-        _was_finished(job, note, earlier[0], console, crew)
+        # the process that finished this study was killed before it could note so
+        note.save(run_id=earlier[0], state="finished")
+        console.print(f"this study was finished already: run {earlier[0]}")
         return
     before = earlier[0] if earlier else None
     tags = {"headwise.model_digest": job.checkpoint.digest}
@@ -42,19 +41,11 @@ def log_study(
             if other != run.run_id:
                 take_over(run, other)
         note = note.save(run_id=run.run_id, state="open")
-        evaluate_study(job, run, console, crew, answered)
+        evaluate_study(job, run, console, answered)
         if note.comparing:
             compare(run, console)
     note.save(state="finished")  # after the run has ended: a study that is noted as finished is never gone on with
     console.print(f"cells in the MLflow UI: {run.ui_url()}", soft_wrap=True)
-
-
-def _was_finished(job: Job, note: Note, run_id: str, console: Console, crew: Crew | None) -> None:
-    """The process that finished this study was killed before it could note so."""
-    if crew is not None and crew.size > 1:
-        answer_study(job, console, crew)  # nothing is left to answer, but the other processes wait for this one
-    note.save(run_id=run_id, state="finished")
-    console.print(f"this study was finished already: run {run_id}")
 
 
 def sync_note(note: Note, console: Console, compare: Compare, forget: bool = False) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headwise.errors import ConfigError
@@ -21,7 +20,7 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 class Placement:
     """Devices (`0,2` for cuda:0 and cuda:2), how a model is spread over them, and whether pickles are read.
 
-    Without `device_map` each process holds the whole model on one device; with it one process spreads the
+    Without `device_map` each worker holds the whole model on one device; with it one process spreads the
     model over all of `devices`. `made_on` (cpu or cuda) is where the answers of a study were made already: it is
     logged from any machine, whatever devices that has.
     """
@@ -58,13 +57,8 @@ class Placement:
             raise ConfigError(f"devices: {given} contradicts device {study.device}; give one of the two")
 
     def device(self, study: StudySettings) -> str:
-        """The device of this process: its turn among `devices`, or among all GPUs where there are several processes."""
-        turn = whole_number("LOCAL_RANK", 0)
-        if self.devices:
-            return self.devices[turn % len(self.devices)]
-        if study.device in ("auto", "cuda") and (found := pick_device(study.device)).type == "cuda":
-            return f"{found.type}:{turn % _gpus()}" if "LOCAL_RANK" in os.environ else study.device
-        return study.device
+        """The device of this process: the first of `devices`, else the study's own."""
+        return self.devices[0] if self.devices else study.device
 
     def kind(self, study: StudySettings) -> str:
         """cpu or cuda."""
@@ -82,19 +76,18 @@ class Placement:
         )
 
 
-def processes_for(placement: Placement) -> int:
-    """How many processes this one should start: one a device, if it is not one of several already."""
-    started = "WORLD_SIZE" in os.environ or placement.device_map is not None
-    return 1 if started else max(1, len(placement.devices))
+def check_launcher() -> None:
+    """Refuse to be one of several processes that a launcher started: each would answer the whole study.
 
-
-def start_processes(count: int, arguments: Sequence[str]) -> None:
-    """Become torch's launcher of `count` processes on this host, each with the same command."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    os.execv(sys.executable, [*launcher, "-m", "headwise", *arguments])
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
+    ConfigError with the command to use, said by the first of them; the others end without a word.
+    """
+    size, rank = whole_number("WORLD_SIZE", 1, least=1), whole_number("RANK", 0)
+    if rank >= size:
+        raise ConfigError(f"RANK: {os.environ['RANK']} is not below WORLD_SIZE, {size}")
+    if size > 1 and rank:
+        sys.exit(2)
+    if size > 1:
+        raise ConfigError(
+            f"WORLD_SIZE: a launcher started {size} processes, but headwise shares work through Ray; start it once, "
+            f"without the launcher: `headwise run --engine ray --workers {size}` (several hosts: docs/scaling.md)"
+        )

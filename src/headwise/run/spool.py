@@ -50,12 +50,6 @@ class Spool:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 self._sync()
 
-    def adopt(self, name: str, content: bytes) -> None:
-        """Append whole lines of another host's file to the file of that name here."""
-        with _room(self.folder), FileIO(self.folder / name, "ab") as out:
-            _write_whole(out, content)
-            os.fsync(out.fileno())
-
     def close(self) -> None:
         if self._out is not None:
             with _room(self.folder), self._out:

@@ -1,0 +1,260 @@
+"""Answering by workers of a Ray cluster: actors that load the checkpoint once, and windows that go to who is free.
+
+Ray starts, places and watches processes. What is ours is the queue: a window whose worker is gone goes back to its
+front at once, and whichever worker is free takes it. An actor is never restarted but replaced by a new one, so
+that every process says who it is before it answers; one that waits for room is what an autoscaler reacts to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+from headwise.errors import HeadwiseError
+from headwise.run.executors import Answered, Scale, Work, patience
+from headwise.run.executors.ray_session import ray, start, stop, workers_wanted
+from headwise.run.executors.worker import Hello, Orders, Worker, images_of, parcel
+
+UNDER_WAY = 2
+"""Windows a worker has at a time: images of one are prepared while the other is on the device."""
+DEADLY = 3
+"""A window that is under way when so many workers die is given up."""
+LOOK_AGAIN = 10.0
+PAUSE = 2.0
+"""Seconds between looks at how many workers the cluster has room for, and after a worker that died at its start."""
+
+
+class WorkersLost(HeadwiseError):
+    """No worker of this study is left."""
+
+
+class RayWorker(Worker):
+    """A worker that knows which node it is on."""
+
+    def hello(self) -> Hello:
+        return replace(super().hello(), node=ray.get_runtime_context().get_node_id())
+
+
+@dataclass(eq=False)
+class _Window:
+    """A window on its way: how many workers have it, and how many died of it (or beside it)."""
+
+    work: Work
+    holders: int = 0
+    deaths: int = 0
+    done: bool = False
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A worker process: it may answer once it has said who it is."""
+
+    handle: Any
+    greeting: Any
+    who: Hello | None = None
+    under_way: dict[Any, _Window] = field(default_factory=dict)
+
+
+class RayExecutor:
+    """Workers on a cluster; a context manager that leaves no process behind. `say` prints a line."""
+
+    worker: type[RayWorker] = RayWorker
+
+    def __init__(self, orders: Orders, expected: dict[str, str], scale: Scale, say: Callable[[str], None]) -> None:
+        self.orders, self.expected, self.scale, self.say = orders, expected, scale, say
+        self.patience = patience()
+        self._actors: list[_Actor] = []
+        self._again: deque[_Window] = deque()
+        self._excluded: set[str] = set()
+        self._reason = ""
+        self._wanted, self._looked, self._hire_from = 0, float("-inf"), 0.0
+        self._seen = 0.0
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop()
+
+    @property
+    def workers(self) -> int:
+        return sum(actor.who is not None for actor in self._actors)
+
+    def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
+        source = iter(work)
+        if (first := next(source, None)) is None:
+            return
+        start(self.scale, self.orders)
+        self._seen = time.monotonic()
+        waiting: Iterator[Work] = chain([first], source)
+        exhausted = False
+        while True:
+            exhausted = self._hand_out(waiting) or exhausted
+            if exhausted and not self._again and not any(actor.under_way for actor in self._actors):
+                return
+            self._hire(exhausted)
+            yield from self._collect()
+            self._check_patience()
+
+    # Workers
+
+    def _hire(self, exhausted: bool) -> None:
+        """Ask for as many workers as there may be, at the end for no more than there are windows left."""
+        now = time.monotonic()
+        if now < self._hire_from:
+            return
+        if now - self._looked > LOOK_AGAIN:
+            self._wanted, self._looked = workers_wanted(self.scale, self.orders.kind), now
+        open_windows = len(self._again) + len({window for actor in self._actors for window in actor.under_way.values()})
+        wanted = min(self._wanted, open_windows) if exhausted else self._wanted
+        while len(self._actors) < wanted:
+            options = {**self._room(), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": UNDER_WAY}
+            handle = ray.remote(self.worker).options(**options).remote(self.orders)
+            self._actors.append(_Actor(handle, handle.hello.remote()))
+
+    def _room(self) -> dict[str, Any]:
+        """What a worker needs of its host, and hosts that it must not be on."""
+        room: dict[str, Any] = {"num_cpus": self.scale.threads(self.orders.kind)}
+        if self.orders.kind == "cuda":
+            room["num_gpus"] = 1 / self.scale.workers_per_gpu
+        if self._excluded:
+            room["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._excluded))})"}
+        return room
+
+    def _check_patience(self) -> None:
+        now = time.monotonic()
+        if self.workers:
+            self._seen = now
+        elif now - self._seen > self.patience:
+            last = f" (last: {self._reason})" if self._reason else ""
+            raise WorkersLost(
+                f"workers: none has come for {self.patience:.0f} s{last}; what was answered is kept: the same command "
+                "goes on from there"
+            )
+
+    def _greeted(self, actor: _Actor, who: Hello) -> None:
+        """Take a worker on, or not: one that would answer otherwise is named, and its host is not asked again."""
+        if not (difference := who.differs(self.expected)):
+            actor.who = who
+            return
+        self._dismiss(actor)
+        self._excluded.add(who.node)
+        self._reason = f"worker on {who.host}: {difference}"
+        if self.scale.address is None:
+            raise HeadwiseError(self._reason)
+        self.say(f"worker on {who.host} is not used: {difference}")
+
+    def _dismiss(self, actor: _Actor) -> None:
+        self._actors.remove(actor)
+        ray.kill(actor.handle, no_restart=True)
+
+    # Windows
+
+    def _hand_out(self, source: Iterator[Work]) -> bool:
+        """Give every free worker a window, then a second one; True where `source` has no more."""
+        exhausted = False
+        ready = [actor for actor in self._actors if actor.who is not None]
+        for depth in range(UNDER_WAY):
+            for actor in ready:
+                if len(actor.under_way) > depth or not self._takes(actor):
+                    continue
+                window = self._again.popleft() if self._again else None
+                if window is None and not exhausted:
+                    work = next(source, None)
+                    exhausted = work is None
+                    window = None if work is None else _Window(work)
+                if window is None and not actor.under_way:
+                    window = self._slowest(actor)
+                if window is not None:
+                    self._send(actor, window)
+        return exhausted
+
+    def _takes(self, actor: _Actor) -> bool:
+        """A window that was under way when a worker died is answered alone: if it kills another, it was the cause."""
+        alone = bool(self._again) or any(window.deaths for window in actor.under_way.values())
+        return not (alone and actor.under_way)
+
+    def _slowest(self, free: _Actor) -> _Window | None:
+        """The longest under way of those that one worker has: whoever answers it first, nobody waits for the other."""
+        for actor in self._actors:
+            for window in actor.under_way.values():
+                if actor is not free and window.holders == 1 and not window.deaths:
+                    return window
+        return None
+
+    def _send(self, actor: _Actor, window: _Window) -> None:
+        data_on_workers = self.scale.data_on_workers
+        images = None if data_on_workers else images_of(window.work)
+        answer = actor.handle.answer.remote(parcel(window.work, data_on_workers), images)
+        actor.under_way[answer] = window
+        window.holders += 1
+
+    def _collect(self) -> Iterator[Answered]:
+        """What has come within a second: a worker's greeting, an answer, or the news that a worker is gone."""
+        holders = {answer: actor for actor in self._actors for answer in actor.under_way}
+        holders |= {actor.greeting: actor for actor in self._actors if actor.who is None}
+        if not holders:
+            time.sleep(0.1)
+            return
+        done, _ = ray.wait(list(holders), num_returns=1, timeout=1.0)
+        for answer in done:
+            actor = holders[answer]
+            try:
+                value = ray.get(answer)
+            except ray.exceptions.RayTaskError as error:
+                self._raise(actor, error)
+            except ray.exceptions.RayError as error:
+                yield from self._lost(actor, error)
+            else:
+                yield from self._came(actor, answer, value)
+
+    def _came(self, actor: _Actor, answer: Any, value: Any) -> Iterator[Answered]:
+        if isinstance(value, Hello):
+            self._greeted(actor, value)
+            return
+        window = actor.under_way.pop(answer)
+        window.holders -= 1
+        if not window.done:
+            window.done = True
+            lines, failures = value
+            places = window.work.window.places
+            yield Answered(window.work, lines, {places[own]: reason for own, reason in failures.items()})
+
+    def _lost(self, actor: _Actor, error: Exception) -> Iterator[Answered]:
+        """A worker is gone: what it had goes to the front of the queue, except a window that has killed too many."""
+        self._dismiss(actor)
+        reason = _first_line(error)
+        where = f"worker on {actor.who.host} (process {actor.who.process})" if actor.who else "a worker at its start"
+        self._reason = f"{where}: {reason}"
+        if actor.who is None:
+            self._hire_from = time.monotonic() + PAUSE
+        open_windows = [window for window in actor.under_way.values() if not window.done]
+        self.say(f"{where} is gone; {len(open_windows)} of its windows go to another ({reason})")
+        for window in reversed(open_windows):
+            window.holders -= 1
+            window.deaths += not getattr(error, "preempted", False)
+            if window.deaths >= DEADLY:
+                window.done = True
+                yield _given_up(window.work, reason)
+            elif not window.holders:
+                self._again.appendleft(window)
+
+    def _raise(self, actor: _Actor, error: Any) -> None:
+        """An error of ours ends the study as it would in one process; another one says which it was."""
+        cause, host = error.cause, actor.who.host if actor.who else "a host that has not said its name"
+        if isinstance(cause, HeadwiseError):
+            raise type(cause)(f"{cause} (worker on {host})") from error
+        raise HeadwiseError(f"worker on {host}: {type(cause).__name__}: {_first_line(cause)}") from error
+
+
+def _given_up(work: Work, reason: str) -> Answered:
+    text = f"{DEADLY} workers died while they answered it ({reason})"
+    return Answered(work, [], {place: text for place in work.window.places})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
