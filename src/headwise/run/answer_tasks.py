@@ -56,7 +56,7 @@ def answer_tasks(tasks: Sequence[Task], kind: str, executor: Executor, bar: Stud
             place.spool.append(*each.lines)
             place.result.failures |= each.failures
             place.windows -= 1
-            bar.answered(each.work.window.questions, executor.workers)
+            bar.answered(len(each.work.window.open_places), executor.workers)
             if not place.windows:
                 place.spool.close()
                 done.append(under_way.pop(each.work.task.name).result)

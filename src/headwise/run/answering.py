@@ -42,9 +42,9 @@ class Window:
     lacking: np.ndarray
 
     @property
-    def questions(self) -> int:
-        """How many of its questions lack an answer."""
-        return int(self.lacking.any(axis=1).sum())
+    def open_places(self) -> list[int]:
+        """The places of questions that lack an answer."""
+        return [place for place, lacks in zip(self.places, self.lacking.any(axis=1).tolist(), strict=True) if lacks]
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Answered:
 class Executor(Protocol):
     """Answers windows; `workers` says how many do so now, for the progress bar."""
 
-    workers: int
+    @property
+    def workers(self) -> int: ...
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
         """Every window once, in any order. `work` is read a little ahead of what is being answered.
@@ -84,9 +85,7 @@ class Scale:
             if given := [f"--{name}" for name, value in asked.items() if value is not None]:
                 raise ConfigError(f"engine: local is one process and takes no {', '.join(given)}; add --engine ray")
             if several:
-                raise ConfigError(
-                    "devices: several are several workers; use --engine ray, or --device-map for one model"
-                )
+                raise ConfigError("devices: several are a worker each; use --engine ray, or --device-map for one model")
             return cls()
         _check_ray(placement, workers, address, workers_per_gpu)
         return cls(
@@ -108,13 +107,9 @@ class Scale:
 
 def _check_ray(placement: Placement, workers: int | None, address: str | None, workers_per_gpu: int | None) -> None:
     if placement.device_map is not None:
-        raise ConfigError(
-            "device_map: spreads one model within one process; --engine ray gives each worker the whole one"
-        )
+        raise ConfigError("device_map: is for one process; --engine ray gives each worker the whole model")
     if placement.devices and (workers or address or workers_per_gpu):
-        raise ConfigError(
-            "devices: are a worker each on this machine; give no --workers, --workers-per-gpu or --address"
-        )
+        raise ConfigError("devices: are a worker each on this machine; no --workers, --workers-per-gpu or --address")
     if len({device.partition(":")[0] for device in placement.devices}) > 1:
         raise ConfigError(f"devices: {', '.join(placement.devices)} are of two kinds, whose answers differ; name one")
     if address is not None and not ADDRESS.fullmatch(address):

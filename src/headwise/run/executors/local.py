@@ -38,5 +38,5 @@ class Local:
 def failures_of(work: Work, prepared: Prepared) -> dict[int, str]:
     """Why questions of the window got no answer, by their places in the task."""
     samples = work.task.samples
-    reasons = ((place, prepared.unreadable.get(samples[place].image)) for place in work.window.places)
+    reasons = ((place, prepared.unreadable.get(samples[place].image)) for place in work.window.open_places)
     return {place: reason for place, reason in reasons if reason is not None}

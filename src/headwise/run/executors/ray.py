@@ -253,7 +253,7 @@ class RayExecutor:
 
 def _given_up(work: Work, reason: str) -> Answered:
     text = f"{DEADLY} workers died while they answered it ({reason})"
-    return Answered(work, [], {place: text for place in work.window.places})
+    return Answered(work, [], dict.fromkeys(work.window.open_places, text))
 
 
 def _first_line(error: BaseException) -> str:

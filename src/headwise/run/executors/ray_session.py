@@ -18,7 +18,9 @@ from headwise.run.executors import Scale
 if TYPE_CHECKING:
     from headwise.run.executors.worker import Orders
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
+ASKED_MODE = os.environ.get("RAY_AUTH_MODE", "")
+# Both are read when ray is imported: no reports to anyone, and nothing without a token.
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 try:
     import ray
 except ImportError as error:
@@ -42,7 +44,7 @@ def join(address: str) -> None:
     """Join the running cluster. ConfigError where it is open to anyone; HeadwiseError where it cannot be joined."""
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+    if ASKED_MODE.lower() != "token":
         raise ConfigError(
             f"address: {address} is refused without RAY_AUTH_MODE=token: Ray runs whatever it is sent; set it, and the "
             "token, on every host and here (docs/scaling.md)"
@@ -72,7 +74,7 @@ def workers_wanted(scale: Scale, kind: str) -> int:
 
 def _own(scale: Scale, orders: Orders) -> dict[str, Any]:
     """How Ray is started for this study alone: with a token of its own, and no more than it needs."""
-    os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     for name in ("RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
         os.environ.pop(name, None)
     options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
