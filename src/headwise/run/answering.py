@@ -44,7 +44,7 @@ class Window:
     @property
     def open_places(self) -> list[int]:
         """The places of questions that lack an answer."""
-        return [place for place, lacks in zip(self.places, self.lacking.any(axis=1).tolist(), strict=True) if lacks]
+        return [self.places[row] for row in np.flatnonzero(self.lacking.any(axis=1))]
 
 
 @dataclass(frozen=True)

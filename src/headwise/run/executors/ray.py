@@ -94,7 +94,7 @@ class RayExecutor:
         exhausted = False
         while True:
             exhausted = self._hand_out(waiting) or exhausted
-            if exhausted and not self._again and not any(actor.under_way for actor in self._actors):
+            if exhausted and not self._open():
                 return
             self._hire(exhausted)
             yield from self._collect()
@@ -109,8 +109,7 @@ class RayExecutor:
             return
         if now - self._looked > LOOK_AGAIN:
             self._wanted, self._looked = workers_wanted(self.scale, self.orders.kind), now
-        open_windows = len(self._again) + len({window for actor in self._actors for window in actor.under_way.values()})
-        wanted = min(self._wanted, open_windows) if exhausted else self._wanted
+        wanted = min(self._wanted, self._open()) if exhausted else self._wanted
         while len(self._actors) < wanted:
             options = {**self._room(), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": UNDER_WAY}
             handle = ray.remote(self.worker).options(**options).remote(self.orders)
@@ -154,6 +153,11 @@ class RayExecutor:
 
     # Windows
 
+    def _open(self) -> int:
+        """How many windows are waiting or under way; what a slower worker still answers in vain is not."""
+        under_way = {window for actor in self._actors for window in actor.under_way.values()}
+        return len(self._again) + sum(not window.done for window in under_way)
+
     def _hand_out(self, source: Iterator[Work]) -> bool:
         """Give every free worker a window, then a second one; True where `source` has no more."""
         exhausted = False
@@ -182,7 +186,7 @@ class RayExecutor:
         """The longest under way of those that one worker has: whoever answers it first, nobody waits for the other."""
         for actor in self._actors:
             for window in actor.under_way.values():
-                if actor is not free and window.holders == 1 and not window.deaths:
+                if actor is not free and window.holders == 1 and not window.deaths and not window.done:
                     return window
         return None
 
