@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headwise.errors import ConfigError, HeadwiseError
-from headwise.run.placement import Placement
+from headwise.run.executors import Scale, patience
+from headwise.run.placement import Placement, check_launcher
 from headwise.run.settings import StudySettings, load_settings
-from headwise.run.shards import crew
 from headwise.system.cache import home
 from headwise.system.environment import expanded, whole_number
 from headwise.system.locks import held
@@ -42,23 +43,61 @@ def test_a_data_dir_of_no_user_is_one_line(source: str) -> None:
 @pytest.mark.parametrize("value", ["abc", "", "-1", "0", "2.5", "٣"])
 def test_the_number_of_processes_is_a_number(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", value)
-    with pytest.raises(ConfigError, match="WORLD_SIZE: .* is not a whole number of at least 1"), crew():
-        pass
+    with pytest.raises(ConfigError, match="WORLD_SIZE: .* is not a whole number of at least 1"):
+        check_launcher()
 
 
-def test_ranks_fit_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_is_refused_by_its_first_process_with_the_command_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="WORLD_SIZE: 2, but the launcher set not all else"), crew():
-        pass
     monkeypatch.setenv("RANK", "2")
-    with pytest.raises(ConfigError, match="RANK: 2 is not below WORLD_SIZE, 2"), crew():
-        pass
-    monkeypatch.setenv("LOCAL_RANK", "first")
-    with pytest.raises(ConfigError, match="LOCAL_RANK: 'first'"):
-        Placement().device(StudySettings())
+    with pytest.raises(ConfigError, match="RANK: 2 is not below WORLD_SIZE, 2"):
+        check_launcher()
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="headwise run --engine ray --workers 2"):
+        check_launcher()
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as end:
+        check_launcher()
+    assert end.value.code == 2
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    check_launcher()
     assert whole_number("NOT_SET_ANYWHERE", 7) == 7
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "nan", ""])
+def test_patience_is_a_number_of_seconds(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWISE_PATIENCE", value)
+    with pytest.raises(ConfigError, match="HEADWISE_PATIENCE"):
+        patience()
+
+
+@pytest.mark.parametrize(
+    ("devices", "options", "says"),
+    [
+        (None, {"workers": 2}, "engine: local is one process and takes no --workers"),
+        (None, {"address": "auto", "engine": "local"}, "takes no --address"),
+        (None, {"data_on_workers": True}, "takes no --data-on-workers"),
+        ("cpu,cpu", {"engine": "local"}, "devices: several are a worker each"),
+        ("cpu,0", {}, "devices: cpu, cuda:0 are of two kinds"),
+        ("0,0,1", {}, "name every GPU equally often"),
+        ("0,1", {"workers": 4}, "no --workers"),
+        (None, {"engine": "ray", "workers": 0}, "workers: 0 is not a positive number"),
+        (None, {"engine": "ray", "address": "somewhere"}, "address: 'somewhere' is not auto or HOST:PORT"),
+    ],
+)
+def test_what_contradicts_itself_about_workers_is_one_line(
+    devices: str | None, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Scale.of(Placement.of(devices), **options)
+
+
+def test_several_devices_mean_ray() -> None:
+    assert Scale.of(Placement.of("cpu,cpu")) == Scale(engine="ray", workers=2, devices=("cpu", "cpu"))
+    assert Scale.of(Placement.of("0,0,1,1")).workers_per_gpu == 2
+    assert Scale.of(Placement.of("cpu")).engine == "local"
+    assert Scale.of(Placement.of("0,1", "auto")).engine == "local"
 
 
 @pytest.mark.parametrize("device", ["meta", "tpu", "cuda:", "cuda:one", "CPU", "0", ""])

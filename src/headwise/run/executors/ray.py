@@ -16,7 +16,7 @@ from typing import Any
 
 from headwise.errors import HeadwiseError
 from headwise.run.executors import Answered, Scale, Work, patience
-from headwise.run.executors.ray_session import ray, start, stop, workers_wanted
+from headwise.run.executors.ray_session import ray, reason_of, start, stop, workers_wanted
 from headwise.run.executors.worker import Hello, Orders, Worker, images_of, parcel
 
 UNDER_WAY = 2
@@ -70,7 +70,7 @@ class RayExecutor:
         self._actors: list[_Actor] = []
         self._again: deque[_Window] = deque()
         self._excluded: set[str] = set()
-        self._reason = ""
+        self._reason, self._failed_start = "", False
         self._wanted, self._looked, self._hire_from = 0, float("-inf"), 0.0
         self._seen = 0.0
 
@@ -231,13 +231,15 @@ class RayExecutor:
     def _lost(self, actor: _Actor, error: Exception) -> Iterator[Answered]:
         """A worker is gone: what it had goes to the front of the queue, except a window that has killed too many."""
         self._dismiss(actor)
-        reason = _first_line(error)
+        reason = reason_of(error)
         where = f"worker on {actor.who.host} (process {actor.who.process})" if actor.who else "a worker at its start"
         self._reason = f"{where}: {reason}"
         if actor.who is None:
             self._hire_from = time.monotonic() + PAUSE
         open_windows = [window for window in actor.under_way.values() if not window.done]
-        self.say(f"{where} is gone; {len(open_windows)} of its windows go to another ({reason})")
+        if actor.who is not None or not self._failed_start:
+            self.say(f"{where} is gone; {len(open_windows)} of its windows go to another ({reason})")
+        self._failed_start = actor.who is None
         for window in reversed(open_windows):
             window.holders -= 1
             window.deaths += not getattr(error, "preempted", False)
@@ -252,13 +254,9 @@ class RayExecutor:
         cause, host = error.cause, actor.who.host if actor.who else "a host that has not said its name"
         if isinstance(cause, HeadwiseError):
             raise type(cause)(f"{cause} (worker on {host})") from error
-        raise HeadwiseError(f"worker on {host}: {type(cause).__name__}: {_first_line(cause)}") from error
+        raise HeadwiseError(f"worker on {host}: {type(cause).__name__}: {reason_of(cause)}") from error
 
 
 def _given_up(work: Work, reason: str) -> Answered:
     text = f"{DEADLY} workers died while they answered it ({reason})"
     return Answered(work, [], dict.fromkeys(work.window.open_places, text))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import signal
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import ConfigError, HeadwiseError
@@ -26,6 +29,7 @@ try:
 except ImportError as error:
     raise ConfigError("engine: Ray is not installed; `pip install 'headwise[ray]'` installs it") from error
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 OBJECT_STORE_BYTES = 512 << 20
 """Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk."""
 
@@ -77,6 +81,8 @@ def _own(scale: Scale, orders: Orders) -> dict[str, Any]:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     for name in ("RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
         os.environ.pop(name, None)
+    # Workers begin in a folder of Ray's: what is found here by a relative path is found there by a whole one.
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry or ".").resolve()) for entry in sys.path)
     options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     if orders.kind == "cpu":
         options["num_gpus"] = 0
@@ -102,8 +108,15 @@ def _init(options: dict[str, Any], failed: str) -> None:
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and errors of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HeadwiseError(f"{failed}: {reason}") from error
+        raise HeadwiseError(f"{failed}: {reason_of(error)}") from error
     finally:
         if here:
             signal.signal(signal.SIGTERM, handler)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line of an error of Ray's: the last one of a traceback that it quotes, else the first."""
+    lines = [line.strip() for line in COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if "Traceback" in str(error) or "creation task" in lines[0] else lines[0]
