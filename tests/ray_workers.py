@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from dataclasses import replace
 from typing import Any
 
 from headwise.run.executors import Work
 from headwise.run.executors.ray import RayWorker
-from headwise.run.executors.worker import Images
+from headwise.run.executors.worker import Hello, Images
 
 
 class KilledByAnImage(RayWorker):
@@ -25,3 +27,24 @@ class OutOfMemory(RayWorker):
 
     def answer(self, work: Work, images: Images | None) -> tuple[list[dict[str, Any]], dict[int, str]]:
         raise MemoryError("no room for a branch")
+
+
+class AnotherCheckpoint(RayWorker):
+    """Has weights that are not the driver's."""
+
+    def hello(self) -> Hello:
+        who = super().hello()
+        return replace(who, identity=who.identity | {"checkpoint": "of another host"})
+
+
+class WithoutData(RayWorker):
+    """Dies where it opens a file of the benchmarks: what it needs is sent."""
+
+    def hello(self) -> Hello:
+        sys.addaudithook(_die_of_data)
+        return super().hello()
+
+
+def _die_of_data(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and "/eval/" in str(arguments[0]):
+        os._exit(1)

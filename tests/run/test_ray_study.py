@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray_workers import KilledByAnImage, OutOfMemory
+from ray_workers import AnotherCheckpoint, KilledByAnImage, OutOfMemory, WithoutData
 from survival import Outcome, Place, Running, undisturbed
 
 from headwise.run.executors import ray as executor
@@ -121,3 +121,29 @@ def test_an_error_in_a_worker_is_one_line(place: Callable[[str], Place], monkeyp
     assert run.code == 2
     assert "MemoryError: no room for a branch" in run.last_line
     assert run.last_line.startswith("headwise: worker on ")
+
+
+def test_workers_need_no_data(place: Callable[[str], Place], alone: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = place("no-data")
+    monkeypatch.setattr(executor.RayExecutor, "worker", WithoutData)
+    run = at.run(f"{QUICK} {RAY}")
+    assert run.code == 0, run.text
+    assert "is gone" not in run.text
+    assert not at.outcome().lost(alone)
+
+
+def test_a_worker_with_another_checkpoint_is_named(
+    place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = place("other-checkpoint")
+    monkeypatch.setattr(executor.RayExecutor, "worker", AnotherCheckpoint)
+    run = at.run(f"{QUICK} {RAY}")
+    assert run.code == 2
+    assert "its checkpoint is of another host, here it is" in run.last_line
+    assert not at.spooled()
+
+
+def test_a_cluster_without_a_token_is_refused(place: Callable[[str], Place]) -> None:
+    run = place("no-token").run(f"{QUICK} --engine ray --address auto")
+    assert run.code == 2
+    assert run.last_line.startswith("headwise: address: auto is refused without RAY_AUTH_MODE=token")
