@@ -10,10 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray_workers import AnotherCheckpoint, KilledByAnImage, OutOfMemory, WithoutData
-from survival import Outcome, Place, Running, undisturbed
 
-from headwise.run.executors import ray as executor
+pytest.importorskip("ray")  # requirements-dev.txt has it
+
+from ray_workers import AnotherCheckpoint, KilledByAnImage, OutOfMemory, WithoutData  # noqa: E402
+from survival import Outcome, Place, Running, undisturbed  # noqa: E402
+
+from headwise.run.executors import ray as executor  # noqa: E402
 
 QUICK = "--benchmark pope,gqa"
 RAY = "--engine ray --workers 2"

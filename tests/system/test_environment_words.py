@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headwise.errors import ConfigError, HeadwiseError
+from headwise.run import executors
 from headwise.run.executors import Scale, patience
 from headwise.run.placement import Placement, check_launcher
 from headwise.run.settings import StudySettings, load_settings
@@ -65,6 +66,12 @@ def test_a_launcher_is_refused_by_its_first_process_with_the_command_to_use(monk
     assert whole_number("NOT_SET_ANYWHERE", 7) == 7
 
 
+@pytest.fixture
+def with_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line says is checked alike, whether or not the extra is installed."""
+    monkeypatch.setattr(executors, "find_spec", lambda name: name)
+
+
 @pytest.mark.parametrize("value", ["soon", "0", "nan", ""])
 def test_patience_is_a_number_of_seconds(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADWISE_PATIENCE", value)
@@ -87,13 +94,19 @@ def test_patience_is_a_number_of_seconds(value: str, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_what_contradicts_itself_about_workers_is_one_line(
-    devices: str | None, options: dict[str, Any], says: str
+    devices: str | None, options: dict[str, Any], says: str, with_ray: None
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         Scale.of(Placement.of(devices), **options)
 
 
-def test_several_devices_mean_ray() -> None:
+def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"engine: Ray is not installed; `pip install 'headwise\[ray\]'`"):
+        Scale.of(Placement.of("cpu,cpu"))
+
+
+def test_several_devices_mean_ray(with_ray: None) -> None:
     assert Scale.of(Placement.of("cpu,cpu")) == Scale(engine="ray", workers=2, devices=("cpu", "cpu"))
     assert Scale.of(Placement.of("0,0,1,1")).workers_per_gpu == 2
     assert Scale.of(Placement.of("cpu")).engine == "local"

@@ -116,13 +116,16 @@ def answer_study(job: Job, console: Console) -> None:
 
 
 def _kind_of_workers(study: StudySettings, placement: Placement, scale: Scale) -> str:
-    """cpu or cuda: what a cluster has, where there is one to ask, since the machine of the driver may be another."""
-    if scale.address is None or study.device != "auto" or placement.made_on:
-        return placement.kind(study) if scale.address is None else (placement.made_on or study.device.partition(":")[0])
+    """cpu or cuda: what a cluster has, where there is one to ask, since the machine of the driver may be another.
+
+    Joins the cluster, so that an address that cannot be used is found before a run is opened.
+    """
+    if scale.address is None:
+        return placement.kind(study)
     from headwise.run.executors.ray_session import cluster_kind, join
 
     join(scale.address)
-    return cluster_kind()
+    return cluster_kind() if study.device == "auto" else study.device.partition(":")[0]
 
 
 def lacking(job: Job) -> int:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
 from headwise.errors import ConfigError
@@ -106,6 +107,8 @@ class Scale:
 
 
 def _check_ray(placement: Placement, workers: int | None, address: str | None, workers_per_gpu: int | None) -> None:
+    if find_spec("ray") is None:
+        raise ConfigError("engine: Ray is not installed; `pip install 'headwise[ray]'` installs it")
     if placement.device_map is not None:
         raise ConfigError("device_map: is for one process; --engine ray gives each worker the whole model")
     if placement.devices and (workers or address or workers_per_gpu):

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 ASKED_MODE = os.environ.get("RAY_AUTH_MODE", "")
 # Both are read when ray is imported: no reports to anyone, and nothing without a token.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-try:
-    import ray
-except ImportError as error:
-    raise ConfigError("engine: Ray is not installed; `pip install 'headwise[ray]'` installs it") from error
+import ray  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 OBJECT_STORE_BYTES = 512 << 20
