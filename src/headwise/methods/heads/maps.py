@@ -27,7 +27,7 @@ class Maps:
     def num_heads(self) -> int:
         """How many heads will be chosen. TypeError for a strategy that is ranked once for every number of heads."""
         if self.chosen is None:
-            raise TypeError("a strategy that reads num_heads says counts_heads=True in heads.STRATEGIES")
+            raise TypeError("a strategy that reads num_heads says counts_heads=True")
         return self.chosen
 
     @cached_property
