@@ -26,13 +26,13 @@ from headwise.records import read_answers
 from headwise.run.answering import Answerer, open_windows
 from headwise.scoring.score import score_records
 from headwise.study import names
-from headwise.study.versions import carried, source_digest
+from headwise.study.versions import source_digest
 from headwise.system.reading import read_image
 
 GOLDEN = Path(__file__).parent / "golden" / "versions.json"
 COMMAND = "PYTHONPATH=src python tests/versions.py --accept"
-LISTS = (names.STRATEGIES, names.CONTROLS, names._added, heads.STRATEGIES, BENCHMARKS, carried)
-"""Not followed: what stands in them carries versions of its own; `carried` writes them down."""
+LISTS = (names.STRATEGIES, names.CONTROLS, names._added, heads.STRATEGIES, BENCHMARKS)
+"""Not followed: what stands in them carries versions of its own."""
 ANSWERING = (Answerer, open_windows, BuiltIn, query_rows)
 """What lies between a cell and its answer; the last two are imported where they are called, which is not followed."""
 CONTROL_CODE = {
