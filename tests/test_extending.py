@@ -57,7 +57,8 @@ def test_strategies_and_stages_are_answered_scored_compared_and_drawn(place):
 def test_a_changed_formula_is_answered_anew(place):
     def digest() -> str:
         code = (
-            "from headwise.study import plugins; import headwise.methods; from headwise.methods.heads import version_of;"
+            "import headwise.methods; from headwise.study import plugins;"
+            "from headwise.methods.heads import version_of;"
             "plugins.load(['tail_mass.py']); print(version_of('tail_mass'))"
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

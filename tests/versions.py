@@ -30,7 +30,7 @@ from headwise.study.versions import source_digest
 from headwise.system.reading import read_image
 
 GOLDEN = Path(__file__).parent / "golden" / "versions.json"
-COMMAND = "PYTHONPATH=src python tests/versions.py --accept"
+COMMAND = "python tests/versions.py --accept"
 LISTS = (names.STRATEGIES, names.CONTROLS, names._added, heads.STRATEGIES, BENCHMARKS)
 """Not followed: what stands in them carries versions of its own."""
 ANSWERING = (Answerer, open_windows, BuiltIn, query_rows)

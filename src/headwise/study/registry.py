@@ -40,7 +40,7 @@ class Registry(Mapping[str, Base], Generic[Base]):
     two classes claim, and an entry point that cannot be loaded.
     """
 
-    def __init__(self, kind: str, base: type[Base], package: str, group: str, reserved: Sequence[str] = ()) -> None:
+    def __init__(self, kind: str, base: type[Base], package: str, group: str, *, reserved: Sequence[str] = ()) -> None:
         self.reserved = reserved
         self.kind, self.base, self.package, self.group = kind, base, package, group
         self._plugins: list[ModuleType] = []
