@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,28 @@ def test_strategies_and_stages_are_answered_scored_compared_and_drawn(place):
     assert all(0 <= cells[name]["score"] <= 100 for name in ("tail_mass", "two_steps"))
     reports = [path.read_text(encoding="utf-8") for path in place.glob("mlruns/**/report.html")]
     assert [report.count("tail_mass") > 0 for report in reports] == [True]
-    rescored = headwise(place, "score", *plugins, "--json")
-    assert rescored.returncode == 0, rescored.stderr
+    assert json.loads(found.stdout)["compare_run"] is None
+
+
+def test_reading_without_logging_writes_nothing_and_says_so(place):
+    """After the study above: the store is as it was after `--no-log`, and is written to without."""
+
+    def state() -> list[tuple[str, str, float]]:
+        with sqlite3.connect(place / "mlflow.db") as store:
+            return [
+                *store.execute("SELECT run_uuid, 'run', coalesce(end_time, 0) FROM runs ORDER BY 1"),
+                *store.execute("SELECT run_uuid, key, timestamp FROM metrics ORDER BY 1, 2, 3"),
+            ]
+
+    before = state()
+    compared, scored = headwise(place, "compare", "--no-log", "--json"), headwise(place, "score", "--no-log")
+    assert (compared.returncode, scored.returncode) == (0, 0), compared.stderr + scored.stderr
+    assert state() == before
+    assert "not logged" in scored.stderr
+    assert "logged to these runs: http" in headwise(place, "score").stderr
+    assert state() != before
+    refused = headwise(place, "compare", "--no-log", "--report")
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
 
 
 def test_a_changed_formula_is_answered_anew(place):
