@@ -32,7 +32,7 @@ class Maps:
 
     @cached_property
     def p_HV(self) -> Tensor:
-        """softmax over V of the attention row: a second softmax, as the published definition has it."""
+        """Softmax over V of the attention row: a second softmax, as the published definition has it."""
         return torch.softmax(self.attention_HV, dim=-1)
 
     @cached_property
