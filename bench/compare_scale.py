@@ -1,6 +1,6 @@
 """How long `headwise compare` takes over thousands of cell runs in an sqlite store.
 
-    PYTHONPATH=src python bench/compare_scale.py --cells 3000 --questions 200 --json
+    python bench/compare_scale.py --cells 3000 --questions 200 --json
 
 The store is made up: one cell run is logged through headwise, and its rows in the database are copied
 under new names, with the scores of simulated answers. Nothing here measures a model.

@@ -1,6 +1,6 @@
 """How often the best set and the intervals keep their promise, in simulated studies.
 
-    PYTHONPATH=src python bench/coverage.py --replicates 1000 --json
+    python bench/coverage.py --replicates 1000 --json
 
 Null studies: every cell is equally good. A question is answered right where its difficulty, which all cells share and
 which questions about one image share in part, is less than the cell's ability plus a draw of its own. Counted are the

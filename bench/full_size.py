@@ -1,6 +1,6 @@
 """A full-size dry run: a stand-in bundle with the official counts, two cells, random weights, scored.
 
-    PYTHONPATH=src python bench/full_size.py [--fraction 1.0] [--json]
+    python bench/full_size.py [--fraction 1.0] [--json]
 
 28,862 questions about as many images as the official benchmarks have (tiny pictures), answered by a
 checkpoint of the embedded model's shape with random weights. Prints questions a second and the peak memory

@@ -1,6 +1,6 @@
 """The grid engine against the original way, side by side in one process on the same samples.
 
-    PYTHONPATH=src python bench/grid.py [--images 12] [--json]
+    python bench/grid.py [--images 12] [--json]
 
 (a) the original way: one cell, one question at a time, everything recomputed (the model loaded once);
 (b) transformers' own generate, unpruned;

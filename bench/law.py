@@ -1,6 +1,6 @@
 """The cost law of the grid engine: seconds against cells and against questions an image, measured and fitted.
 
-    PYTHONPATH=src python bench/law.py [--plot bench/law.png] [--json]
+    python bench/law.py [--plot bench/law.png] [--json]
 
 Studies of 1, 9, 63 and 252 cells answer the same questions, and one study answers 1, 2, 6 and 18 questions an
 image. The fit is seconds = image x images + question x questions + branch x branches, all coefficients >= 0;

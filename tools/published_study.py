@@ -1,14 +1,15 @@
 """Regenerate docs/published-study.md: every figure on the page is computed here, none is typed.
 
-    python tools/published_study.py ../shared
+    python tools/published_study.py
 
-reads the published figures (configs/published), the study's MME answers (published/mme_answers) and the
-reference rankings (golden/strategies.npz).
+reads the published figures (configs/published), the study's MME answers (published/mme_answers.zip) and the
+reference rankings (strategies.npz), the latter two from tests/golden.
 """
 
 from __future__ import annotations
 
-import sys
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headwise.stats import Estimates, Outcomes, best_set, estimate
 
 HERE = Path(__file__).parent
 PAGE, TEMPLATE = HERE.parent / "docs/published-study.md", "published-study.md.j2"
+GOLDEN = HERE.parent / "tests" / "golden"
 QUESTIONS = {"textvqa": 5000, "gqa": 12578}
 TITLES = {"textvqa": "TextVQA", "mme": "MME", "gqa": "GQA", "pope": "POPE"}
 HEADS = (24, 16, 8)
@@ -29,16 +31,16 @@ NOISE = 0.1
 """A ranking is called noise where its agreement with float64 is this close to chance, or below it."""
 
 
-def render(shared: Path) -> str:
+def render(golden: Path = GOLDEN) -> str:
     """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["name"] = lambda row: f"{row['tokens']}/{row['heads']}/{row['strategy']}"
-    return environment.get_template(TEMPLATE).render(facts(shared))
+    return environment.get_template(TEMPLATE).render(facts(golden))
 
 
-def facts(shared: Path) -> dict[str, Any]:
+def facts(golden: Path) -> dict[str, Any]:
     """Everything that the template shows."""
     published = read_published()
     return {
@@ -47,13 +49,20 @@ def facts(shared: Path) -> dict[str, Any]:
         "misprints": published.neighbours().to_dict("records"),
         "cells": len(published.grid()),
         "holes": holes(published),
-        "twins": twins(published) | {"overlap": overlap(shared / "golden" / "strategies.npz")},
+        "twins": twins(published) | {"overlap": overlap(golden / "strategies.npz")},
         "winners": sorted(set(published.best()["strategy"])),
-        "maps": len(np.load(shared / "golden" / "strategies.npz")["attention"]),
-        "float16": float16(shared / "golden" / "strategies.npz"),
+        "maps": len(np.load(golden / "strategies.npz")["attention"]),
+        "float16": float16(golden / "strategies.npz"),
         "margins": [accuracy_margin(published, name) for name in QUESTIONS],
-        "mme": mme_evidence(shared / "published" / "mme_answers"),
+        "mme": unpacked(golden / "published" / "mme_answers.zip"),
     }
+
+
+def unpacked(archive: Path) -> dict[str, Any]:
+    """`mme_evidence` of the answers in a zip file."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as content:
+        content.extractall(folder)
+        return mme_evidence(Path(folder) / "mme_answers")
 
 
 def holes(published: Published) -> dict[str, int]:
@@ -162,4 +171,4 @@ def _fastv(names: list[str], scores: np.ndarray) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(Path(sys.argv[1])), encoding="utf-8")
+    PAGE.write_text(render(), encoding="utf-8")

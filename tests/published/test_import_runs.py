@@ -113,9 +113,9 @@ def test_mme_tables_that_lack_official_questions_are_incomplete(store, bundle, t
     assert "incomplete: 2366 missing" in report["issues"][0]["what"]
 
 
-def test_published_answers_come_in_and_can_be_rescored(store, shared, tmp_path):
+def test_published_answers_come_in_and_can_be_rescored(store, mme_answers, tmp_path):
     for cell in ("vanilla/vtn_576", "fastv/vtn_192", "ablation_a/vtn_192_16_max_attention"):
-        shutil.copytree(shared / "published/mme_answers" / cell, tmp_path / "mme_answers" / cell)
+        shutil.copytree(mme_answers / cell, tmp_path / "mme_answers" / cell)
     report = run(tmp_path / "mme_answers")
     assert (len(report["logged"]), report["issues"]) == (3, [])
     assert run(tmp_path / "mme_answers")["logged"] == []

@@ -15,7 +15,7 @@ from headwise.analysis.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.study.names import ANSWERING, CONTROLS, STRATEGIES, needs_heads, needs_seed, needs_tokens
+from headwise.study.names import ANSWERING, CONTROLS, in_order, needs_heads, needs_seed, needs_tokens
 
 RANKING = ["layer", "budget", "score_dtype", "seed"]
 """Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
@@ -172,7 +172,7 @@ def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
             "benchmark": cells["benchmark"].map(_rank(list(BENCHMARKS))),
-            "strategy": cells["strategy"].map(_rank(CONTROLS + STRATEGIES)),
+            "strategy": cells["strategy"].map(_rank([*CONTROLS, *in_order(set(cells["strategy"]) - set(CONTROLS))])),
             "tokens": -cells["tokens"],
             "heads": -cells["heads"],
         }

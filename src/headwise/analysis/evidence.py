@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from headwise.errors import DataError
-from headwise.study.names import STRATEGIES
+from headwise.study.names import CONTROLS, in_order
 
 FILE = "evidence.npz"
 QUESTIONS = 1000
@@ -63,7 +63,7 @@ def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[i
         rows = rankers.loc[rankers["heads"] == number]
         groups = {name: [found[run].frequency() for run in group["run_id"]] for name, group in rows.groupby("strategy")}
         table = pd.DataFrame({name: np.mean(shares, axis=0) for name, shares in groups.items()}).T
-        maps[int(number)] = table.reindex([name for name in STRATEGIES if name in groups])
+        maps[int(number)] = table.reindex(in_order(groups))
     return maps
 
 
@@ -74,7 +74,7 @@ def overlaps(cells: pd.DataFrame, found: Mapping[str, Evidence], part: str) -> p
     and head counts.
     """
     rows = _rankers(cells, found)
-    names = [name for name in STRATEGIES if name in set(rows["strategy"])]
+    names = in_order(rows["strategy"])
     total = np.zeros((2, len(names), len(names)))
     for _, group in rows.groupby(["tokens", "heads"]):
         pairs = zip(group["strategy"], group["run_id"], strict=True)
@@ -108,8 +108,9 @@ def precision_table(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.Da
 
 
 def _rankers(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
-    """The cells that rank heads by a strategy and have evidence."""
-    return cells.loc[cells["strategy"].isin(STRATEGIES) & cells["run_id"].isin(list(found))]
+    """The cells that rank heads by a strategy and have evidence of a number of heads."""
+    choosing = [run for run, evidence in found.items() if evidence.heads_NH.any()]
+    return cells.loc[~cells["strategy"].isin(CONTROLS) & cells["heads"].notna() & cells["run_id"].isin(choosing)]
 
 
 def _packed(evidence: Evidence, part: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from headwise.stats import fewest_images
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.study.names import CONTROLS
 
 RULE = (
     "Ample, medium and tight are the largest, the middle and the smallest token budget of the study. Candidates are "
@@ -42,7 +42,7 @@ def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
-    candidates = group[group["strategy"].isin((*STRATEGIES, "all_heads"))].copy()
+    candidates = group[~group["strategy"].isin(set(CONTROLS) - {"all_heads"})].copy()
     if candidates.empty:
         return None
     candidates["prefill"] = candidates.get("prefill_seconds", 0.0)

@@ -1,4 +1,4 @@
-"""The registry of benchmarks: the files of this package, and entry points `headwise.benchmarks` of other packages.
+"""The registry of benchmarks: this package's files, other packages' entry points `headwise.benchmarks`, plug-ins.
 
 Every concrete class with a `name` of its own that such a file defines is a benchmark. Nothing here needs torch.
 """
@@ -15,6 +15,7 @@ from types import ModuleType
 from headwise.benchmarks.benchmark import Benchmark, Counts, Problem
 from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth
 from headwise.errors import ConfigError
+from headwise.study import plugins
 
 GROUP = "headwise.benchmarks"
 BENCHMARKS: dict[str, Benchmark] = {}
@@ -32,6 +33,14 @@ def register(found: ModuleType | type[Benchmark]) -> None:
     BENCHMARKS.update({bench.name: bench for bench in ordered})
 
 
+def _take(plugin: ModuleType) -> int:
+    """Add the benchmarks of a plug-in file; how many there are."""
+    found = list(_classes(plugin))
+    for each in found:
+        register(each)
+    return len(found)
+
+
 def _classes(module: ModuleType) -> Iterator[type[Benchmark]]:
     for each in vars(module).values():
         mine = inspect.isclass(each) and issubclass(each, Benchmark) and each.__module__ == module.__name__
@@ -43,10 +52,10 @@ def _place(found: type[Benchmark]) -> str:
     return f"{found.__module__}.{found.__qualname__}"
 
 
-def _discover(plugins: Iterable[EntryPoint]) -> None:
+def _discover(points: Iterable[EntryPoint]) -> None:
     for module in pkgutil.iter_modules(__path__):
         register(importlib.import_module(f"{__name__}.{module.name}"))
-    for plugin in plugins:
+    for plugin in points:
         try:
             found = plugin.load()
         except Exception as error:  # another package's code may fail in any way; say whose it is
@@ -81,6 +90,7 @@ def named_sets() -> dict[str, list[str]]:
 
 
 _discover(entry_points(group=GROUP))
+plugins.offer_to(_take)
 
 __all__ = [
     "BENCHMARKS",

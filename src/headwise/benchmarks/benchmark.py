@@ -20,6 +20,7 @@ from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
 from headwise.stats.aggregates import Mean
 from headwise.stats.outcomes import Aggregate, NoScore, Outcomes
+from headwise.study.versions import carried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,8 @@ class Benchmark(ABC):
 
     @property
     def scorer(self) -> str:
-        """Name and version of the scorer: what a logged score was made by (`pope/1`)."""
-        return f"{self.name}/{self.version}"
+        """Name and version of the scorer: what a logged score was made by (`pope/1`; a plug-in's with its digest)."""
+        return f"{self.name}/{carried(self.version, type(self))}"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
         """The questions in file order, as `limited` takes them. DataError where the file is missing or bad."""

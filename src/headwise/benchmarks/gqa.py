@@ -77,8 +77,10 @@ class GQA(KeyedBenchmark):
         return grade(text, key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """Under `category/` what the official script prints: binary and open questions, structural and semantic
-        types, reasoning steps and words."""
+        """Under `category/` what the official script prints.
+
+        That is binary and open questions, structural and semantic types, reasoning steps and words.
+        """
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in answered(verdicts):
             for name in _groups(verdict.category):

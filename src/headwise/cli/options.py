@@ -11,7 +11,7 @@ import click
 from headwise.benchmarks import default_names, named_sets
 from headwise.methods import METHODS
 from headwise.run.settings import StudySettings
-from headwise.study import names
+from headwise.study import names, plugins
 
 CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
 OFFLINE = "Answer now without a tracking server; `headwise sync` logs it later."
@@ -19,6 +19,7 @@ DEVICES = "GPUs to use, such as 0,2; several start a process each."
 DEVICE_MAP = "Spread a model too large for one device: auto, balanced, balanced_low_0, sequential."
 PICKLE = "Read weights from pickle files (*.bin) too, which may execute arbitrary code."
 MORE = "More options in one string, as in `mlflow run . -P options='--layer 3 --offline'`."
+PLUGIN = "Python file that adds methods, benchmarks or families; runs its code (may be repeated)."
 CHOICES = {
     "benchmark": (*default_names(), *named_sets(), "all"),
     "strategy": (*names.STRATEGIES, *names.CONTROLS, *METHODS, "all"),
@@ -54,9 +55,27 @@ def more_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--options", metavar="STRING", expose_value=False, help=MORE)(command)
 
 
+def _load_plugins(_context: click.Context, _parameter: click.Parameter, paths: tuple[str, ...]) -> None:
+    plugins.load_environment()
+    plugins.load(paths)
+
+
+def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--plugin`; the files are loaded before any other option is read, so that their names are known."""
+    return click.option(
+        "--plugin",
+        metavar="FILE",
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_load_plugins,
+        help=PLUGIN,
+    )(command)
+
+
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config, one option per field of the settings (None where it was not given), and how the study is run."""
-    command = more_options(command)
+    command = plugin_option(more_options(command))
     command = click.option("--allow-pickle", is_flag=True, help=PICKLE)(command)
     command = click.option("--device-map", metavar="NAME", help=DEVICE_MAP)(command)
     command = click.option("--devices", metavar="LIST", help=DEVICES)(command)

@@ -108,11 +108,11 @@ class Engine:
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None = None,
     ) -> list[list[Branch]]:
-        """Branches [questions][cells] for questions about the images `visual` ([I, V, D], or one [V, D] each).
+        """Branches, by question and then by cell, for questions about images `visual` ([I, V, D], or one [V, D] each).
 
-        `reduced` [images][cells]: the rows that a cell's language model gets in place of all of the image's, where
-        a method chose before layer 1 (None: all of them). Cells that are given the same object share one prefix
-        per image, and its lower layers are shared by all questions on the image.
+        `reduced`, by image and then by cell: the rows that a cell's language model gets in place of all of the
+        image's, where a method chose before layer 1 (None: all of them). Cells that are given the same object share
+        one prefix per image, and its lower layers are shared by all questions on the image.
         """
         if self.optimizations.shared_prefix:
             return self._answer(visual, questions, reduced)

@@ -33,7 +33,7 @@ from headwise.engine.tree import Node
 from headwise.methods.stages import Stage
 from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.study.names import CONTROLS, ranks_heads
 
 STEPS = 3
 """Greedy steps that are timed after the first token."""
@@ -122,7 +122,7 @@ def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
     """
     if not stages or (len(stages) == 1 and stages[0].rows == visual):
         return "", (), cell.layer
-    if cell.strategy in STRATEGIES + CONTROLS and cell.query == "last_token":
+    if (ranks_heads(cell.strategy) or cell.strategy in CONTROLS) and cell.query == "last_token":
         return "", stages, cell.layer
     return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}", stages, cell.layer
 

@@ -285,11 +285,11 @@ def mean_tokens(cell: Cell, geometry: Geometry) -> float:
 def inside_method(name: str) -> InsideMethod:
     """The method of that name. ConfigError where it is unknown or prunes before the language model."""
     from headwise.methods import METHODS
-    from headwise.methods.head_strategies import HeadStrategy
+    from headwise.methods.head_strategies import BuiltIn
     from headwise.study import names
 
     if name in names.STRATEGIES + names.CONTROLS:
-        return HeadStrategy(name)
+        return BuiltIn(name)
     if name not in METHODS:
         inside = [known for known, method in METHODS.items() if isinstance(method, InsideMethod)]
         known = ", ".join([*names.STRATEGIES, *names.CONTROLS, *inside])

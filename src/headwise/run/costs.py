@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from headwise.methods.stages import inside_method, stage_counts, stages_of
 from headwise.models.checkpoint import Checkpoint
 from headwise.study.cells import Cell, Geometry
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.study.names import CONTROLS, ranks_heads
 
 TEXT = 60
 """Prompt positions that are not the image, as FastV's and its successors' accounting assumes none or few;
@@ -32,7 +32,7 @@ def choosing_flops(shape: Mapping[str, int], cell: Cell, geometry: Geometry, tex
     Counted are queries, keys and attention maps that no layer makes anyway, input similarities and distances. The
     one attention row that head strategies, FastV and dynamic heads read is not: it is below a thousandth of a layer.
     """
-    if cell.strategy in STRATEGIES + CONTROLS:
+    if ranks_heads(cell.strategy) or cell.strategy in CONTROLS:
         return 0.0 if cell.query == "last_token" else _rows_flops(shape, text, geometry.visual + text)
     before, total = geometry.visual, 0.0
     stages = [stage for stage in stages_of(cell, geometry) if stage.layer]

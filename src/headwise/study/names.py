@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headwise.errors import ConfigError
 
@@ -52,6 +52,32 @@ ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
 them differ in more than their strategy."""
 
 
+_added: list[str] = []
+
+
+def add_head_strategy(name: str) -> None:
+    """Make a plug-in's head strategy known by name."""
+    if name not in _added:
+        _added.append(name)
+
+
+def head_strategies() -> tuple[str, ...]:
+    """The head strategies of this process: the built-in ones, then those of plug-ins."""
+    return (*STRATEGIES, *_added)
+
+
+def ranks_heads(strategy: str) -> bool:
+    """True for a head strategy: it ranks heads by a formula."""
+    return strategy in STRATEGIES or strategy in _added
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """Names as tables and figures list them: built-in strategies, other methods by alphabet, controls."""
+    rest = set(found)
+    others = sorted(rest - {*STRATEGIES, *CONTROLS})
+    return [name for name in (*STRATEGIES, *others, *CONTROLS) if name in rest]
+
+
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:
     """ConfigError naming the allowed strategies where `name` is none of them."""
     if name not in allowed:
@@ -60,7 +86,7 @@ def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) ->
 
 def needs_heads(strategy: str) -> bool:
     """True where the number of heads changes what the strategy keeps."""
-    return strategy in STRATEGIES or strategy == "random_heads"
+    return ranks_heads(strategy) or strategy == "random_heads"
 
 
 def needs_seed(strategy: str) -> bool:

@@ -47,7 +47,7 @@ def source_digest(*roots: Any, apart: Sequence[Any] = ()) -> str:
         skipped.add(id(code))
         tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
         content.add(json.dumps([code.__qualname__, _plain(tree)]))
-        for name, used in _used(tree, _globals(code)):
+        for name, used in _used(tree, _globals(code), packages):
             for part in _parts(used, packages, skipped):
                 if _is_code(part):
                     waiting.append(part)
@@ -83,14 +83,15 @@ def _is_silent(node: Any) -> bool:
     return text or isinstance(node, (ast.Import, ast.ImportFrom))
 
 
-def _used(tree: ast.AST, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What a definition uses of its module, and of modules that it names (`composite.graph_based`)."""
+def _used(tree: ast.AST, known: Mapping[str, Any], packages: set[str]) -> Iterator[tuple[str, Any]]:
+    """What a definition uses of its module, and of its packages' modules that it names (`composite.graph_based`)."""
     for node in _walk(tree):
         if isinstance(node, ast.Name) and node.id in known and not isinstance(known[node.id], ModuleType):
             yield node.id, inspect.unwrap(known[node.id])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             module = known.get(node.value.id)
-            if isinstance(module, ModuleType) and hasattr(module, node.attr):
+            own = isinstance(module, ModuleType) and module.__name__.split(".")[0] in packages  # not os.environ
+            if own and hasattr(module, node.attr):
                 yield node.attr, inspect.unwrap(getattr(module, node.attr))
 
 

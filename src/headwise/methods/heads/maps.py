@@ -27,12 +27,12 @@ class Maps:
     def num_heads(self) -> int:
         """How many heads will be chosen. TypeError for a strategy that is ranked once for every number of heads."""
         if self.chosen is None:
-            raise TypeError("a strategy that reads num_heads says counts_heads=True in heads.STRATEGIES")
+            raise TypeError("a strategy that reads num_heads says counts_heads=True")
         return self.chosen
 
     @cached_property
     def p_HV(self) -> Tensor:
-        """softmax over V of the attention row: a second softmax, as the published definition has it."""
+        """Softmax over V of the attention row: a second softmax, as the published definition has it."""
         return torch.softmax(self.attention_HV, dim=-1)
 
     @cached_property

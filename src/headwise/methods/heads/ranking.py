@@ -13,7 +13,7 @@ from torch import Tensor
 from headwise.methods.heads import counts_heads, degenerate, rank, score_heads, token_scores
 from headwise.methods.stages import Choice
 from headwise.study.cells import Cell
-from headwise.study.names import STRATEGIES
+from headwise.study.names import ranks_heads
 
 
 class Ranker:
@@ -33,7 +33,7 @@ class Ranker:
         if cell.strategy in ("vanilla", "random_tokens"):
             return [Choice(kept_R) for kept_R in kept_NR]
         heads_NK = self._heads(cell)
-        if cell.strategy not in STRATEGIES:
+        if not ranks_heads(cell.strategy):
             return [Choice(kept_R, heads_K) for kept_R, heads_K in zip(kept_NR, heads_NK, strict=True)]
         tied_N = degenerate(self._scores(cell)).tolist()
         rows = zip(kept_NR, heads_NK, tied_N, self._agreement(cell), strict=True)

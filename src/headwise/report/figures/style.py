@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.study.names import in_order as ordered
 
 WIDTH = 8.0
 DPI = 120
@@ -98,6 +98,5 @@ def series_style(place: int) -> dict[str, Any]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Strategies, then controls, in the order of `headwise.study.names`."""
-    found = set(names)
-    return [name for name in (*STRATEGIES, *CONTROLS) if name in found]
+    """Strategies, other methods, controls: the order of `headwise.study.names`."""
+    return ordered(names)
