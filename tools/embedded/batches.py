@@ -109,9 +109,9 @@ def make_batch(
     for b, (c, w) in enumerate(cells):
         positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
     where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
-    ids, targets, spots, look, ground = _texts(rng, asked, where, width)
+    ids, targets, guided, look, ground = _texts(rng, asked, where, width)
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    arrays = (picked, positions, weight, ids, targets, spots, look, ground)
+    arrays = (picked, positions, weight, ids, targets, guided, look, ground)
     return Batch(*map(torch.from_numpy, arrays)), asked
 
 
@@ -127,8 +127,8 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
     length = max(len(prompt) + len(answer) for *_, prompt, answer in rows) - 1
     ids = np.zeros((len(asked), len(asked[0]), length), np.int64)
     targets = np.full_like(ids, -100)
-    spots: list[tuple[int, int, int]] = []
-    wishes: list[list[Cells | None]] = []
+    guided: list[tuple[int, int, int]] = []
+    target_cells: list[list[Cells | None]] = []
     for b, m, question, prompt, answer in rows:
         tokens = (*prompt, *answer)
         ids[b, m, : len(tokens) - 1] = tokens[:-1]
@@ -136,19 +136,19 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
         targets[b, m, asked_for] = [tokens[i + 1] for i in asked_for]
         targets[b, m, len(prompt) - 1 : len(tokens) - 1] = answer
         for position, groups in looks(question, prompt):
-            spots.append((b, m, position))
+            guided.append((b, m, position))
             last = position == len(prompt) - 1 and not question.marks
             named = (*question.first, *(question.second or ())) if last else None
-            wishes.append([*groups, named])
-    look = np.zeros((GROUPS + 1, len(spots), PREFIX + width), bool)
-    for p, ((b, *_), wished) in enumerate(zip(spots, wishes, strict=True)):
-        for g, cells in enumerate(wished):
+            target_cells.append([*groups, named])
+    look = np.zeros((GROUPS + 1, len(guided), PREFIX + width), bool)
+    for p, ((b, *_), groups) in enumerate(zip(guided, target_cells, strict=True)):
+        for g, cells in enumerate(groups):
             for cell in cells or ():
                 if cell in NOTHING:
                     look[g, p, 0] = True
                 elif cell in where[b]:
                     look[g, p, PREFIX + where[b][cell]] = True
-    return ids, targets, np.array(spots, np.int64), look[:GROUPS], look[GROUPS]
+    return ids, targets, np.array(guided, np.int64), look[:GROUPS], look[GROUPS]
 
 
 def fresh_scenes(rng: Random, count: int) -> list[Scene]:

@@ -37,7 +37,7 @@ FIRST_STEPS = 350  # finding a thing and saying what it is comes first; judging 
 FIRST = {"color_query": 1.0, "shape_query": 1.0, "read": 1.0, "exists": 1.0, "side_choose": 0.5}
 
 
-class Speaker(nn.Module):
+class SceneDecoder(nn.Module):
     """The decoder and the vectors of a symbolic cell: (B, N, fields) labels → (B, N, D)."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Speaker(nn.Module):
         # padding stands at the last visual position, so that the text starts where it always does
         positions = torch.where(torch.isfinite(batch.weight_BN), positions, end)
         context = (torch.cat([prefix, visual_BND], 1), positions)
-        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), batch.spots_P3, watch)
+        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), batch.guided_P3, watch)
 
 
 def _curves(count: int, width: int) -> Tensor:
@@ -117,18 +117,18 @@ def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
-    """-log of the attention that falls on the wished cells, per group of heads.
+    """-log of the attention that falls on the target cells, per group of heads.
 
     The last group spreads evenly over its cells and the start of the prompt: how much is left for the
     start then tells how many there are.
     """
     total = attention_PHN.new_zeros(())
     for g in range(GROUPS):
-        wished = look_GPN[g].any(-1)
-        if not wished.any():
+        has_target = look_GPN[g].any(-1)
+        if not has_target.any():
             continue
-        heads = attention_PHN[wished, g * HEADS_A_GROUP : (g + 1) * HEADS_A_GROUP]
-        mask = look_GPN[g][wished][:, None].float()
+        heads = attention_PHN[has_target, g * HEADS_A_GROUP : (g + 1) * HEADS_A_GROUP]
+        mask = look_GPN[g][has_target][:, None].float()
         if g == GROUPS - 1:
             loss = -(heads.clamp_min(1e-6).log() * mask).sum(-1) / mask.sum(-1)
         else:
@@ -155,17 +155,17 @@ def lagging(measured: list[Metrics]) -> dict[str, float]:
     return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
 
 
-def start_decoder() -> Speaker:
+def start_decoder() -> SceneDecoder:
     torch.manual_seed(2)
-    return Speaker()
+    return SceneDecoder()
 
 
-def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
-    speaker = start_decoder()
+def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> SceneDecoder:
+    scene_decoder = start_decoder()
     shares = lagging(read_log(folder, "language")[-1:])
 
     def symbolic(rng: Random, data: Batch) -> Tensor:
-        vectors = speaker.cell_vectors(data.labels_BNF)
+        vectors = scene_decoder.cell_vectors(data.labels_BNF)
         noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
         return vectors + NOISE * noise
 
@@ -176,7 +176,7 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
             data = caption_batch(rng, scenes, questions)
         else:
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
-        logits, watched = speaker(data, symbolic(rng, data), {READ_LAYER})
+        logits, watched = scene_decoder(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
         return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
 
@@ -186,7 +186,7 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
         with torch.no_grad():
             for _ in range(4):
                 data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
-                logits, _ = speaker(data, symbolic(rng, data), set())
+                logits, _ = scene_decoder(data, symbolic(rng, data), set())
                 kinds = [[q.kind for q in row] for row in asked]
                 for kind, values in accuracy_by_kind(logits, data, kinds).items():
                     found.setdefault(kind, []).extend(values)
@@ -194,6 +194,6 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
         shares.update(lagging([means]))
         return means | {"mean": sum(means.values()) / len(means)}
 
-    optimizers = optimizers_for(speaker, muon_rate=5e-3, adam_rate=2e-3)
-    run_stage(Stage("language", folder, speaker, optimizers, step_fn, steps, evaluate, every=50))
-    return speaker
+    optimizers = optimizers_for(scene_decoder, muon_rate=5e-3, adam_rate=2e-3)
+    run_stage(Stage("language", folder, scene_decoder, optimizers, step_fn, steps, evaluate, every=50))
+    return scene_decoder

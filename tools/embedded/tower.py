@@ -33,7 +33,7 @@ def tower_config(width: int = 96, layers: int = 3) -> CLIPVisionConfig:
     )
 
 
-class Namer(nn.Module):
+class PatchClassifier(nn.Module):
     """The tower and one linear head a label field; only the tower is kept."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
@@ -52,13 +52,15 @@ def to_pixels(scenes: list[Scene]) -> Tensor:
     return ((images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)).permute(0, 3, 1, 2)
 
 
-def naming_loss(namer: Namer, features_BNC: Tensor, labels_BNF: np.ndarray) -> tuple[Tensor, Metrics]:
+def classification_loss(
+    classifier: PatchClassifier, features_BNC: Tensor, labels_BNF: np.ndarray
+) -> tuple[Tensor, Metrics]:
     """Cross-entropy of every label field, and each field's accuracy on the foreground."""
     foreground = torch.from_numpy(is_foreground(labels_BNF)).flatten()
     weight = torch.where(foreground, 1.0, BACKGROUND_WEIGHT)
     targets = torch.from_numpy(labels_BNF).flatten(0, 1)
     total, right = torch.zeros(()), {}
-    for i, (name, head) in enumerate(namer.heads.items()):
+    for i, (name, head) in enumerate(classifier.heads.items()):
         logits = head(features_BNC).flatten(0, 1)
         loss = F.cross_entropy(logits, targets[:, i], reduction="none")
         total = total + (loss * weight).sum() / weight.sum()
@@ -66,16 +68,16 @@ def naming_loss(namer: Namer, features_BNC: Tensor, labels_BNF: np.ndarray) -> t
     return total, right
 
 
-def train_tower(folder: Path, steps: int = 500, batch: int = 12, seed: int = 1) -> Namer:
+def train_tower(folder: Path, steps: int = 500, batch: int = 12, seed: int = 1) -> PatchClassifier:
     torch.manual_seed(seed)
-    namer = Namer(tower_config())
+    classifier = PatchClassifier(tower_config())
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         rng = Random(f"tower/{seed}/{step}/{rank()}")
         scenes = [random_scene(rng) for _ in range(batch)]
         labels = np.stack([cell_labels(scene) for scene in scenes])
-        return naming_loss(namer, namer.features(to_pixels(scenes)), labels)
+        return classification_loss(classifier, classifier.features(to_pixels(scenes)), labels)
 
-    optimizers = optimizers_for(namer, muon_rate=1e-2, adam_rate=2e-3)
-    run_stage(Stage("tower", folder, namer, optimizers, step_fn, steps, every=25))
-    return namer
+    optimizers = optimizers_for(classifier, muon_rate=1e-2, adam_rate=2e-3)
+    run_stage(Stage("tower", folder, classifier, optimizers, step_fn, steps, every=25))
+    return classifier

@@ -15,7 +15,7 @@ from tools.embedded.batches import PREFIX, make_batch
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch
-from tools.embedded.language import READ_LAYER, Speaker, accuracy_by_kind, answer_loss, lagging, look_loss
+from tools.embedded.language import READ_LAYER, SceneDecoder, accuracy_by_kind, answer_loss, lagging, look_loss
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.questions import KINDS
 from tools.embedded.scenes import Scene, random_scene
@@ -28,12 +28,12 @@ BACKGROUND = 24  # cells of clutter and of background drawn for a step, each sta
 class Student(nn.Module):
     """What stage 4 trains: projector and decoder."""
 
-    def __init__(self, aligner: Aligner, speaker: Speaker) -> None:
+    def __init__(self, aligner: Aligner, scene_decoder: SceneDecoder) -> None:
         super().__init__()
-        self.projector, self.speaker = aligner.projector, speaker
+        self.projector, self.scene_decoder = aligner.projector, scene_decoder
 
     def forward(self, batch: Batch, features_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        result: tuple[Tensor, dict[int, Tensor]] = self.speaker(batch, self.projector(features_BND), watch)
+        result: tuple[Tensor, dict[int, Tensor]] = self.scene_decoder(batch, self.projector(features_BND), watch)
         return result
 
 
@@ -47,12 +47,12 @@ def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np
     path = folder / f"{name}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        width = aligner.namer.tower.config.hidden_size
+        width = aligner.classifier.tower.config.hidden_size
         part = path.with_suffix(".part")
         store = np.lib.format.open_memmap(part, "w+", np.float16, (count, 576, width))
         for start in range(0, count, 16):
             scenes = [scene_number(i) for i in range(start, min(count, start + 16))]
-            store[start : start + len(scenes)] = aligner.namer.features(to_pixels(scenes)).numpy()
+            store[start : start + len(scenes)] = aligner.classifier.features(to_pixels(scenes)).numpy()
         store.flush()
         part.replace(path)
     found: np.ndarray = np.load(path, mmap_mode="r")
@@ -66,10 +66,10 @@ def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
 
 
 def train_tune(
-    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 700, seed: int = 4
+    folder: Path, aligner: Aligner, scene_decoder: SceneDecoder, features: np.ndarray, steps: int = 700, seed: int = 4
 ) -> Student:
     torch.manual_seed(seed)
-    student = Student(aligner, speaker)
+    student = Student(aligner, scene_decoder)
     shares = lagging(read_log(folder, "tune")[-1:])
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:

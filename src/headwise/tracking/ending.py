@@ -18,7 +18,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
-def ended_as_it_went(run_id: str, uri: str) -> Iterator[None]:
+def run_lifecycle(run_id: str, uri: str) -> Iterator[None]:
     """End the run as the block ends. Inside the block SIGTERM raises SystemExit(143)."""
     with _on_signals({signal.SIGTERM: _raise_exit}):
         try:

@@ -65,7 +65,7 @@ class Note:
 
 
 @contextmanager
-def claimed(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
+def study_lock(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
     """Be the only process on this host's study; the note as it is now, after those who had it before.
 
     Waits where another process works on it, and says so. `finished` in what comes back means that it was
@@ -83,8 +83,8 @@ def claimed(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
 
 
 @contextmanager
-def claimed_now(note: Note) -> Iterator[bool]:
-    """As `claimed`, but False at once where another process works on the study."""
+def try_study_lock(note: Note) -> Iterator[bool]:
+    """As `study_lock`, but False at once where another process works on the study."""
     with ExitStack() as stack:
         try:
             stack.enter_context(held(_folder() / f"{note.key}.lock", OWN_HOME, timeout=0))

@@ -17,7 +17,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from headwise.errors import TrackingError
 from headwise.tracking.connection import connect, reaching
-from headwise.tracking.ending import ended_as_it_went
+from headwise.tracking.ending import run_lifecycle
 from headwise.tracking.links import compare_url, runs_url
 from headwise.tracking.orphans import TAG, marked
 
@@ -74,7 +74,7 @@ def open_study(
             _set_params(run, params)
             context = {key: value for key, value in context_tags().items() if key not in run.data.tags}
             _set_tags(run.info.run_id, {**context, **(tags or {}), "headwise.kind": kind})
-        with ended_as_it_went(run.info.run_id, uri):
+        with run_lifecycle(run.info.run_id, uri):
             yield StudyRun(run_id=run.info.run_id, experiment_id=where, experiment=name, uri=uri)
 
 
