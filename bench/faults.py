@@ -36,8 +36,8 @@ from survival import Outcome, Place, Running, make_places  # noqa: E402
 from headwise import evaluate  # noqa: E402
 
 BOUND = 30.0
+# Questions answered together: few, so that a small study can be cut at many places.
 WINDOW = 4
-"""Questions answered together: few, so that a small study can be cut at many places."""
 
 
 @dataclass

@@ -22,8 +22,8 @@ import click
 from machine import describe
 from PIL import Image
 
+# Questions and images of each benchmark (semantics: the LLaVA evaluation bundle).
 OFFICIAL = {"textvqa": (5000, 3166), "mme": (2374, 1187), "gqa": (12578, 398), "pope": (8910, 500)}
-"""Questions and images of each benchmark (semantics: the LLaVA evaluation bundle)."""
 INSTRUCTION = "Answer the question using a single word or phrase."
 WORDS = ["circle", "star", "heart", "moon", "fish", "house", "bell", "cross", "cup", "tree"]
 

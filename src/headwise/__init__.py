@@ -18,12 +18,12 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
+# Modules that others import by the name on the left, and where their code lies.
 PUBLIC_NAMES = {
     "headwise.budget": "headwise.study.budget",
     "headwise.config": "headwise.run.settings",
     "headwise.heads": "headwise.methods.heads",
 }
-"""Modules that others import by the name on the left, and where their code lies."""
 
 
 class _PublicNames(MetaPathFinder, Loader):

@@ -20,8 +20,8 @@ from headwise.system.reading import parse_json, read_lines
 log = logging.getLogger(__name__)
 SHOWN = 3
 
+# Identity of a question within its benchmark: question_id and prompt (MME shares ids within an image).
 Key = tuple[str, str]
-"""Identity of a question within its benchmark: question_id and prompt (MME shares ids within an image)."""
 
 Status = Literal["ok", "unparsed", "failed", "missing"]
 

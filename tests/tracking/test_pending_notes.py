@@ -13,7 +13,7 @@ from rich.console import Console
 from headwise.cli import headwise
 from headwise.errors import ConfigError
 from headwise.run.lifecycle import sync_note
-from headwise.tracking.pending import Note, study_lock, try_study_lock, open_notes, read
+from headwise.tracking.pending import Note, open_notes, read, study_lock, try_study_lock
 
 SILENT = print
 

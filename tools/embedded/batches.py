@@ -18,8 +18,8 @@ PREFIX = 3  # <s>, the system sentence, USER:
 GROUPS = 3  # heads that look for the first thing named, for the second, and for all that is counted
 YES_NO_SHARE = 0.2  # of yes/no questions say so: MME's labels do, LLaVA's question file for MME does not
 OCR_SHARE = 0.7  # of reading questions carry the (empty) OCR line of LLaVA's TextVQA file
+# A text position and, for each group of heads, the cells to look at (None: no wish).
 Look = tuple[int, list[Cells | None]]
-"""A text position and, for each group of heads, the cells to look at (None: no wish)."""
 ALL_KINDS = KINDS | {"caption": caption}
 _tokenizer = cache(build_tokenizer)
 

@@ -18,8 +18,8 @@ from tools.embedded.vocabulary import GRID, NUMBERS, SHAPES
 
 LENGTH = 16
 Cells = tuple[int, ...]
+# A token, the token that follows and is asked for (-100: not asked), and the cells that tell it.
 Word = tuple[int, int, Cells | None]
-"""A token, the token that follows and is asked for (-100: not asked), and the cells that tell it."""
 
 
 def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: int = 12) -> Batch:

@@ -12,9 +12,9 @@ from typing import Literal
 
 from headwise.benchmarks.files import Grade
 
+# `2024`: a lone letter anywhere. `2025-08`: only among the last four words, and no option text in a long answer.
+# `2026-06`: also "the answer is X".
 State = Literal["2024", "2025-08", "2026-06"]
-"""`2024`: a lone letter anywhere. `2025-08`: only among the last four words, and no option text in a long answer.
-`2026-06`: also "the answer is X"."""
 
 INSTRUCTION = "Answer with the option's letter from the given choices directly."
 REFUSED = "Z"

@@ -24,8 +24,8 @@ from itertools import chain, zip_longest
 
 from headwise.records import Sample
 
+# Places of questions that are taken together.
 Unit = list[int]
-"""Places of questions that are taken together."""
 
 
 def evenly(samples: Sequence[Sample], limit: int | None, *, whole_images: bool = False) -> list[Sample]:

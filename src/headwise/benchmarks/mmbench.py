@@ -16,8 +16,8 @@ from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 from headwise.stats.aggregates import GroupMean
 
+# A row's index is its group's plus this times the rotation; the file holds the rotations, none are made here.
 ROTATION = 1_000_000
-"""A row's index is its group's plus this times the rotation; the file holds the rotations, none are made here."""
 SHORT = {
     "coarse_perception": "CP",
     "finegrained_perception (instance-level)": "FP-S",

@@ -35,8 +35,8 @@ QUESTIONS |= {"OCR": 40, "commonsense_reasoning": 140} | dict.fromkeys(COGNITION
 YES_NO = "Please answer yes or no."
 LABELS = ("yes", "no")
 
+# Category, image name without its ending, question without instructions.
 Question = tuple[str, str, str]
-"""Category, image name without its ending, question without instructions."""
 
 
 class MME(KeyedBenchmark):

@@ -19,11 +19,11 @@ from headwise.benchmarks.files import KeyedBenchmark, inside
 from headwise.errors import DataError
 from headwise.records import Sample
 
+# What pandas reads as a missing value, as the official tools read these files.
 NOT_AVAILABLE = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
     + ("NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 )
-"""What pandas reads as a missing value, as the official tools read these files."""
 
 
 class PicturesInside(KeyedBenchmark):

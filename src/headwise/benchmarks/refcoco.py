@@ -29,8 +29,8 @@ _NUMBER = r"-?\d+(?:\.\d+)?"
 _LISTED = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]")
 _LOOSE = r"-?\d*\.?\d+"  # VLMEvalKit reads ".5" too
 _BRACKETED = re.compile(rf"\[\s*({_LOOSE})[,\s]+({_LOOSE})[,\s]+({_LOOSE})[,\s]+({_LOOSE})\s*\]")
+# x1, y1, x2, y2 of the upper left and lower right corner.
 Box = tuple[float, float, float, float]
-"""x1, y1, x2, y2 of the upper left and lower right corner."""
 
 
 class Region(NamedTuple):

@@ -14,8 +14,8 @@ from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth,
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 
+# Seed of the images that a limited study asks about.
 SAMPLE_SEED = 0
-"""Seed of the images that a limited study asks about."""
 ANNOTATORS = 10
 
 

@@ -16,11 +16,11 @@ from docker.types import DeviceRequest
 
 from headwise.errors import HeadwiseError
 
+# The label that holds the commit an image was built from (OCI image annotations).
 REVISION = "org.opencontainers.image.revision"
-"""The label that holds the commit an image was built from (OCI image annotations)."""
 
+# The commit of what was built without naming one, and of code that is in no checkout.
 UNKNOWN = "unknown"
-"""The commit of what was built without naming one, and of code that is in no checkout."""
 
 NO_GPUS = ("", "none", "void")
 

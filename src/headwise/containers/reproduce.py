@@ -26,15 +26,15 @@ from headwise.study import names
 from headwise.study.cells import fingerprint
 from headwise.system.environment import expanded
 
+# Metrics that measure a machine: no two runs have the same.
 MEASURED = (
     *("seconds", "samples_per_second"),
     *("prefill_seconds", "token_seconds", "peak_bytes", "measured_questions"),
 )
-"""Metrics that measure a machine: no two runs have the same."""
 
 EXPERIMENT = "reproduce"
+# HF_HOME of the image.
 HUB_CACHE = "/cache/huggingface"
-"""HF_HOME of the image."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from headwise.run.settings import StudySettings
 from headwise.run.shards import Crew
 from headwise.study.cells import fingerprint
 from headwise.tracking.orphans import new_mark
-from headwise.tracking.pending import Note, try_study_lock, tracking_place
+from headwise.tracking.pending import Note, tracking_place, try_study_lock
 from headwise.tracking.resume import begun_runs, is_finished, take_over
 
 Compare = Callable[[tracking.StudyRun, Console], None]

@@ -34,10 +34,10 @@ from headwise.records import (
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
 VERDICTS_PARQUET = "verdicts.parquet"
+# Half the last digit of the score that each official script prints.
 PRINTED_TO = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
-"""Half the last digit of the score that each official script prints."""
+# Tags of every cell run: what its verdicts were made by.
 LABELS_TAG, SCORER_TAG = "headwise.labels_digest", "headwise.scorer"
-"""Tags of every cell run: what its verdicts were made by."""
 SHOWN = 3
 log = logging.getLogger(__name__)
 

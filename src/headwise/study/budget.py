@@ -5,8 +5,8 @@ from __future__ import annotations
 from headwise.errors import ConfigError
 from headwise.study.names import BUDGETS
 
+# Values of T in the published study of head strategies.
 PUBLISHED = (192, 128, 64)
-"""Values of T in the published study of head strategies."""
 
 
 def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget: str = "average") -> int:

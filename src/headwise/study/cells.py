@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+# No count of tokens, heads, layers or questions is larger.
 LARGEST = 2**31 - 1
-"""No count of tokens, heads, layers or questions is larger."""
+# What a column of a table can hold: a larger number would spoil every table that it is in.
 LARGEST_SEED = 2**63 - 1
-"""What a column of a table can hold: a larger number would spoil every table that it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)

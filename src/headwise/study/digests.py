@@ -14,11 +14,11 @@ from headwise.errors import DataError
 from headwise.study.cells import fingerprint
 from headwise.system.cache import home
 
+# Files from this size on (weights) are read once; their digest is kept under name, size, times and inode.
 REMEMBERED = 64 << 20
-"""Files from this size on (weights) are read once; their digest is kept under name, size, times and inode."""
 
+# A file changed less than this long ago is not remembered: a second change could bear the same time.
 SETTLED_NS = 3_000_000_000
-"""A file changed less than this long ago is not remembered: a second change could bear the same time."""
 
 ABSENT = "absent"
 log = logging.getLogger(__name__)

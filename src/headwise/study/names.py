@@ -30,8 +30,8 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
+# Strategies that draw at random; the seed changes what these keep, and nothing of any other.
 RANDOM = ("random_heads", "random_tokens")
-"""Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
 BUDGETS = ("average", "kept", "published")
 QUERIES = (
@@ -47,9 +47,9 @@ QUERIES = (
 )
 
 
+# Parameters of a cell that say how its questions were answered, whatever was pruned: cells that differ in one of
+# them differ in more than their strategy.
 ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
-"""Parameters of a cell that say how its questions were answered, whatever was pruned: cells that differ in one of
-them differ in more than their strategy."""
 
 
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:

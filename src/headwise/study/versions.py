@@ -19,8 +19,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 PACKAGE = __name__.split(".")[0]
+# Parts of a syntax tree that change no result.
 SAYS_NOTHING = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
-"""Parts of a syntax tree that change no result."""
 
 
 def carried(version: int | str, *roots: Any) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from headwise.errors import ConfigError
 
+# The embedded study, which `headwise run` without options is.
 DEFAULT = "default"
-"""The embedded study, which `headwise run` without options is."""
 ENDING = ".yaml"
 
 

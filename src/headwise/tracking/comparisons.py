@@ -17,8 +17,8 @@ from headwise.tracking.connection import connect, reaching
 from headwise.tracking.orphans import marked
 from headwise.tracking.study import context_tags
 
+# MLflow cuts a tag at 8,000 characters; the whole Markdown is the artifact compare.md.
 NOTE_LENGTH = 7900
-"""MLflow cuts a tag at 8,000 characters; the whole Markdown is the artifact compare.md."""
 
 
 def log_compare(

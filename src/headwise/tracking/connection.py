@@ -17,13 +17,13 @@ from headwise.system.redaction import unclear_address, without_secrets
 from headwise.tracking.orphans import close_orphans
 from headwise.tracking.sqlite_store import made_whole
 
+# What headwise sets where the user's environment does not; mlflow's own defaults wait a quarter of an hour.
 BOUNDED = {
     # Three tries of 8 s and the pauses between them (0, 2 s, jitter): a dead or hanging server is known in 30 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-"""What headwise sets where the user's environment does not; mlflow's own defaults wait a quarter of an hour."""
 UNCLEAR = (
     "MLFLOW_TRACKING_URI: its password holds /, ? or # as it is, which no client reads as it is meant; write "
     "%2F, %3F or %23 (and %40 for an @ in the path), or use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 
 from headwise.system.redaction import without_secrets, without_userinfo
 
+# Where `mlflow ui` serves a store that has no server of its own.
 LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `mlflow ui` serves a store that has no server of its own."""
 
 
 def ui_base(uri: str) -> str:

@@ -23,8 +23,8 @@ from headwise.system.cache import home
 from headwise.system.locks import held, owner
 from headwise.system.redaction import without_secrets
 
+# The setting that says where notes and locks lie, and what to do where they are somebody else's.
 OWN_HOME = "HEADWISE_HOME (set it to a folder of your own)"
-"""The setting that says where notes and locks lie, and what to do where they are somebody else's."""
 State = Literal["new", "open", "finished"]
 
 

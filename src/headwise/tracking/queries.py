@@ -16,8 +16,8 @@ from headwise.tracking.connection import NothingFound, reaching
 from headwise.tracking.study import EXPERIMENT
 
 PAGE = 1000
+# Stands for the newest finished study wherever a study's run id is asked for.
 LATEST = "latest"
-"""Stands for the newest finished study wherever a study's run id is asked for."""
 WHOLE = re.compile(r"[+-]?\d{1,19}")
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
 

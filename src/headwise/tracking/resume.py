@@ -15,8 +15,8 @@ from headwise.tracking.pending import Note
 from headwise.tracking.queries import experiment_of
 from headwise.tracking.study import StudyRun
 
+# Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers).
 Logged = dict[tuple[str, str], Run]
-"""Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
 
 
 def resumable(run_id: str) -> bool:

@@ -21,11 +21,11 @@ from headwise.system.locks import held
 from headwise.system.redaction import without_secrets
 
 SCHEME = "sqlite:///"
+# Tables that MLflow fills itself; the experiment Default is the last thing that it makes.
 SEEDED = ("alembic_version", "experiments", "workspaces")
-"""Tables that MLflow fills itself; the experiment Default is the last thing that it makes."""
 LOCK_SECONDS = 60.0
+# A file that is half made and has not changed for so long is nobody's work any more.
 STILL_SECONDS = 5.0
-"""A file that is half made and has not changed for so long is nobody's work any more."""
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from headwise.tracking.orphans import TAG, marked
 
 EXPERIMENT = "headwise"
 DEFAULT_EXPERIMENT = "Default"
+# Tells the MLflow UI to show the experiment as runs with metrics, not as GenAI traces.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tells the MLflow UI to show the experiment as runs with metrics, not as GenAI traces."""
 PARAMS_A_BATCH = 100
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from headwise.benchmarks import Benchmark, Problem
 
+# Levels of folders that are looked into: deeper ones hold images by the thousand.
 DEPTH = 5
-"""Levels of folders that are looked into: deeper ones hold images by the thousand."""
 
 
 def misplaced(bench: Benchmark, data_dir: Path) -> list[Problem]:

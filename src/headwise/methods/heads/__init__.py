@@ -35,8 +35,8 @@ STRATEGIES: dict[str, Strategy] = {
 }
 assert tuple(STRATEGIES) == NAMES, "heads/names.py lists the strategies for those who must not import torch"
 
+# As `Strategy.version`, for the controls: changes whenever one can keep other tokens.
 CONTROL_VERSIONS = dict.fromkeys(CONTROLS, 1)
-"""As `Strategy.version`, for the controls: changes whenever one can keep other tokens."""
 
 __all__ = [
     "CONTROLS",
