@@ -1,4 +1,4 @@
-"""The names a study may use, for code that must not import torch (configuration, scoring, comparison)."""
+"""Names of strategies, controls and options, for code that must not import torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
-# Strategies that draw at random; the seed changes what these keep, and nothing of any other.
+# Random controls: the seed changes what these keep, and nothing else.
 RANDOM = ("random_heads", "random_tokens")
 SCORE_DTYPES = ("float64", "float32", "float16")
 BUDGETS = ("average", "kept", "published")
@@ -47,27 +47,27 @@ QUERIES = (
 )
 
 
-# Parameters of a cell that say how its questions were answered, whatever was pruned: cells that differ in one of
-# them differ in more than their strategy.
+# Parameters of a cell that affect its answers apart from pruning: cells that differ in one of them are not
+# comparable as strategies.
 ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
 
 
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:
-    """ConfigError naming the allowed strategies where `name` is none of them."""
+    """ConfigError that lists the allowed strategies if `name` is not one of them."""
     if name not in allowed:
         raise ConfigError(f"strategy: {name!r} is not one of {', '.join(allowed)}")
 
 
 def needs_heads(strategy: str) -> bool:
-    """True where the number of heads changes what the strategy keeps."""
+    """True if the number of heads affects what the strategy keeps."""
     return strategy in STRATEGIES or strategy == "random_heads"
 
 
 def needs_seed(strategy: str) -> bool:
-    """True where the seed changes what the strategy keeps."""
+    """True if the seed affects what the strategy keeps."""
     return strategy in RANDOM
 
 
 def needs_tokens(strategy: str) -> bool:
-    """True for every strategy but the unpruned control."""
+    """True for every strategy except the unpruned control."""
     return strategy != "vanilla"
