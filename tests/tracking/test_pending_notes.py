@@ -86,7 +86,7 @@ def test_a_note_of_an_older_headwise_is_one_line_and_can_be_forgotten(
     study: dict[str, Any], forget: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = Note(key="one", study=study, comparing=False, tracking="x").save(state="open")
-    assert not sync_note(saved, Console(width=500), forget)
+    assert not sync_note(saved, Console(width=500), lambda *_: None, forget)
     out = capsys.readouterr().out
     assert "begun by another version of headwise" in out
     assert out.count("\n") == 1
