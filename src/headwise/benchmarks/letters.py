@@ -32,7 +32,7 @@ _LAST = 4
 
 
 def grade(text: str, options: Mapping[str, str], answer: str, state: State = "2026-06") -> Grade:
-    """Right where the answer's text names the letter `answer`; a refusal is parsed, and wrong."""
+    """Right if the text names the letter `answer`; a refusal counts as parsed and wrong."""
     letter = infer(text, options, state)
     return Grade(letter or "", float(letter == answer), letter is not None)
 

@@ -16,7 +16,7 @@ from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 from headwise.stats.aggregates import GroupMean
 
-# A row's index is its group's plus this times the rotation; the file holds the rotations, none are made here.
+# A row's index is its group's index plus ROTATION times the rotation. The file contains all rotations.
 ROTATION = 1_000_000
 SHORT = {
     "coarse_perception": "CP",
@@ -145,7 +145,7 @@ class MMBench(PicturesInside):
         if not short:
             return []
         what = f"groups that lack a rotation: {len(short)} of {len(rotations)}; the first: {short[0]}"
-        return [Problem(what=what, fix=f"the file is cut short or another release: {self.fixes['questions']}")]
+        return [Problem(what=what, fix=f"the file is truncated or of another release: {self.fixes['questions']}")]
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
         """The configuration of the language (en, cn), split dev."""

@@ -142,7 +142,7 @@ def _pairs(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
 
 
 def grade(text: str, label: str) -> Grade:
-    """Yes or no from the first four characters of the lower-cased text; anything else is "other", and wrong."""
+    """Yes or no from the first four characters of the lower-cased text; anything else is "other" and wrong."""
     start = text.lower()[:4]
     prediction = next((word for word in LABELS if word in start), "other")
     return Grade(prediction, float(prediction == label), prediction != "other")
@@ -205,7 +205,7 @@ def table_rows(path: Path, columns: int) -> list[list[str]]:
 
 
 def table_answers(path: Path) -> list[dict[str, str]]:
-    """Answers in MME's own form (one file a category; image, question, label, answer, tab-separated).
+    """Answers in MME's own format (one file per category; image, question, label, answer, tab-separated).
 
     They come as LLaVA-form rows with a `label`, in the order of images and questions, whatever the file's.
     """
@@ -219,7 +219,7 @@ def table_answers(path: Path) -> list[dict[str, str]]:
 
 
 def judge_labelled(rows: Iterable[Mapping[str, str]]) -> list[Verdict]:
-    """Verdicts on answers that carry their label (the rows of `table_answers`)."""
+    """Verdicts of labelled answers (the rows of `table_answers`)."""
     verdicts = []
     for row in rows:
         truth = Truth(category_of(row["question_id"]), row["label"], row["label"])

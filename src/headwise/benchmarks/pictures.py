@@ -1,4 +1,4 @@
-"""Benchmarks whose question file holds the pictures too (tsv with base64, parquet): they are written out once."""
+"""Benchmarks whose question file contains the images (tsv with base64, parquet); they are extracted once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headwise.benchmarks.files import KeyedBenchmark, inside
 from headwise.errors import DataError
 from headwise.records import Sample
 
-# What pandas reads as a missing value, as the official tools read these files.
+# Values that pandas, which the official tools use, reads as missing.
 NOT_AVAILABLE = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
     + ("NA", "NULL", "NaN", "None", "n/a", "nan", "null")
@@ -27,7 +27,7 @@ NOT_AVAILABLE = frozenset(
 
 
 class PicturesInside(KeyedBenchmark):
-    """A benchmark whose images are named by their content: the same picture is one cluster, whatever its row."""
+    """A benchmark whose images are named by content, so that identical images form one cluster."""
 
     places: ClassVar[tuple[str, ...]] = ()
 
@@ -116,6 +116,6 @@ def _decoded(text: str, path: Path, number: int) -> bytes:
 
 
 def needs(row: dict[str, str], names: tuple[str, ...], where: str) -> None:
-    """DataError where a row lacks one of these columns."""
+    """DataError if a row lacks one of these columns."""
     if missing := [name for name in names if name not in row]:
         raise DataError(f"{where}: lacks {', '.join(missing)}")

@@ -29,9 +29,9 @@ CATEGORIES = ("adversarial", "popular", "random")
 class POPE(KeyedBenchmark):
     """Source of the rules: LLaVA `llava/eval/eval_pope.py`.
 
-    One fix on top: there the n-th answer of a category is judged by the n-th label, so that answers in
-    another order are judged by others' labels. Here a label belongs to the n-th question of its category
-    in the question file, whatever the order of the answers.
+    One fix: the official script pairs the n-th answer of a category with the n-th label, so that answers
+    in another order get the wrong labels. Here the n-th label belongs to the n-th question of its
+    category in the question file, whatever the order of the answers.
     """
 
     name = "pope"
@@ -176,7 +176,7 @@ def _object(question: str) -> str:
 
 
 def _check_label(path: Path, number: int, sample: Sample, row: Mapping[str, Any]) -> None:
-    """A label says which image and question it is for: another release of POPE has another order."""
+    """Check that a label is for this image and question: other releases of POPE have another order."""
     if row.get("label") not in ("yes", "no"):
         raise DataError(f"{path}, line {number}: label {row.get('label')!r} is not yes or no")
     meant = str(row.get("image", sample.image)), _object(str(row.get("text", sample.prompt)))

@@ -178,7 +178,7 @@ class RefCOCOImage(RefCOCO):
 
 
 class RefCOCOAny(RefCOCO):
-    """VLMEvalKit's rule: fractions, thousandths or pixels of the image, told apart by the largest number."""
+    """VLMEvalKit's rule: fractions, thousandths or pixels of the image, recognised by the largest number."""
 
     name = "refcoco.vlmevalkit-v1"
     title = "RefCOCO/+/g (VLMEvalKit's rule)"
@@ -216,7 +216,7 @@ def iou(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _region(row: dict[str, Any]) -> Region | None:
-    """The row's box and size; None where it is no box inside its image (x, y, w, h often is not)."""
+    """The row's box and size; None if it is not a box inside its image (x, y, w, h often is not)."""
     try:
         box = _box(row["bbox"])
         width, height = float(row["width"]), float(row["height"])

@@ -1,6 +1,6 @@
-"""Strategies that read one statistic of each head's own map. Formulas: the published head-strategy study.
+"""Strategies based on one statistic of each head's own map. Formulas: the published head-strategy study.
 
-Each takes Maps ([..., H, V]) and returns one score a head ([..., H]), larger is better.
+Each takes Maps ([..., H, V]) and returns one score per head ([..., H]), larger is better.
 """
 
 from __future__ import annotations
