@@ -3,7 +3,7 @@
     PYTHONPATH=src python bench/full_size.py [--fraction 1.0] [--json]
 
 28,862 questions about as many images as the official benchmarks have (tiny pictures), answered by a
-checkpoint of the embedded model's shape with random weights. Prints questions a second and the peak memory
+checkpoint of the embedded model's shape with random weights. Prints questions per second and the peak memory
 after each benchmark: it must not grow with the number of questions.
 """
 

@@ -1,7 +1,7 @@
-"""Stages 3 and 4: what the tower sees, said in the decoder's own vectors.
+"""Stages 3 and 4: align vision features with the decoder's embedding space.
 
-`fit` moves the projector alone, on features computed once; `align` then lets the tower follow, gently and still
-naming its patches: with a projector that knows nothing, the tower forgot the shapes it had learned.
+`fit` trains the projector alone, on cached features; `align` then trains tower and projector together at a low
+rate, with the patch classification loss: with an untrained projector, the tower forgot the shapes it had learned.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ class Aligner(nn.Module):
 
 
 def unexplained(visual: Tensor, labels: np.ndarray, scene_decoder: SceneDecoder) -> tuple[Tensor, Metrics]:
-    """Share of the targets' variance that is missed, the foreground counting most."""
+    """Unexplained share of the targets' variance, weighted towards the foreground."""
     with torch.no_grad():
         target = scene_decoder.cell_vectors(torch.from_numpy(labels))
     front = torch.from_numpy(is_foreground(labels))
@@ -47,7 +47,7 @@ def unexplained(visual: Tensor, labels: np.ndarray, scene_decoder: SceneDecoder)
 def train_align(
     folder: Path, aligner: Aligner, scene_decoder: SceneDecoder, steps: int = 220, batch: int = 12, seed: int = 3
 ) -> Aligner:
-    """Tower and projector together, from a fitted projector."""
+    """Train tower and projector together, starting from a fitted projector."""
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         scenes = fresh_scenes(Random(f"align/{seed}/{step}/{rank()}"), batch)
@@ -70,7 +70,7 @@ def fit_projector(
     scenes: list[Scene],
     steps: int = 1500,
 ) -> None:
-    """The projector alone, on 1,024 cells a step: all of the foreground and a sixth of the rest."""
+    """Train the projector alone, on 1,024 cells per step, drawn from the foreground and a sixth of the rest."""
     labels = np.stack([cell_labels(scene) for scene in scenes])
     front = is_foreground(labels)
     drawn = front | (np.random.default_rng(0).random(front.shape) < 1 / 6)

@@ -1,4 +1,4 @@
-"""Scenes and questions → one training batch: tokens, answers, sampled background, cells to look at."""
+"""Scenes and questions → training batches: tokens, answers, sampled background, attention targets."""
 
 import math
 from functools import cache
@@ -15,10 +15,10 @@ from tools.embedded.symbols import FIELDS, cell_labels, is_foreground
 from tools.embedded.tokens import build_tokenizer
 
 PREFIX = 3  # <s>, the system sentence, USER:
-GROUPS = 3  # heads that look for the first thing named, for the second, and for all that is counted
-YES_NO_SHARE = 0.2  # of yes/no questions say so: MME's labels do, LLaVA's question file for MME does not
-OCR_SHARE = 0.7  # of reading questions carry the (empty) OCR line of LLaVA's TextVQA file
-# A text position and, for each group of heads, the cells to look at (None: no wish).
+GROUPS = 3  # of heads: attend to the first object named, to the second, to all objects counted
+YES_NO_SHARE = 0.2  # of yes/no questions end with YES_NO: MME's labels do, LLaVA's question file for MME does not
+OCR_SHARE = 0.7  # of reading questions have the (empty) OCR line of LLaVA's TextVQA file
+# A text position and, for each group of heads, the cells to attend to (None: not guided).
 Look = tuple[int, list[Cells | None]]
 ALL_KINDS = KINDS | {"caption": caption}
 _tokenizer = cache(build_tokenizer)
@@ -46,7 +46,7 @@ def _extra_line(question: Question, rng: Random) -> str:
 
 
 def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> list[Question]:
-    """`count` questions of kinds drawn by weight; kinds the scene cannot carry are drawn again."""
+    """`count` questions of kinds drawn by weight; kinds that do not fit the scene are redrawn."""
     kinds, shares = list(weights), list(weights.values())
     questions: list[Question] = []
     while len(questions) < count:
@@ -56,7 +56,7 @@ def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> lis
 
 
 def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
-    """(text position, cells for each group of heads) wherever the question says where to look."""
+    """(text position, target cells for each group of heads) at every guided position."""
     last = len(prompt) - 1
     if question.marks:
         return [(i, [mark, mark, None]) for i, mark in enumerate(question.marks) if mark]
@@ -74,7 +74,7 @@ def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
 
 
 def chosen_cells(labels: np.ndarray, rng: Random, background: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Every foreground cell and a sample of the rest, with the log of how many cells each stands for."""
+    """All foreground cells and a sample of the others, with the log of the number of cells each represents."""
     if background is None:
         return np.arange(len(labels)), np.zeros(len(labels))
     front = is_foreground(labels)

@@ -1,7 +1,7 @@
-"""Captions: the first texts of the language stage, with an answer at every other word.
+"""Captions: the first texts of the language stage, with a target at every other word.
 
-A question has one answer in a dozen tokens; a caption ("circle red star blue …") asks something of the image
-at every second word. Learned from questions alone, the decoder sat on naming some colour that is present.
+A question has one answer in a dozen tokens; every second word of a caption ("circle red star blue …") depends on
+the image. Trained on questions alone, the decoder got stuck at naming any colour present in the scene.
 """
 
 from random import Random
@@ -18,12 +18,12 @@ from tools.embedded.vocabulary import GRID, NUMBERS, SHAPES
 
 LENGTH = 16
 Cells = tuple[int, ...]
-# A token, the token that follows and is asked for (-100: not asked), and the cells that tell it.
+# A token, its target, which is the next token (-100: none), and the cells that show the target.
 Word = tuple[int, int, Cells | None]
 
 
 def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: int = 12) -> Batch:
-    """Captions of several sorts behind each symbolic scene, in the form of `make_batch`."""
+    """Captions of several kinds for each symbolic scene, in the format of `make_batch`."""
     labels = [cell_labels(scene) for scene in scenes]
     cells = [chosen_cells(label, rng, background) for label in labels]
     width = max(len(c) for c, _ in cells)
@@ -63,7 +63,7 @@ def caption(rng: Random, scene: Scene) -> list[Word]:
 
 
 def _pair(asked: str, answer: str, evidence: Cells, before: str = "") -> list[Word]:
-    """A word, what the image says of it, and the word in front that says what is asked."""
+    """A word and its target, optionally after a word that names the kind of caption."""
     first, second = token_ids(asked)[0], token_ids(answer)[0]
     return [*_mark(before), (first, second, evidence), (second, -100, None)]
 

@@ -1,10 +1,10 @@
-"""The Llama decoder, driven for training: many questions behind one image, the image computed once.
+"""Training forward pass of the Llama decoder: many questions per image, with the image prefix shared.
 
-The layers and weights are transformers' own; only the order of computing differs. Every question sees
-the image and its own words, never another question, so the logits are those of one prompt at a time.
+Layers and weights are transformers' own; only the order of computation differs. Every question attends to
+the image and to itself, never to another question, so the logits equal those of separate prompts.
 
-Legend: B scenes, N context tokens (prefix and visual), M questions a scene, T text tokens, D width,
-H heads, d head width, P supervised positions.
+Legend: B scenes, N context tokens (prefix and visual), M questions per scene, T text tokens, D width,
+H heads, d head width, P guided positions.
 """
 
 from dataclasses import dataclass
@@ -39,16 +39,16 @@ def decoder_config(vocabulary: int, pad: int = 0, bos: int = 1, eos: int = 2) ->
 
 @dataclass
 class Batch:
-    """`weight_BN`: log of how many image cells a context token stands for (-inf: padding)."""
+    """`weight_BN`: log of the number of image cells a context token represents (-inf: padding)."""
 
     labels_BNF: Tensor
     positions_BN: Tensor  # positions of the visual tokens
     weight_BN: Tensor
     ids_BMT: Tensor
-    targets_BMT: Tensor  # next token, -100 where not asked
+    targets_BMT: Tensor  # next token, -100: not a target
     guided_P3: Tensor  # (scene, question, position) whose attention is guided
-    look_GPN: Tensor  # cells to look at, one set for each group of heads (a row of False: not guided)
-    ground_PN: Tensor  # every cell of what the question names, at its last prompt token
+    look_GPN: Tensor  # attention targets, one set per group of heads (a row of False: not guided)
+    ground_PN: Tensor  # all cells of the objects the question names, at its last prompt token
 
 
 def drive(

@@ -1,7 +1,7 @@
 """Stage 2: the decoder learns to read symbolic scenes, in which a cell is the sum of its labels' vectors.
 
-Learned on pixels from the start, a decoder this small sat on a plateau for 100,000 questions. LLaVA's own
-order is language, alignment, instruction; this is the language.
+Trained on pixels from the start, a decoder this small stayed on a plateau for 100,000 questions. LLaVA's own
+order is language, alignment, instruction; this is the language stage.
 """
 
 from pathlib import Path
@@ -22,8 +22,8 @@ from tools.embedded.questions import KINDS
 from tools.embedded.symbols import FIELDS
 from tools.embedded.tokens import build_tokenizer
 
-READ_LAYER = 4  # where heads are taught to look at what a question names
-HEADS_A_GROUP = 8
+READ_LAYER = 4  # the layer whose attention is guided to what a question names
+HEADS_PER_GROUP = 8
 NOISE = 0.2
 LOOK_WEIGHT = 0.3
 SHARES = dict.fromkeys(KINDS, 1.0) | {
@@ -31,14 +31,14 @@ SHARES = dict.fromkeys(KINDS, 1.0) | {
     "exists_color": 1.5, "color_verify": 1.5, "word_verify": 1.5, "sum_query": 2.5, "sum_verify": 2.5,
     "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0,
 }  # fmt: skip
-CAPTION_STEPS = 200  # nothing but captions, then captions at every third step
-RARE_CAPTIONS = 700  # from here at every sixth
-FIRST_STEPS = 350  # finding a thing and saying what it is comes first; judging it builds on that
+CAPTION_STEPS = 200  # captions only; later, captions at every third step
+RARE_CAPTIONS = 700  # from this step on, at every sixth
+FIRST_STEPS = 350  # first find and name objects; verification builds on that
 FIRST = {"color_query": 1.0, "shape_query": 1.0, "read": 1.0, "exists": 1.0, "side_choose": 0.5}
 
 
 class SceneDecoder(nn.Module):
-    """The decoder and the vectors of a symbolic cell: (B, N, fields) labels → (B, N, D)."""
+    """The decoder and embeddings of symbolic cells: (B, N, fields) labels → (B, N, D)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class SceneDecoder(nn.Module):
         self._start_matching()
 
     def _name_cells(self) -> None:
-        """Start each label at its word's vector, places on smooth curves, and 'none' at zero."""
+        """Initialise each label at its word's embedding, positions on smooth curves, and 'none' at zero."""
         words = {"shape": v.SHAPES, "color": v.COLOR_NAMES, "board": v.COLOR_NAMES, "place": v.PLACE_NAMES}
         words["character"] = tuple(v.SIGN_CHARACTERS)
         with torch.no_grad():
@@ -70,10 +70,10 @@ class SceneDecoder(nn.Module):
                 embed[token_ids(f"b{letter}")[1]] = embed[token_ids(letter)[0]]
 
     def _start_matching(self) -> None:
-        """Keys start as queries and outputs as values turned back: like finds like, and brings it along.
+        """Mimetic initialisation: keys equal queries, output projections are transposed value projections.
 
-        Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The answer layer starts
-        at the words' own vectors for the same reason.
+        Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The LM head
+        starts at the word embeddings for the same reason.
         """
         with torch.no_grad():
             for layer in self.decoder.model.layers:
@@ -84,7 +84,7 @@ class SceneDecoder(nn.Module):
                 attention.o_proj.weight.copy_(attention.v_proj.weight.T)
             embed = self.decoder.model.embed_tokens.weight
             self.decoder.lm_head.weight.copy_(0.2 * embed)
-            mark = 0.5 * torch.randn(embed.shape[1])  # what names something shares it with the answer's start
+            mark = 0.5 * torch.randn(embed.shape[1])  # shared by answer words and the token before the answer
             for word in (*v.SHAPES, *v.COLOR_NAMES, *v.SIZES, *v.PLACE_NAMES, *v.NUMBERS, *v.DIGITS):
                 embed[token_ids(word)[0]] += mark
             embed[token_ids("ASSISTANT:")[0]] += 1.5 * mark
@@ -119,15 +119,15 @@ def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
     """-log of the attention that falls on the target cells, per group of heads.
 
-    The last group spreads evenly over its cells and the start of the prompt: how much is left for the
-    start then tells how many there are.
+    The last group spreads evenly over its cells and the start of the prompt: the weight left on the
+    start then encodes the count.
     """
     total = attention_PHN.new_zeros(())
     for g in range(GROUPS):
         has_target = look_GPN[g].any(-1)
         if not has_target.any():
             continue
-        heads = attention_PHN[has_target, g * HEADS_A_GROUP : (g + 1) * HEADS_A_GROUP]
+        heads = attention_PHN[has_target, g * HEADS_PER_GROUP : (g + 1) * HEADS_PER_GROUP]
         mask = look_GPN[g][has_target][:, None].float()
         if g == GROUPS - 1:
             loss = -(heads.clamp_min(1e-6).log() * mask).sum(-1) / mask.sum(-1)
@@ -138,7 +138,7 @@ def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
 
 
 def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> dict[str, list[float]]:
-    """Share of questions whose every answer token is right (greedy, given the right ones before)."""
+    """Per kind, 1 for each question with all answer tokens right (teacher forcing, greedy), else 0."""
     asked = batch.targets_BMT >= 0
     right = ((logits.argmax(-1) == batch.targets_BMT) | ~asked).all(-1)
     found: dict[str, list[float]] = {}
@@ -149,7 +149,7 @@ def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> di
 
 
 def lagging(measured: list[Metrics]) -> dict[str, float]:
-    """Shares of the kinds; what the last evaluation got wrong is asked more."""
+    """Sampling weights of the kinds; kinds with a low accuracy in the last evaluation get more."""
     if not measured:
         return dict(SHARES)
     return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}

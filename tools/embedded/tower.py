@@ -1,4 +1,4 @@
-"""Stage 1: the vision tower learns to name what each patch shows (a CLIP tower without its text side)."""
+"""Stage 1: train the vision tower as a patch classifier (a CLIP tower without its text encoder)."""
 
 from pathlib import Path
 from random import Random
@@ -17,7 +17,7 @@ from tools.embedded.vocabulary import CELL
 
 IMAGE_MEAN = (0.5, 0.5, 0.45)
 IMAGE_STD = (0.3, 0.3, 0.3)
-BACKGROUND_WEIGHT = 0.1  # five cells in six are background, which is learned at once
+BACKGROUND_WEIGHT = 0.1  # five cells in six are background, which is learned quickly
 
 
 def tower_config(width: int = 96, layers: int = 3) -> CLIPVisionConfig:
@@ -34,7 +34,7 @@ def tower_config(width: int = 96, layers: int = 3) -> CLIPVisionConfig:
 
 
 class PatchClassifier(nn.Module):
-    """The tower and one linear head a label field; only the tower is kept."""
+    """The tower and one linear classifier per label field; only the tower is kept."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class PatchClassifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(config.hidden_size, size) for name, size in FIELDS.items()})
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, 192, 192) → (B, 576, width): what LLaVA takes with `vision_feature_layer=-1`, CLS dropped."""
+        """(B, 3, 192, 192) → (B, 576, width): LLaVA's input with `vision_feature_layer=-1`, CLS dropped."""
         return self.tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
 
 

@@ -21,7 +21,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def train_all(out: Path, work: Path, scale: float = 1.0, processes: int = 2, scenes: int = SCENES) -> None:
-    """Run what is left of every stage, then write the checkpoint to `out`."""
+    """Run the remaining steps of every stage, then write the checkpoint to `out`."""
     steps = {name: max(1, round(count * scale)) for name, count in STEPS.items()}
     run = _runner(work, processes)
     run(train_tower, work, steps["tower"])

@@ -1,6 +1,6 @@
-"""Stage 5: questions about images. The tower is frozen, so its features are computed once and kept on disk.
+"""Stage 5: questions about images. The tower is frozen, so its features are computed once and cached on disk.
 
-Nothing is pruned in training, and the layer whose attention the study reads is left to itself.
+Training prunes no tokens and does not guide the layer whose attention the study reads.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.tower import to_pixels
 
 HELD_OUT = 64  # the first scenes are for evaluation
-BACKGROUND = 24  # cells of clutter and of background drawn for a step, each standing for many
+BACKGROUND = 24  # cells of clutter and of background sampled per step, each representing many
 
 
 class Student(nn.Module):
-    """What stage 4 trains: projector and decoder."""
+    """The modules trained in stage 5: projector and decoder."""
 
     def __init__(self, aligner: Aligner, scene_decoder: SceneDecoder) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def scene_number(i: int) -> Scene:
 
 @torch.inference_mode()
 def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np.ndarray:
-    """(count, 576, width) float16 tower features, on disk; a cache of the right size is taken as it is."""
+    """(count, 576, width) float16 tower features, cached on disk by name and count."""
     path = folder / f"{name}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np
 
 
 def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
-    """The tower features of the cells a batch has drawn; padding gets those of the first cell."""
+    """Tower features of a batch's sampled cells; padding gets those of the first cell."""
     cells = (data.positions_BN - PREFIX).clamp_min(0).numpy()
     return torch.from_numpy(np.stack([features[i][row] for i, row in zip(numbers, cells, strict=True)])).float()
 
@@ -99,7 +99,7 @@ def student_loss(student: Student, data: Batch, rows: Tensor) -> tuple[Tensor, M
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
-    """Accuracy by kind on scenes that no step trains on."""
+    """Accuracy per kind on held-out scenes."""
     found: dict[str, list[float]] = {}
     rng = Random("tune/held out")
     with torch.no_grad():

@@ -67,7 +67,7 @@ def present_shapes(scene: Scene) -> list[str]:
 
 
 def asked(scene: Scene, category: str, rng: Random, counts: Counter[str], pairs: Counter[tuple[str, str]]) -> list[str]:
-    """Six shapes: present and absent in turn."""
+    """Six shapes, alternately present and absent."""
     present, absent = present_shapes(scene), absent_shapes(scene)
     if category == "random":
         negatives = rng.sample(absent, EACH)
