@@ -1,12 +1,12 @@
-"""Coverage of the best set and of the intervals, in simulated studies.
+"""How often the best set and the intervals keep their promise, in simulated studies.
 
     PYTHONPATH=src python bench/coverage.py --replicates 1000 --json
 
-Null studies: every cell is equally good. A question is answered right if its difficulty, which all cells share and
-questions about one image share in part, is less than the cell's ability plus independent noise. Counted are the
-studies in which every cell stays in the best set, and the intervals of the first cell's score and of its difference
-to the second that cover the true value. At 100 images, one cell is also made 20 points worse, and the studies that
-exclude it are counted. No model is measured.
+Null studies: every cell is equally good. A question is answered right where its difficulty, which all cells share and
+which questions about one image share in part, is less than the cell's ability plus a draw of its own. Counted are the
+studies in which every cell stays in the best set; and the intervals of the first cell's score and of its difference
+to the second that have the true value in them. At 100 images 20 points are taken from one cell, too: the studies in
+which it is excluded. Nothing here measures a model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from headwise.stats import Mean, MeanF1, Outcomes, PairSum, best_set_p, estimate
 IMAGES = (1, 2, 4, 10, 20, 30, 60, 100)
 CELLS = (4, 15, 28, 63)
 AGGREGATES = {"mean": Mean(), "mme": PairSum(), "mean_f1": MeanF1()}
-# Questions per image of each kind of study.
 QUESTIONS = {"mean": 5, "mme": 2, "mean_f1": 6, "mean, one question": 1, "mean, 97 % right": 5}
-# Standard deviation of a cell's own noise; difficulty has variance 1 between images and 1 within an image.
+"""Questions per image of each kind of study."""
 OWN = 0.5
-# Number of images at which a cell 20 points worse must be excluded.
+"""How far cells draw for themselves; difficulty has variance 1 among images and 1 among questions of one image."""
 ENOUGH = 100
-# Number of images of the study that estimates the true scores.
+"""Images at which a cell 20 points worse must be excluded."""
 LARGE = 100_000
+"""Images of the study that gives the true scores."""
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def coverage(kind: str, images: int, cells: int, replicates: int) -> dict[str, object]:
-    """Percent of the replicates in which each guarantee held."""
+    """Percent of the replicates in which each promise was kept."""
     share = 0.97 if "97" in kind else 0.6
     rng, truth = np.random.default_rng([images, cells]), true_score(kind, share, images)
     kept, worse, score, difference = (np.zeros(replicates, bool) for _ in range(4))
@@ -78,14 +78,14 @@ def coverage(kind: str, images: int, cells: int, replicates: int) -> dict[str, o
 
 
 def _inside(interval: np.ndarray, value: float) -> bool:
-    """True if the value is in the interval; a missing interval (NaN) counts as covering."""
+    """An interval that does not exist claims nothing."""
     return not (interval[0] > value or interval[1] < value)
 
 
 def study(
     rng: np.random.Generator, kind: str, images: int, share_C: np.ndarray, own: float | np.ndarray = OWN
 ) -> Outcomes:
-    """Cells with the true shares of right answers `share_C`; `own` is the SD of each cell's own noise."""
+    """Cells with the true shares of right answers `share_C`; `own` is how far each draws for itself."""
     count = QUESTIONS[kind]
     shared = rng.normal(size=(images, 1)) + rng.normal(size=(images, count))
     own_C = np.broadcast_to(own, share_C.shape)[:, None, None]
@@ -103,7 +103,7 @@ def study(
 
 
 def true_score(kind: str, share: float, images: int) -> float:
-    """The score over very many images; for MME with the number of categories of a study of `images`."""
+    """The score of very many images; MME's is of as many categories as a study of `images` has."""
     outcomes = study(np.random.default_rng(0), kind, LARGE, np.array([share]))
     if kind == "mme":
         outcomes = replace(outcomes, category_Q=outcomes.image_Q % categories(images))
@@ -111,12 +111,12 @@ def true_score(kind: str, share: float, images: int) -> float:
 
 
 def categories(images: int) -> int:
-    """MME's categories in a study: four, or fewer with at least two images each."""
+    """MME's categories in a study: four, of two images each where there are few."""
     return min(4, max(1, images // 2))
 
 
 def markdown(rows: list[dict[str, object]]) -> str:
-    """One row per kind and number of images: all cells kept per number of cells, then means over these."""
+    """A row per kind and number of images: all cells kept by number of cells, then means over the numbers of cells."""
     table = pd.DataFrame(rows)
     place = ["kind", "images"]
     kept = table.pivot(index=place, columns="cells", values="all_kept").add_prefix("kept of ")
