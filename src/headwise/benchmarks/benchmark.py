@@ -98,7 +98,7 @@ class Benchmark(ABC):
 
     @property
     def scorer(self) -> str:
-        """Name and version of the scorer: recorded with every logged score (`pope/1`)."""
+        """Name and version of the scorer: what a logged score was made by (`pope/1`)."""
         return f"{self.name}/{self.version}"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:

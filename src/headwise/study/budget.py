@@ -10,7 +10,7 @@ PUBLISHED = (192, 128, 64)
 
 
 def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget: str = "average") -> int:
-    """Visual tokens R kept after decoder layer `layer` (K).
+    """Visual tokens R that stay after decoder layer `layer` (K).
 
     `average`: T = `tokens` is the mean number of visual tokens per layer, so that
     R = round((L·T − K·V) / (L − K)) with L = `layers`, V = `visual`: K layers see all V, the others R

@@ -20,7 +20,7 @@ LARGEST_SEED = 2**63 - 1
 class Cell:
     """One pruning configuration. `tokens` is the budget T, `heads` the number of selected heads (0: none).
 
-    `query` names the attention rows that a head strategy reads.
+    `query` says which rows of the attention a head strategy reads.
     """
 
     strategy: str
@@ -40,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Dimensions of a checkpoint: decoder layers L, attention heads per layer H, visual tokens V."""
+    """What a checkpoint's shape fixes: decoder layers L, attention heads a layer H, visual tokens V."""
 
     layers: int
     heads: int

@@ -30,8 +30,8 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
-# Random controls: the seed changes what these keep, and nothing else.
 RANDOM = ("random_heads", "random_tokens")
+"""Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
 BUDGETS = ("average", "kept", "published")
 QUERIES = (
@@ -59,7 +59,7 @@ def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) ->
 
 
 def needs_heads(strategy: str) -> bool:
-    """True if the number of heads affects what the strategy keeps."""
+    """True where the number of heads changes what the strategy keeps."""
     return strategy in STRATEGIES or strategy == "random_heads"
 
 

@@ -1,8 +1,8 @@
 """Registry of methods, model families and benchmarks of headwise and its plug-ins.
 
-Entries are discovered: every module of the package is imported and its classes are collected; other installed
-packages add theirs by an entry point. Importing a module must be cheap, so modules import torch inside their
-functions. Modules whose name starts with `_`, and subpackages, hold helpers and are skipped.
+Nothing is listed by hand. Every module of the package is imported and its classes are collected; other
+installed packages add theirs by an entry point. The modules are imported to learn their names, so they import torch
+inside their functions; a module whose name starts with `_`, or a package inside, holds helpers and is not looked at.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Registry(Mapping[str, Base], Generic[Base]):
         package: the package whose modules are searched, such as `headwise.methods`.
         group: the entry point group of other installed packages; the value is a subclass of `base` or a module of them.
 
-    Looking up an unknown name raises a ConfigError that lists the known ones. On first use, ConfigError is also
-    raised for two classes of the same name and for an entry point that cannot be loaded.
+    Looking up an unknown name raises ConfigError that lists the known ones. So does, on first use, a name that
+    two classes claim, and an entry point that cannot be loaded.
     """
 
     def __init__(self, kind: str, base: type[Base], package: str, group: str) -> None:

@@ -55,7 +55,7 @@ __all__ = [
 
 
 def counts_heads(name: str) -> bool:
-    """True if the ranking by strategy `name` depends on the number of selected heads."""
+    """True where the ranking by strategy `name` depends on how many heads will be chosen."""
     return STRATEGIES[name].counts_heads
 
 

@@ -27,7 +27,7 @@ class Maps:
     def num_heads(self) -> int:
         """The number of heads to select. TypeError for a strategy without `counts_heads`."""
         if self.chosen is None:
-            raise TypeError("a strategy that reads num_heads needs counts_heads=True in heads.STRATEGIES")
+            raise TypeError("a strategy that reads num_heads says counts_heads=True in heads.STRATEGIES")
         return self.chosen
 
     @cached_property

@@ -27,7 +27,7 @@ class Ranker:
         self._known: dict[tuple[Any, ...], Any] = {}
 
     def choices(self, cell: Cell, count: int) -> list[Choice]:
-        """One Choice per question, keeping `count` tokens."""
+        """One Choice a question, keeping `count` tokens."""
         order_NV = self._once(("tokens", cell.strategy, cell.heads, cell.score_dtype), lambda: self._token_order(cell))
         kept_NR = order_NV[:, :count].sort(-1).values
         if cell.strategy in ("vanilla", "random_tokens"):
