@@ -42,7 +42,7 @@ WINDOW = 4
 
 @dataclass
 class Row:
-    """A line of the table. `wait` is how long the study waited for what was broken, in seconds."""
+    """One row of the table. `wait` is the time that the study waited because of the fault, in seconds."""
 
     broken: str
     when: str
@@ -322,7 +322,7 @@ def _longest_pause(place: Place, run: Running) -> float:
 
 
 def table(rows: list[Row]) -> str:
-    lines = ["| what was broken | when | what was lost | wait | what it said |", "|---|---|---|---|---|"]
+    lines = ["| fault | when | lost | wait | message |", "|---|---|---|---|---|"]
     for row in rows:
         wait = "-" if row.wait is None else f"{row.wait:.1f} s"
         lost = "; ".join(row.lost) or "nothing"

@@ -84,7 +84,7 @@ def _is_silent(node: Any) -> bool:
 
 
 def _used(tree: ast.AST, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Globals that a definition uses, and attributes of modules it refers to (`composite.graph_based`)."""
+    """What a definition uses of its module, and of modules that it names (`composite.graph_based`)."""
     for node in _walk(tree):
         if isinstance(node, ast.Name) and node.id in known and not isinstance(known[node.id], ModuleType):
             yield node.id, inspect.unwrap(known[node.id])
