@@ -98,7 +98,7 @@ class Scorecard:
     """The official scores of one benchmark under one configuration.
 
     `score` is the headline (semantics: percent, or MME's sum) over the answered questions and None
-    where none was answered; `metrics` are the sub-scores under `category/…` names.
+    if none was answered; `metrics` are the sub-scores under `category/…` names.
     """
 
     benchmark: str

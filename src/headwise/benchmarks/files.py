@@ -111,7 +111,7 @@ class KeyedBenchmark(Benchmark):
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         """Read the answer key; the returned function raises DataError for a question without an entry.
 
-        DataError here where a key file is missing or malformed.
+        DataError here if a key file is missing or malformed.
         """
 
     @abstractmethod

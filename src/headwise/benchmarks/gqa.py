@@ -113,7 +113,7 @@ def _is_annotation(question: Mapping[str, Any]) -> bool:
 
 
 def key_path(data_dir: Path) -> Path:
-    """The answer key in the first of its three usual places that has one (the first where none has)."""
+    """The first existing answer key of its three usual paths (the first path if none exists)."""
     places = [data_dir / "gqa" / folder / KEY_NAME for folder in KEY_FOLDERS]
     return next((place for place in places if place.exists()), places[0])
 

@@ -127,7 +127,7 @@ class MMBench(PicturesInside):
         return found
 
     def check_layout(self, data_dir: Path) -> list[Problem]:
-        """Groups that lack a rotation: all of one's rows being right is easier with fewer rows.
+        """Groups without all rotations, which are easier: all rows of a group must be right.
 
         The official file has a row per option; a few groups of four options have three rows.
         """

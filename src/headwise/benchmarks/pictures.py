@@ -56,7 +56,7 @@ class PicturesInside(KeyedBenchmark):
             raise DataError(f"cannot write the pictures of {self.name} to {folder}: {error.strerror}") from error
 
     def located(self, data_dir: Path) -> Path:
-        """The first of its usual places that the question file is in (the official one where it is in none)."""
+        """The first existing path of the question file among its usual ones (the official one if none exists)."""
         places = [data_dir / place for place in (self.question_file, *self.places)]
         return next((place for place in places if place.exists()), places[0])
 
@@ -64,7 +64,7 @@ class PicturesInside(KeyedBenchmark):
 def table(path: Path) -> tuple[dict[str, str], ...]:
     """Rows of a tab-separated file with a header, as pandas reads it: quoted fields, missing values left out.
 
-    `image` (base64) is replaced by the picture's name (`digest_name`). DataError where the file is no such table.
+    `image` (base64) is replaced by the picture's name (`digest_name`). DataError if the file is not such a table.
     """
     try:
         state = path.stat()

@@ -84,7 +84,7 @@ class POPE(KeyedBenchmark):
         return {f"category/{c}/{name}": value for c, each in figures.items() for name, value in each.items()}
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
-        """Question ids start anew in each category there and are counted through here, as in LLaVA's file."""
+        """The dataset numbers questions per category; here they are numbered throughout, as in LLaVA's file."""
         questions: list[Row] = []
         labels = defaultdict(list)
         for row in datasets.rows(folder, "test", ["question", "answer", "image_source", "category", "image"]):
@@ -102,7 +102,7 @@ class POPE(KeyedBenchmark):
 def binary_figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """F1, accuracy, precision, recall and yes-ratio in % with "yes" as the positive class, and the counts.
 
-    A ratio over nothing is 0, where the official script stops with a division by zero.
+    A ratio with denominator 0 is 0; the official script fails with a division by zero.
     """
     pairs = Counter((verdict.prediction, verdict.truth) for verdict in verdicts)
     tp, fp = pairs["yes", "yes"], pairs["yes", "no"]

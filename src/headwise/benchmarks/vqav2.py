@@ -156,7 +156,7 @@ def _sample(benchmark: str, row: Any, where: str) -> Sample:
 
 
 def server_grade(answer: str, annotators: Sequence[str], text: str) -> Grade:
-    """The VQA server's accuracy of a submitted answer; `text` is what the model said."""
+    """The VQA server's accuracy of a submitted answer; `text` is the model's answer."""
     prediction, others = _one_line(answer), [_one_line(each) for each in annotators]
     if len(set(others)) > 1:
         prediction, others = server_normalise(prediction), [server_normalise(each) for each in others]

@@ -22,7 +22,7 @@ ENCODING = "utf-8-sig"
 
 
 def read_text(path: Path, kind: type[HeadwiseError] = DataError) -> str:
-    """The file's text; an error of `kind` where it cannot be read or is not UTF-8."""
+    """The file's text; an error of `kind` if it cannot be read or is not UTF-8."""
     return "".join(read_lines(path, kind))
 
 
@@ -68,7 +68,7 @@ def has_lone_surrogate(value: Any) -> bool:
 
 
 def read_image(path: Path) -> Image.Image:
-    """The image as RGB. DataError where it is missing, cannot be decoded, or is too large to be padded to a square."""
+    """The image as RGB. DataError if it is missing, cannot be decoded, or is too large to be padded to a square."""
     from PIL import Image
 
     try:
@@ -77,8 +77,8 @@ def read_image(path: Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise DataError(f"cannot read image {path}: no such file") from error
-    # Pillow's decoders raise what they like for broken files: OSError, SyntaxError, RuntimeError (AVIF), struct.error,
-    # IndexError, …. Whatever it is, it costs this image's questions and no others.
+    # Pillow's decoders raise many types for broken files: OSError, SyntaxError, RuntimeError (AVIF), struct.error,
+    # IndexError, …. Any of them must only affect the questions about this image.
     except Exception as error:
         raise DataError(f"cannot read image {path}: {_first_line(error)}") from error
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from headwise.errors import TrackingError
 from headwise.system.redaction import unclear_address, without_secrets
 from headwise.tracking.orphans import close_orphans
-from headwise.tracking.sqlite_store import made_whole
+from headwise.tracking.sqlite_store import initialised_store
 
 # Defaults for variables that the user's environment does not set; mlflow's own would wait for 15 minutes.
 BOUNDED = {
@@ -53,7 +53,7 @@ def connect() -> str:
     uri = mlflow.get_tracking_uri()
     if unclear_address(uri):
         raise TrackingError(UNCLEAR)
-    with reaching(uri), made_whole(uri):
+    with reaching(uri), initialised_store(uri):
         MlflowClient().search_experiments(max_results=1)
     with reaching(uri):
         close_orphans()

@@ -30,7 +30,7 @@ STILL_SECONDS = 5.0
 
 
 @contextmanager
-def made_whole(uri: str) -> Iterator[None]:
+def initialised_store(uri: str) -> Iterator[None]:
     """Inside the block the SQLite store of this URI exists, is complete and is locked; other stores are not touched.
 
     TrackingError if it cannot be used: missing folder, path is a folder, not writable, half initialised, not an
