@@ -18,7 +18,7 @@ import numpy as np
 from headwise.benchmarks import benchmark, mme
 from headwise.published.figures import CELL, Published, read_published
 from headwise.published.importer.sources import Source, find_sources
-from headwise.stats import Outcomes, best_set, bootstrap
+from headwise.stats import Estimates, Outcomes, best_set, estimate
 
 HERE = Path(__file__).parent
 PAGE, TEMPLATE = HERE.parent / "docs/published-study.md", "published-study.md.j2"
@@ -111,24 +111,30 @@ def accuracy_margin(published: Published, benchmark: str) -> dict[str, Any]:
 def mme_evidence(root: Path) -> dict[str, Any]:
     """What the study's own MME answers say: scores with intervals, the best set, differences to FastV."""
     sources = find_sources(root, "llava-v1.5-7b", _fail)
-    replicates = bootstrap(_outcomes(sources))
+    estimates = estimate(_outcomes(sources))
     names = [source.identity.name.removeprefix("mme-") for source in sources]
     pruned = [place for place, source in enumerate(sources) if source.identity.strategy != "vanilla"]
-    members = best_set(replicates.of(pruned))
+    members = best_set(estimates.of(pruned))
     rows = [
-        {"name": names[place], "score": replicates.score_C[place], "low": low, "high": high, "member": bool(member)}
-        for place, member, (low, high) in zip(pruned, members, replicates.intervals()[pruned], strict=True)
+        {"name": names[place], "score": estimates.score_C[place], "low": low, "high": high, "member": bool(member)}
+        for place, member, (low, high) in zip(pruned, members, estimates.intervals()[pruned], strict=True)
     ]
-    best = max(pruned, key=lambda place: replicates.score_C[place])
+    best = max(pruned, key=lambda place: estimates.score_C[place])
     table = sorted(rows, key=lambda row: -row["score"])
     return {
         "rows": table,
         "members": int(members.sum()),
-        "vanilla": replicates.score_C[names.index("576-vanilla")],
+        "vanilla": estimates.score_C[names.index("576-vanilla")],
         "best": names[best],
-        "against_fastv": replicates.difference(best, names.index("192-all_heads")),
-        "fastv": _fastv(names, replicates.score_C),
+        "against_fastv": _difference(estimates, best, names.index("192-all_heads")),
+        "fastv": _fastv(names, estimates.score_C),
     }
+
+
+def _difference(estimates: Estimates, cell: int, reference: int) -> tuple[float, float, float]:
+    """Score difference cell − reference, and its paired 95 % interval."""
+    low, high = estimates.differences(np.full(len(estimates.score_C), reference))[cell]
+    return float(estimates.score_C[cell] - estimates.score_C[reference]), float(low), float(high)
 
 
 def _fail(issue: object) -> None:

@@ -18,6 +18,10 @@ from headwise.tracking.pending import Note, open_notes, read, study_lock, try_st
 SILENT = print
 
 
+def compare_nothing(*_: object) -> None:
+    raise AssertionError("nothing was logged, so there is nothing to compare")
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADWISE_HOME", str(tmp_path))
@@ -86,7 +90,7 @@ def test_a_note_of_an_older_headwise_is_one_line_and_can_be_forgotten(
     study: dict[str, Any], forget: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = Note(key="one", study=study, comparing=False, tracking="x").save(state="open")
-    assert not sync_note(saved, Console(width=500), lambda *_: None, forget)
+    assert not sync_note(saved, Console(width=500), compare_nothing, forget)
     out = capsys.readouterr().out
     assert "begun by another version of headwise" in out
     assert out.count("\n") == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from headwise.benchmarks.files import inside
 from headwise.errors import DataError
+from headwise.system.environment import expanded
 
 BATCH = 64
 Row = dict[str, Any]
@@ -82,5 +83,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def cache_folder() -> Path:
-    """Cache directory."""
-    return Path(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise").expanduser()
+    """Cache directory: HEADWISE_CACHE, or ~/.cache/headwise."""
+    return expanded(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise", "HEADWISE_CACHE")
