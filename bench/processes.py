@@ -1,10 +1,10 @@
-"""One study by several processes, on one host and on two: the same files for every number of them.
+"""One study on several processes, on one host and on two: identical files for every number of processes.
 
     python bench/processes.py [--launch]
 
-Processes find each other as `accelerate launch` and torchrun arrange it (RANK, WORLD_SIZE, MASTER_ADDR,
-MASTER_PORT over loopback); a host is a working folder of its own. With --launch the processes are really
-started by `accelerate launch`, which takes much longer. Exit code 1 where anything differs.
+Processes rendezvous like those of `accelerate launch` and torchrun (RANK, WORLD_SIZE, MASTER_ADDR,
+MASTER_PORT over loopback); a host is simulated by its own working folder. With --launch the processes are
+started by `accelerate launch`, which takes much longer. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Processes(Faults):
         return rows
 
     def _start(self, places: list[Place]) -> list[Running]:
-        """One process a place, in the order of their ranks."""
+        """Start one process per place, in rank order."""
         common = {"WORLD_SIZE": str(len(places)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         common["HEADWISE_PATIENCE"] = PATIENCE
         runs = []
@@ -80,7 +80,7 @@ class Processes(Faults):
     @staticmethod
     def _shares(place: Place) -> str:
         counts = [path.read_bytes().count(b"\n") for path in place.spool_files()]
-        return f"questions a process and benchmark: {', '.join(map(str, counts))}"
+        return f"questions per process and benchmark: {', '.join(map(str, counts))}"
 
 
 def launched(faults: Processes) -> list[Row]:

@@ -1,4 +1,4 @@
-"""A cell of a study: one configuration of pruning; and the shape of a checkpoint that it must fit."""
+"""A cell of a study (one pruning configuration) and the checkpoint geometry it must fit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+# Upper bound of every count (tokens, heads, layers, questions).
 LARGEST = 2**31 - 1
-"""No count of tokens, heads, layers or questions is larger."""
+# The largest int64, which is what a table column can hold.
 LARGEST_SEED = 2**63 - 1
-"""What a column of a table can hold: a larger number would spoil every table that it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen (0: none are).
+    """One pruning configuration. `tokens` is the budget T, `heads` the number of selected heads (0: none).
 
     `query` says which rows of the attention a head strategy reads.
     """
@@ -48,7 +48,7 @@ class Geometry:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Short stable digest of anything that is JSON (dataclasses included)."""
+    """Short stable digest of JSON-serialisable values (dataclasses included)."""
     text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The names a study may use, for code that must not import torch (configuration, scoring, comparison)."""
+"""Names of strategies, controls and options, for code that must not import torch."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ QUERIES = (
 )
 
 
+# Parameters of a cell that affect its answers apart from pruning: cells that differ in one of them are not
+# comparable as strategies.
 ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
-"""Parameters of a cell that say how its questions were answered, whatever was pruned: cells that differ in one of
-them differ in more than their strategy."""
 
 
 _added: list[str] = []
@@ -79,7 +79,7 @@ def in_order(found: Iterable[str]) -> list[str]:
 
 
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:
-    """ConfigError naming the allowed strategies where `name` is none of them."""
+    """ConfigError that lists the allowed strategies if `name` is not one of them."""
     if name not in allowed:
         raise ConfigError(f"strategy: {name!r} is not one of {', '.join(allowed)}")
 
@@ -90,10 +90,10 @@ def needs_heads(strategy: str) -> bool:
 
 
 def needs_seed(strategy: str) -> bool:
-    """True where the seed changes what the strategy keeps."""
+    """True if the seed affects what the strategy keeps."""
     return strategy in RANDOM
 
 
 def needs_tokens(strategy: str) -> bool:
-    """True for every strategy but the unpruned control."""
+    """True for every strategy except the unpruned control."""
     return strategy != "vanilla"

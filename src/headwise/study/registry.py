@@ -1,4 +1,4 @@
-"""Finding what a package and its plug-ins offer, by name: methods, families of models, benchmarks.
+"""Registry of methods, model families and benchmarks of headwise and its plug-ins.
 
 Nothing is listed by hand. Every module of the package is imported and its classes are collected; other installed
 packages add theirs by an entry point, a single file by `--plugin` (plugins.py). The modules are imported to learn
@@ -118,7 +118,7 @@ class Registry(Mapping[str, Base], Generic[Base]):
             yield from self._classes(plugin)
 
     def _classes(self, module: ModuleType) -> Iterator[type[Base]]:
-        """Entries that the module defines itself; those it imports from elsewhere belong to that place."""
+        """Entries defined in the module itself, without those it imports."""
         for found in vars(module).values():
             if self._is_entry(found) and found.__module__ == module.__name__:
                 yield found

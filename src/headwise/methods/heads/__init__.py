@@ -1,4 +1,4 @@
-"""Head strategies: which of the H attention heads of layer K say what to keep.
+"""Head strategies: rank the H attention heads of layer K and select the best.
 
 Shape suffixes used throughout headwise: H heads, V visual tokens, S prompt positions, D hidden size,
 K chosen heads, R kept visual tokens, B branches, Q question positions, N samples.
@@ -39,10 +39,10 @@ STRATEGIES: dict[str, Strategy] = {
     "graph_based": Strategy(score=composite.graph_based),
     "hierarchical": Strategy(score=composite.hierarchical, counts_heads=True),
 }
-assert tuple(STRATEGIES) == NAMES, "heads/names.py lists the strategies for those who must not import torch"
+assert tuple(STRATEGIES) == NAMES, "study/names.py must list the same strategies, for code that must not import torch"
 
+# As `Strategy.version`, for the controls: incremented when one can keep other tokens.
 CONTROL_VERSIONS = dict.fromkeys(CONTROLS, 1)
-"""As `Strategy.version`, for the controls: changes whenever one can keep other tokens."""
 
 __all__ = [
     "CONTROLS",
@@ -66,7 +66,7 @@ def counts_heads(name: str) -> bool:
 
 
 def version_of(name: str) -> str:
-    """What answers by a strategy, control or method are kept under: its version (`versions.carried`)."""
+    """Version of a strategy, control or method, as part of the fingerprint of answers (`versions.carried`)."""
     from headwise.methods import METHODS  # methods read heads' formulas, not the other way round
 
     if name in METHODS:
@@ -120,9 +120,9 @@ def best(score: Tensor, count: int) -> Tensor:
 
 
 def degenerate(score_H: Tensor) -> Tensor:
-    """True [...] where a ranking of heads says nothing: a NaN among the scores, or all of them equal.
+    """True [...] where a ranking of heads is degenerate: a NaN among the scores, or all scores equal.
 
-    Heads that a coarse first choice left out (-inf) do not count.
+    Heads excluded by a coarse pre-selection (-inf) do not count.
     """
     in_play_H = score_H != -torch.inf
     low = torch.where(in_play_H, score_H, torch.inf).amin(-1)
