@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv
 
 from headwise.stats.estimates import Estimates
 from headwise.stats.intervals import LEVEL
@@ -144,6 +143,8 @@ def _at_most(exceed: np.ndarray, flips: int) -> Floats:
     2009, JASA 104:1504-1511) in favour of the cell. One of `exceed` and of `flips` is the flip that is none: it is not
     random, and without it no level would hold (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, article 39).
     """
+    from scipy.special import betaincinv  # here, as in intervals.py: loading it takes time that most commands can spare
+
     return np.where(exceed < flips, betaincinv(exceed, np.maximum(flips - exceed, 1), SURE), 1.0)
 
 
