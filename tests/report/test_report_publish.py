@@ -21,7 +21,7 @@ def analysis(study):
     findings = {name: find(name, study.of(name), study.verdicts(name)) for name in study.benchmarks}
     overall = over_benchmarks(list(findings.values()))
     tables = {"recommendation": recommend(overall.cells)}
-    return SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=tables, grids={})
+    return SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=tables, score_tables={})
 
 
 def stored(analysis, folder: Path):

@@ -11,14 +11,13 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.analysis.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
+from headwise.analysis.roles import REFERENCE, in_order, roles
 from headwise.analysis.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.study.names import ANSWERING, CONTROLS, STRATEGIES, needs_heads, needs_seed, needs_tokens
+from headwise.study.names import ANSWERING, CONTROLS, QUERIES, RANKING, STRATEGIES, needs_heads, needs_seed
 
-RANKING = ["layer", "budget", "score_dtype", "seed"]
-"""Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
@@ -31,8 +30,9 @@ class Comparison:
     (largest budget first). Columns:
 
     - `run_id`, `run_name`, `study`, `artifact_uri`, `complete` (bool);
+    - `role`: `reference`, `control` or `method`, as the run says, or by name where it does not;
     - the logged parameters under their names: `model`, `benchmark`, `strategy` (str), `tokens`, `heads`
-      (Int64, missing where the strategy has none), `layer`, `budget`, `score_dtype`, …;
+      (Int64, missing where the strategy has none), `layer`, `budget`, `score_dtype`, `query`, …;
     - the logged metrics under their names: `score`, `category/…`, `samples`, `failed`, `unparsed`,
       `seconds`, `mean_visual_tokens`, `kept_tokens`, `degenerate_rankings`, … (float);
     - `label`: the strategy, followed by whatever else differs between the cells compared (`sparsity float16`);
@@ -107,10 +107,15 @@ def _normalised(cells: pd.DataFrame) -> pd.DataFrame:
     digests = cells.groupby("model")["model_digest"].transform("nunique")
     several = cells["model"] + "@" + cells["model_digest"].astype(str).str[:8]
     cells["model"] = cells["model"].where((digests <= 1) | cells["model_digest"].isna(), several)
-    cells.loc[~cells["strategy"].map(needs_heads), "heads"] = pd.NA
+    cells["role"] = roles(cells)
+    # A strategy that is not known here may choose heads: then it has logged how many.
+    cells.loc[cells["strategy"].isin([name for name in CONTROLS if not needs_heads(name)]), "heads"] = pd.NA
     cells.loc[~cells["strategy"].map(needs_seed), "seed"] = pd.NA
-    cells.loc[cells["strategy"] == "random_tokens", "score_dtype"] = pd.NA  # it ranks nothing
-    cells.loc[~cells["strategy"].map(needs_tokens), ["tokens", *RANKING]] = pd.NA
+    cells.loc[cells["strategy"] == "random_tokens", ["score_dtype", "query"]] = pd.NA  # it ranks nothing
+    # Runs log the query only where it is not the default; methods without heads have none.
+    asks = cells["strategy"].isin([*STRATEGIES, *CONTROLS]) & (cells["strategy"] != "random_tokens")
+    cells["query"] = cells["query"].where(cells["query"].notna() | ~asks, QUERIES[0])
+    cells.loc[cells["role"] == REFERENCE, ["tokens", "heads", *RANKING]] = pd.NA
     return _as_answered(cells)
 
 
@@ -172,7 +177,7 @@ def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
             "benchmark": cells["benchmark"].map(_rank(list(BENCHMARKS))),
-            "strategy": cells["strategy"].map(_rank(CONTROLS + STRATEGIES)),
+            "strategy": cells["strategy"].map(_rank([*CONTROLS, *in_order(set(cells["strategy"]) - set(CONTROLS))])),
             "tokens": -cells["tokens"],
             "heads": -cells["heads"],
         }
@@ -203,5 +208,5 @@ def _named(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _extras(row: Mapping[Hashable, Any], varying: Sequence[str]) -> list[str]:
     known = {name: row[name] for name in varying if not pd.isna(row[name])}
-    plain = ("model", "budget", "score_dtype", "source", "device")
+    plain = ("model", "budget", "score_dtype", "source", "device", "query")
     return [str(value) if name in plain else f"{name}={value}" for name, value in known.items()]

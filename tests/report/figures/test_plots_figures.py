@@ -53,7 +53,7 @@ def test_score_by_tokens_draws_each_interval_where_its_score_is(cells):
 
 
 def test_best_set_fills_what_is_in_it(cells):
-    figure = figures.best_set(cells, "GQA", "%")
+    figure = figures.draw_best_set(cells, "GQA", "%")
     faces = figure.axes[0].collections[-1].get_facecolors()
     filled = (faces[:, :3] != 1).any(axis=1)
     ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
@@ -126,7 +126,7 @@ def test_drawing_leaves_matplotlib_as_it_was(cells):
 @pytest.mark.parametrize("score", [90.0, -20.0], ids=["vanilla highest", "vanilla lowest"])
 def test_the_name_of_the_reference_line_is_not_cut_off(cells, score):
     cells.loc[cells["strategy"] == "vanilla", "score"] = score
-    figure = figures.best_set(cells, "GQA", "%")
+    figure = figures.draw_best_set(cells, "GQA", "%")
     assert figure.png
     (name,) = [text for text in figure.findobj(mpl.text.Text) if text.get_text() == "vanilla"]
     place = name.get_window_extent()
