@@ -22,6 +22,10 @@ IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads",
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
 
+DEFAULT_QUERY = ("query", QUERIES[0])
+"""Named nowhere: names say a query where it is another one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The cells that are compared.
@@ -92,7 +96,7 @@ def load_comparison(
         cells = without_partial(cells, notes)
     check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells)]
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *_means(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -162,6 +166,28 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
 
 
+MEAN_TOKENS = 0.5
+"""How far the mean visual tokens of two cells of one budget may be apart without a note."""
+
+
+def _means(cells: pd.DataFrame) -> list[str]:
+    """Cells of one token budget that were given unlike numbers of visual tokens per layer are no equal terms."""
+    if "mean_visual_tokens" not in cells:
+        return []
+    told: dict[int, str] = {}
+    for _, rows in cells.dropna(subset=["tokens", "mean_visual_tokens"]).groupby("tokens"):
+        ordered = rows.sort_values("mean_visual_tokens", kind="stable")[["label", "mean_visual_tokens"]]
+        (fewest, low), (most, high) = ordered.iloc[[0, -1]].itertuples(index=False)
+        if high - low > MEAN_TOKENS:
+            tokens = int(rows["tokens"].iloc[0])
+            told[tokens] = f"at {tokens} tokens from {low:.1f} ({fewest}) to {high:.1f} ({most})"
+    if not told:
+        return []
+    return [
+        f"mean visual tokens per layer differ within a budget: {', '.join(told[key] for key in sorted(told)[::-1])}"
+    ]
+
+
 def _categories(cells: pd.DataFrame) -> list[str]:
     """A mean or sum over some of a benchmark's official categories is no figure of the benchmark."""
     notes = []
@@ -174,10 +200,11 @@ def _categories(cells: pd.DataFrame) -> list[str]:
 
 
 def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
+    methods = in_order(sorted(set(cells["strategy"]) - set(CONTROLS)))
     keys = pd.DataFrame(
         {
             "benchmark": cells["benchmark"].map(_rank(list(BENCHMARKS))),
-            "strategy": cells["strategy"].map(_rank([*CONTROLS, *in_order(set(cells["strategy"]) - set(CONTROLS))])),
+            "strategy": cells["strategy"].map(_rank([*CONTROLS, *methods])),
             "tokens": -cells["tokens"],
             "heads": -cells["heads"],
         }
@@ -207,6 +234,6 @@ def _named(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _extras(row: Mapping[Hashable, Any], varying: Sequence[str]) -> list[str]:
-    known = {name: row[name] for name in varying if not pd.isna(row[name])}
+    known = {name: row[name] for name in varying if not pd.isna(row[name]) and (name, row[name]) != DEFAULT_QUERY}
     plain = ("model", "budget", "score_dtype", "source", "device", "query")
     return [str(value) if name in plain else f"{name}={value}" for name, value in known.items()]

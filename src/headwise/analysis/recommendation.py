@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from headwise.analysis.roles import in_order, is_method, is_reference
@@ -9,14 +10,13 @@ from headwise.stats import fewest_images
 
 RULE = (
     "Ample, medium and tight are the largest, the middle and the smallest token budget of the study. Candidates are "
-    "the configurations of methods, and all_heads (FastV's rule), that were run on every benchmark; other controls "
-    "are none. "
-    "Recommended is the candidate with the highest score; equal scores go to the faster prefill, then to fewer "
-    "heads. It is established only where it is alone in the best set of its budget (95 %, simultaneous over all "
-    "pruned configurations of the budget, controls included). Where a control is in that set too, "
-    "choosing heads (of a method without heads: its choice of tokens) has not been shown to help, and the verdict says "
-    "so; all_heads is no control of a method without heads. A budget with a single configuration has "
-    "nothing to compare it with, and too few images tell nothing apart."
+    "the configurations of methods, and all_heads (the rule of FastV), that were run on every benchmark; other "
+    "controls are none. Recommended is the candidate with the highest score; equal scores go to the faster prefill, "
+    "then to fewer heads (a method without heads has none). It is established only where it is alone in the best set "
+    "of its budget (95 %, simultaneous over all pruned configurations of the budget, controls included). Where a "
+    "control is in that set too, choosing heads (of a method without heads: its choice of tokens) has not been shown "
+    "to help, and the verdict says so; all_heads is no control of a method without heads. A budget with a single "
+    "configuration has nothing to compare it with, and too few images tell nothing apart."
 )
 ALL_HEADS = "all_heads"
 """The control that is a published method, too."""
@@ -50,7 +50,8 @@ def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dic
     if candidates.empty:
         return None
     candidates["prefill"] = candidates.get("prefill_seconds", 0.0)
-    ordered = candidates.sort_values(["score", "prefill", "heads"], ascending=[False, True, True], kind="stable")
+    candidates["chosen"] = candidates["heads"].astype(float).fillna(0).mask(candidates["strategy"] == ALL_HEADS, np.inf)
+    ordered = candidates.sort_values(["score", "prefill", "chosen"], ascending=[False, True, True], kind="stable")
     chosen = ordered.iloc[0]
     equals = group[group["best_at_budget"] & (group.index != chosen.name)]
     return {

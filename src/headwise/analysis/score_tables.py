@@ -39,7 +39,7 @@ class ScoreTable:
 
     def parts(self) -> list[ScoreTable]:
         """The rows and columns of head strategies, and those of methods without heads, which have no row in common."""
-        headless = self.values.index.get_level_values("heads").isna()
+        headless = np.asarray(self.values.index.get_level_values("heads").isna())
         groups = [self._part(rows) for rows in (~headless, headless) if rows.any()]
         return groups if len(groups) > 1 else [self]
 

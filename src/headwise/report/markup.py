@@ -109,9 +109,9 @@ def score_html(name: str, caption: str, grid: ScoreTable, digits: int) -> HtmlTa
     levels = ["tokens", "heads"] if grid.by_heads else ["tokens"]
     titles = [*levels, *map(str, grid.values.columns), *map(str, grid.controls.columns)]
     rows = []
-    for line, (place, values) in enumerate(grid.values.iterrows()):
+    for line, place in enumerate(grid.values.index):
         row = [Field(whole(part), _sortable(part)) for part in place[: len(levels)]]
-        for strategy, value in values.items():
+        for strategy, value in grid.values.iloc[line].items():
             best = bool(grid.best[strategy].iloc[line])
             text = show(value) + (" =" if best and shared.iloc[line] else "")
             row.append(Field(text, _sortable(value), "best" if best else "number"))
