@@ -147,7 +147,11 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
         return None
     rows = [pd.Index(part.cells["configuration"]).get_indexer(pd.Index(shared)) for part in parts]
     estimates = average([part.relative.of(index) for part, index in zip(parts, rows, strict=True)])
-    known = [name for name in dict.fromkeys([*NAMES, "role", *VARIED]) if name == "configuration" or name in indexed[0]]
+    known = [
+        name
+        for name in dict.fromkeys([*NAMES, "role", "label", *VARIED])
+        if name == "configuration" or name in indexed[0]
+    ]
     table = indexed[0].loc[shared].reset_index()[known]
     for cost in (*COSTS, *SIZES):
         if columns := [cells.loc[shared, cost].to_numpy(float) for cells in indexed if cost in cells]:

@@ -6,6 +6,7 @@ All take the cells of `report.Findings` (score, low, high, strategy, tokens, hea
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ BLOCKS = 4
 """Strategies side by side in the heat maps."""
 GROUPS = 6
 """Strategies side by side in the figure of score against tokens."""
+GROUP_WIDTH = 18
+"""Letters of a name that fit above a group."""
 COST_LABELS = {
     "flops": "FLOPs a question",
     "kv_bytes": "KV cache, bytes",
@@ -54,8 +57,8 @@ MOST_VALUES = 250
 @drawn
 def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     """Tokens × heads, a block a head strategy, all on one colour scale; each score is written in its field."""
-    own = cells[is_method(cells) & cells["heads"].notna()]
-    strategies = in_order(own["strategy"])
+    own = _by_series(cells[is_method(cells) & cells["heads"].notna()])
+    strategies = list(dict.fromkeys(own["series"]))
     tokens, heads = (sorted(own[name].dropna().unique(), reverse=True) for name in ("tokens", "heads"))
     corners = [divmod(place, BLOCKS) for place in range(len(strategies))]
     high, wide = len(tokens) + 0.85, len(heads) + 0.25
@@ -65,7 +68,7 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     low_score, high_score = float(own["score"].min()), float(own["score"].max())
     scale = Normalize(low_score, high_score)
     for (row, column), strategy in zip(corners, strategies, strict=True):
-        block = own[own["strategy"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
+        block = own[own["series"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
         values = block.reindex(index=tokens, columns=heads).to_numpy(float)
         left, top = column * wide, row * high
         place = (left, left + len(heads), top + len(tokens), top)
@@ -84,6 +87,13 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     return figure
 
 
+def _by_series(own: pd.DataFrame) -> pd.DataFrame:
+    """With a column `series`: the strategy and whatever else differs (its query, say), strategies in their order."""
+    rank = {name: place for place, name in enumerate(in_order(own["strategy"]))}
+    ordered = own.assign(series=own["label"] if "label" in own else own["strategy"], place=own["strategy"].map(rank))
+    return ordered.sort_values("place", kind="stable")
+
+
 def _write_values(ax: Axes, values: np.ndarray, left: float, top: float, middle: float) -> None:
     digits = 0 if middle > 200 else 1
     for (row, column), value in np.ndenumerate(values):
@@ -98,8 +108,8 @@ def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
 
     A method without heads has one line, in the middle of its group.
     """
-    own = cells[is_method(cells)]
-    strategies = in_order(own["strategy"])
+    own = _by_series(cells[is_method(cells)])
+    strategies = list(dict.fromkeys(own["series"]))
     tokens = sorted(own["tokens"].dropna().unique())
     heads = sorted(own["heads"].dropna().unique(), reverse=True)
     lines = control_lines(cells)
@@ -112,13 +122,14 @@ def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
         for control, dashes in lines.items():
             _control_line(ax, cells[cells["strategy"] == control], tokens, start, dashes)
         for series, number in enumerate(heads):
-            line = own[(own["strategy"] == strategy) & (own["heads"] == number)]
+            line = own[(own["series"] == strategy) & (own["heads"] == number)]
             shift = start + 0.16 * (series - (len(heads) - 1) / 2)
             _line_with_intervals(ax, line, tokens, shift, series)
-        headless = own[(own["strategy"] == strategy) & own["heads"].isna()]
+        headless = own[(own["series"] == strategy) & own["heads"].isna()]
         if len(headless):
             _line_with_intervals(ax, headless, tokens, start, len(heads))
-        ax.text(start - 0.4, 1.02, strategy, transform=ax.get_xaxis_transform(), fontsize=9)
+        name = textwrap.fill(strategy, GROUP_WIDTH)
+        ax.text(start - 0.4, 1.02, name, transform=ax.get_xaxis_transform(), fontsize=9, va="bottom", linespacing=1)
     for row, ax in enumerate(axes):
         groups = min(GROUPS, len(strategies) - row * GROUPS)
         ax.set_xticks(range(groups * len(tokens)), [*map(str, tokens)] * groups)
