@@ -54,7 +54,7 @@ ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
 them differ in more than their strategy."""
 
 
-RANKING = ("layer", "budget", "score_dtype", "seed", "query")
+RANKING = ("layer", "budget", "score_dtype", "seed", "query", "options")
 """Parameters of a cell that change what a pruned one keeps, and nothing of the unpruned one."""
 
 
