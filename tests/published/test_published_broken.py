@@ -18,7 +18,7 @@ ROW = "gqa,192,16,sum,accuracy,58.0\n"
     [
         (b"", "is empty; expected the columns benchmark, tokens"),
         (bytes(range(256)) * 4, "not UTF-8 text"),
-        (b"a,b\n1,2,3\n1\n4,5,6,7\n", "not UTF-8 text"),
+        (b"a,b\n1,2,3\n1\n4,5,6,7\n", "is no table of text"),
         (HEADER.encode(), "holds no score that can be compared (accuracy of textvqa, total of mme"),
         ((HEADER + ROW + "gqa,many,16,sparsity,accuracy,57\n").encode(), "line 3: tokens 'many' is not a whole number"),
         ((HEADER + ROW + "gqa,64.5,16,sparsity,accuracy,57\n").encode(), "line 3: tokens '64.5' is not a whole number"),

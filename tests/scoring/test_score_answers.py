@@ -61,13 +61,13 @@ def test_failures_stay_failures(bundle, tmp_path):
 
 
 def test_two_answers_to_one_question_are_an_error(bundle, tmp_path):
-    with pytest.raises(DataError, match=r"answers.jsonl: 1 answers are to questions that were answered before \(100\)"):
+    with pytest.raises(DataError, match=r"answers.jsonl: 1 answer is to a question that was answered before \(100\)"):
         score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), gqa_rows(first="no")[0]]))
 
 
 def test_an_answer_to_an_unknown_question_is_an_error(bundle, tmp_path):
     stray = {"question_id": "999", "prompt": "?", "text": "yes"}
-    with pytest.raises(DataError, match=r"1 answers are to questions that the benchmark lacks \(999\)"):
+    with pytest.raises(DataError, match=r"1 answer is to a question that the benchmark lacks \(999\)"):
         score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), stray]))
 
 

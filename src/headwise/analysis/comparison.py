@@ -17,6 +17,7 @@ from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
 from headwise.study.names import ANSWERING, CONTROLS, QUERIES, RANKING, STRATEGIES, needs_heads, needs_seed
+from headwise.system.wording import counted
 
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
@@ -138,7 +139,9 @@ def _without_shorter(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     asked = cells["limit"].astype("Float64").fillna(float("inf"))
     longest = asked.groupby(cells["benchmark"]).transform("max")
     for benchmark, count in cells.loc[asked < longest, "benchmark"].value_counts().items():
-        notes.append(f"{benchmark}: {count} cells were asked fewer questions (limit) and are set aside")
+        notes.append(
+            f"{benchmark}: {counted(count, 'cell was', 'cells were')} asked fewer questions (limit); set aside"
+        )
     return cells[asked >= longest]
 
 
@@ -147,7 +150,7 @@ def _without_other_data(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     latest = cells.groupby("benchmark")["data_digest"].transform("last")
     other = cells["data_digest"].notna() & (cells["data_digest"] != latest)
     for benchmark, count in cells.loc[other, "benchmark"].value_counts().items():
-        notes.append(f"{benchmark}: {count} cells answered other data (data_digest) and are set aside")
+        notes.append(f"{benchmark}: {counted(count, 'cell', 'cells')} answered other data (data_digest); set aside")
     return cells[~other]
 
 
@@ -155,7 +158,9 @@ def _without_superseded(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     complete_last = cells.sort_values("complete", kind="stable")
     superseded = complete_last.duplicated(IDENTITY, keep="last").reindex(cells.index)
     if superseded.any():
-        notes.append(f"{superseded.sum()} cells were run again later; the latest run of each is compared")
+        notes.append(
+            f"{counted(int(superseded.sum()), 'cell was', 'cells were')} run again later; the latest run of each is compared"
+        )
     return cells[~superseded]
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from headwise.analysis.roles import in_order, is_method, is_reference
 from headwise.stats import fewest_images
+from headwise.system.wording import counted
 
 RULE = (
     "Ample, medium and tight are the largest, the middle and the smallest token budget of the study. Candidates are "
@@ -75,8 +76,7 @@ def _unknown(configurations: int, images: int | None) -> str:
 
 def too_few_images(images: int) -> str:
     """Why no two configurations can be told apart."""
-    one = f"{images} image is" if images == 1 else f"{images} images are"
-    return f"{one} too few to tell configurations apart (at least {fewest_images()} are needed)"
+    return f"{counted(images, 'image is', 'images are')} too few to tell configurations apart (at least {fewest_images()} are needed)"
 
 
 def _verdict(chosen: pd.Series, equals: pd.DataFrame) -> str:
@@ -90,4 +90,4 @@ def _verdict(chosen: pd.Series, equals: pd.DataFrame) -> str:
     controls = [name for name in controls if by_heads or name != ALL_HEADS]
     unproven = "choosing heads" if by_heads else "its choice of tokens"
     doubt = f", {' and '.join(controls)} among them: {unproven} not shown to help" if controls else ""
-    return f"not told from {len(equals)} other{'s' if len(equals) > 1 else ''}{doubt}"
+    return f"statistically tied with {counted(len(equals), 'other', 'others')}{doubt}"

@@ -40,7 +40,7 @@ RECOMMENDATION = [
     Column("recommended", "recommended"),
     Column("score", "score [95 %]", "with its interval", number(1), ("low", "high")),
     Column("verdict", "what is known"),
-    Column("equals", "not told from", "the other configurations in the best set of this budget", few),
+    Column("equals", "statistically tied with", "the other configurations in the best set of this budget", few),
 ]
 RETAINED = [
     Column("benchmark", "benchmark"),

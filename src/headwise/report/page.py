@@ -21,6 +21,7 @@ from headwise.report import columns, drawings, samples
 from headwise.report.figures import Drawing
 from headwise.report.markup import Column, HtmlTable, html_table, score_html
 from headwise.report.method import METHOD
+from headwise.system.wording import counted
 
 ANSWERS = "answers.jsonl"
 
@@ -173,7 +174,7 @@ def sentence(found: Findings) -> str:
         if found.too_few
         else "it is significantly better than every other"
         if inside == 1
-        else f"it and {inside - 1} of {len(found.pruned) - 1} others cannot be told apart"
+        else f"statistically tied with {counted(inside - 1, 'other', 'others')} of {len(found.pruned) - 1}"
     )
     return f"Highest: {best['configuration']} with {score}; {known}."
 
@@ -183,7 +184,7 @@ def _render(analysis: Analysis, parts: Sequence[_Part], browser: list[dict[str, 
     models = ", ".join(map(str, dict.fromkeys(cells["model"])))
     return _template().render(
         title=f"headwise: {models}",
-        subtitle=f"{len(cells)} runs over {', '.join(dict.fromkeys(cells['benchmark']))}",
+        subtitle=f"{counted(len(cells), 'run', 'runs')} over {', '.join(dict.fromkeys(cells['benchmark']))}",
         contents=_contents(parts, analysis),
         notes=analysis.comparison.notes,
         links=files.links,

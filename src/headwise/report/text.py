@@ -17,6 +17,7 @@ from headwise.analysis.roles import is_reference
 from headwise.analysis.score_tables import ScoreTable
 from headwise.benchmarks import BENCHMARKS
 from headwise.report.columns import EFFICIENCY
+from headwise.system.wording import counted
 
 HOLE = "·"
 BEST = "\0"
@@ -33,7 +34,7 @@ def markdown(analysis: Analysis, links: dict[str, str]) -> str:
 def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
     comparison = analysis.comparison
     models = ", ".join(dict.fromkeys(comparison.cells["model"]))
-    yield f"# Comparison of {len(comparison.cells)} cells ({models})"
+    yield f"# Comparison of {counted(len(comparison.cells), 'cell', 'cells')} ({models})"
     yield "\n".join(_best_line(name, part) for name, part in analysis.all_findings.items() if not part.pruned.empty)
     yield "\n".join(f"- Note: {note}" for note in comparison.notes)
     if not analysis.recommendation.empty:
@@ -59,7 +60,7 @@ def _best_line(name: str, part: Findings) -> str:
     elif part.too_few:
         sure = too_few_images(part.images)
     else:
-        sure = f"not told from {equals} other{'s' if equals > 1 else ''}" if equals else "significantly the best"
+        sure = f"statistically tied with {counted(equals, 'other', 'others')}" if equals else "significantly the best"
     return f"- {heading(name, part)}: **{part.best['configuration']}** {part.best['score']:.2f}, {sure}"
 
 
@@ -108,7 +109,11 @@ def sentence(part: Findings, table: ScoreTable | None) -> str:
     score = f"Best: **{best['configuration']}** {best['score']:.2f} {_span(best)}"
     tied = [name for name in (table.best_cells() if table else []) if name != best["configuration"]]
     ties = f", tied with {', '.join(tied)}" if tied else ""
-    holes = f" {table.holes} cells of the table were not run ({HOLE})." if table and table.holes else ""
+    holes = (
+        f" {counted(table.holes, 'cell of the table was', 'cells of the table were')} not run ({HOLE})."
+        if table and table.holes
+        else ""
+    )
     known = best_set_sentence(members, len(part.pruned), part.images if part.too_few else None)
     return f"{score}{ties}. {known}{holes}"
 
@@ -129,7 +134,7 @@ def best_set_sentence(members: list[str], candidates: int, too_few: int | None =
         return f"Significantly better than {'the other one' if candidates == 2 else f'the {candidates - 1} others'}."
     rest = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
     named = ", ".join(members[:NAMED])
-    return f"Best set, not told from the best at 95 %: {len(members)} of {candidates}: {named}{rest}."
+    return f"Best set, statistically tied with the best at 95 %: {len(members)} of {candidates}: {named}{rest}."
 
 
 def score_table_markdown(table: ScoreTable) -> str:

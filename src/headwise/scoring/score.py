@@ -30,6 +30,7 @@ from headwise.records import (
     well_formed,
     write_jsonl,
 )
+from headwise.system.wording import counted
 
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
@@ -110,7 +111,7 @@ def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple
     """As `score_labelled`, for rows already read. What the official MME asks and no row answers is missing."""
     keys = [(row["question_id"], row["prompt"]) for row in rows]
     repeated = [key[0] for key, before in zip(keys, _occurrences(keys), strict=True) if before]
-    _refuse(repeated, source, "were answered before")
+    _refuse(repeated, source, ("was answered before", "were answered before"))
     verdicts = mme.judge_labelled(rows)
     answered = Counter(verdict.category for verdict in verdicts)
     missing = sum(max(0, asked - answered[category]) for category, asked in mme.QUESTIONS.items())
@@ -172,14 +173,21 @@ def by_question(
     asked = Counter(sample.key for sample in samples)
     owners = _owners(samples)
     keys = [record.key if record.key in asked else owners.get(record.question_id) for record in records]
-    _refuse([r.question_id for r, key in zip(records, keys, strict=True) if key is None], source, "the benchmark lacks")
+    _refuse(
+        [r.question_id for r, key in zip(records, keys, strict=True) if key is None],
+        source,
+        ("the benchmark lacks", "the benchmark lacks"),
+    )
     found: dict[tuple[Key, int], Answer | Failure] = {}
     for record, key, nth in zip(records, keys, _occurrences(keys), strict=True):
         assert key is not None
         found[key, nth] = replace(record, prompt=key[1])
-    _refuse([key[0] for key, nth in found if nth >= asked[key]], source, "were answered before")
+    _refuse(
+        [key[0] for key, nth in found if nth >= asked[key]], source, ("was answered before", "were answered before")
+    )
     if reworded := sum(key != record.key for record, key in zip(records, keys, strict=True)):
-        log.warning("%s: %d answers were to another wording of the question; matched by question_id", source, reworded)
+        answers = counted(reworded, "answer was", "answers were")
+        log.warning("%s: %s to another wording of the question; matched by question_id", source, answers)
     return found
 
 
@@ -199,10 +207,12 @@ def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
     return {sample.question_id: sample.key for sample in samples if ids[sample.question_id] == 1}
 
 
-def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
+def _refuse(question_ids: Sequence[str], source: str, why: tuple[str, str]) -> None:
+    """DataError where there are such answers; `why` is said of one question, and of several."""
     if question_ids:
         shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
-        raise DataError(f"{source}: {len(question_ids)} answers are to questions that {why} ({shown})")
+        answers = counted(len(question_ids), "answer is to a question that", "answers are to questions that")
+        raise DataError(f"{source}: {answers} {why[len(question_ids) > 1]} ({shown})")
 
 
 def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:
