@@ -91,7 +91,7 @@ def test_a_question_that_the_benchmark_repeats_may_be_answered_as_often(bundle):
     card, verdicts = score_records("gqa", bundle, said[:2])
     assert [verdict.prediction for verdict in verdicts] == ["yes", "", "no"]
     assert (card.score, card.missing) == (50.0, 1)
-    with pytest.raises(DataError, match="were answered before"):
+    with pytest.raises(DataError, match="was answered before"):
         score_records("gqa", bundle, said)
 
 

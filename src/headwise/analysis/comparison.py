@@ -158,9 +158,8 @@ def _without_superseded(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     complete_last = cells.sort_values("complete", kind="stable")
     superseded = complete_last.duplicated(IDENTITY, keep="last").reindex(cells.index)
     if superseded.any():
-        notes.append(
-            f"{counted(int(superseded.sum()), 'cell was', 'cells were')} run again later; the latest run of each is compared"
-        )
+        count = counted(int(superseded.sum()), "cell was", "cells were")
+        notes.append(f"{count} run again later; the latest run of each is compared")
     return cells[~superseded]
 
 

@@ -76,7 +76,8 @@ def _unknown(configurations: int, images: int | None) -> str:
 
 def too_few_images(images: int) -> str:
     """Why no two configurations can be told apart."""
-    return f"{counted(images, 'image is', 'images are')} too few to tell configurations apart (at least {fewest_images()} are needed)"
+    count = counted(images, "image is", "images are")
+    return f"{count} too few to tell configurations apart (at least {fewest_images()} are needed)"
 
 
 def _verdict(chosen: pd.Series, equals: pd.DataFrame) -> str:
