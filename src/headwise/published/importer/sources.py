@@ -148,7 +148,7 @@ def read_merged(folder: Path, say: Callable[[str], None] = lambda text: None) ->
     chunks = _chunks(folder, (lambda text: None) if whole.exists() else say)
     merged = [asdict(row) for row in read_answers(whole, say)] if whole.exists() else []
     if merged and chunks and sorted(map(repr, merged)) != sorted(map(repr, chunks)):
-        raise DataError(f"{MERGED} and its chunks differ (answers: {len(merged)} and {len(chunks)}); none taken")
+        raise DataError(f"{MERGED} and its chunks differ; none taken (answers: {len(merged)} and {len(chunks)})")
     return merged or chunks
 
 
