@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from headwise.errors import DataError
 from headwise.system.reading import parse_json, read_lines
+from headwise.system.wording import counted
 
 log = logging.getLogger(__name__)
 SHOWN = 3
@@ -175,8 +176,8 @@ def well_formed(
             good.append(row)
     if malformed:
         shown = ", ".join(malformed[:SHOWN]) + (", …" if len(malformed) > SHOWN else "")
-        counted = "answer counts" if len(malformed) == 1 else "answers count"
-        report(f"{path}: {len(malformed)} malformed {counted} as missing: {shown}")
+        count = counted(len(malformed), "malformed answer counts", "malformed answers count")
+        report(f"{path}: {count} as missing: {shown}")
     return good
 
 

@@ -198,7 +198,7 @@ def test_what_answered_counts_not_what_was_asked_for(log):
     log("sum", right(0.5), tags={"headwise.device": "cuda", "headwise.dtype": "auto"}, device="cuda:1", dtype="auto")
     found = compared()
     assert set(cells_of(found)) == {"64/8/sum dtype=float32 cpu", "64/8/sum dtype=auto cuda"}
-    assert "1 cells were run again later; the latest run of each is compared" in found["notes"]
+    assert "1 cell was run again later; the latest run of each is compared" in found["notes"]
 
 
 def test_seeds_double_only_what_draws(log):

@@ -1,4 +1,4 @@
-"""The embedded checkpoint (a small trained LLaVA) and its four benchmarks. How they are made:
+"""The embedded checkpoint (a small trained LLaVA) and its four benchmarks.
 
 scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
        ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/

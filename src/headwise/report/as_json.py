@@ -12,7 +12,19 @@ from headwise.analysis.beside import by_benchmark
 from headwise.analysis.findings import COSTS, Findings
 
 CELL = (
-    *("run_id", "configuration", "strategy", "tokens", "heads", "score", "low", "high", "of_vanilla", "in_best_set"),
+    *(
+        "run_id",
+        "configuration",
+        "strategy",
+        "role",
+        "tokens",
+        "heads",
+        "score",
+        "low",
+        "high",
+        "of_vanilla",
+        "in_best_set",
+    ),
     *COSTS,
 )
 

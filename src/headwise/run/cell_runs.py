@@ -11,6 +11,7 @@ import yaml
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
+from headwise.methods import METHODS
 from headwise.methods.stages import check_cell, mean_tokens
 from headwise.models.checkpoint import PROMPT_VERSION
 from headwise.records import Scorecard
@@ -18,6 +19,7 @@ from headwise.run.cell_files import CellFolder, Measured
 from headwise.run.costs import count_costs
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
+from headwise.study.names import role_of
 from headwise.system.provenance import provenance
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def log_cell_folder(
 ) -> str:
     """Log a scored cell as a run of its own; its run id. `key` says what it was scored by (`score.key_tags`)."""
     tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
-    tags |= {**answered_by(job), **key}
+    tags |= {**answered_by(job), **key, "headwise.role": role(folder.cell.strategy)}
     if folder.measured:
         tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(
@@ -55,6 +57,11 @@ def log_cell_folder(
         note=summary(task.name, folder.cell, card),
         seconds_range=between,
     )
+
+
+def role(strategy: str) -> str:
+    """What the cell is in a comparison: `reference` (unpruned), `control` or `method`, as its method says."""
+    return METHODS[strategy].role if strategy in METHODS else role_of(strategy)
 
 
 def answered_by(job: Job) -> dict[str, str]:

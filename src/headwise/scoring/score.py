@@ -30,6 +30,7 @@ from headwise.records import (
     well_formed,
     write_jsonl,
 )
+from headwise.system.wording import counted
 
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
@@ -83,7 +84,7 @@ def _asked(not_asked: frozenset[str], records: Sequence[Answer | Failure], sourc
     """The answers without those to questions that the official score excludes (questions without an image)."""
     kept = [record for record in records if record.question_id not in not_asked]
     if len(kept) < len(records):
-        log.warning("%s: ignored %s outside the score", source, _answers(len(records) - len(kept)))
+        log.warning("%s: ignored %s outside the score", source, counted(len(records) - len(kept), "answer", "answers"))
     return kept
 
 
@@ -179,7 +180,8 @@ def by_question(
         found[key, nth] = replace(record, prompt=key[1])
     _refuse([key[0] for key, nth in found if nth >= asked[key]], source, "already answered")
     if reworded := sum(key != record.key for record, key in zip(records, keys, strict=True)):
-        log.warning("%s: matched %s by question_id, since the prompt differs", source, _answers(reworded))
+        answers = counted(reworded, "answer", "answers")
+        log.warning("%s: matched %s by question_id, since the prompt differs", source, answers)
     return found
 
 
@@ -202,14 +204,8 @@ def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
 def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
     if question_ids:
         shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
-        count = (
-            "1 answer is to a question" if len(question_ids) == 1 else f"{len(question_ids)} answers are to questions"
-        )
-        raise DataError(f"{source}: {count} {why} ({shown})")
-
-
-def _answers(count: int) -> str:
-    return "1 answer" if count == 1 else f"{count} answers"
+        answers = counted(len(question_ids), "answer is to a question", "answers are to questions")
+        raise DataError(f"{source}: {answers} {why} ({shown})")
 
 
 def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:

@@ -30,6 +30,8 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
+REFERENCE, CONTROL, METHOD = "reference", "control", "method"
+"""Roles: the unpruned model, what methods are compared with, what may be recommended."""
 RANDOM = ("random_heads", "random_tokens")
 """Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
@@ -78,6 +80,10 @@ def in_order(found: Iterable[str]) -> list[str]:
     return [name for name in (*STRATEGIES, *others, *CONTROLS) if name in rest]
 
 
+RANKING = ("layer", "budget", "score_dtype", "seed", "query", "options")
+"""Parameters of a cell that change what a pruned one keeps, and nothing of the unpruned one."""
+
+
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:
     """ConfigError that lists the allowed strategies if `name` is not one of them."""
     if name not in allowed:
@@ -97,3 +103,10 @@ def needs_seed(strategy: str) -> bool:
 def needs_tokens(strategy: str) -> bool:
     """True for every strategy except the unpruned control."""
     return strategy != "vanilla"
+
+
+def role_of(strategy: str) -> str:
+    """The role of a strategy that is known here; of any other it is a method's, unless its run says otherwise."""
+    if strategy == "vanilla":
+        return REFERENCE
+    return CONTROL if strategy in CONTROLS else METHOD

@@ -1,5 +1,4 @@
-"""SQLite tracking stores: initialised in a temporary file that is then moved into place; half-initialised ones are
-rejected.
+"""SQLite tracking stores: initialised in a temporary file, then moved into place; half-initialised ones are refused.
 
 MLflow creates its tables one by one, in a second or two; a process killed meanwhile would leave a file that
 MLflow can neither use nor complete.

@@ -120,7 +120,7 @@ def _labels(bench: Benchmark, data_dir: Path, samples: Sequence[Sample]) -> tupl
         lacking = [reason for sample in group if (reason := _lacks(truth_of, sample))]
         found += len(group) - len(lacking)
         if lacking:
-            what = f"{len(lacking):,} of {len(group):,} questions have no label; the first: {lacking[0]}"
+            what = f"{len(lacking):,} of {len(group):,} questions {_have(lacking)} no label; the first: {lacking[0]}"
             problems.append(Problem(what=what, fix=_fix(bench, "labels")))
     return found, problems
 
@@ -145,12 +145,20 @@ def _images(
     states = {path: image_state(path) for path in progress(list(paths))}
     for state in ("missing", "truncated or unreadable"):
         if bad := [path for path in states if states[path] == state]:
-            what = f"{len(bad):,} of {len(states):,} images are {state}; the first: {bad[0]}"
+            what = f"{len(bad):,} of {len(states):,} images {_are(bad)} {state}; the first: {bad[0]}"
             all_missing = state == "missing" and len(bad) == len(states)
             tail = 1 if len({path.name for path in bad}) == len(bad) else len(Path(paths[bad[0]]).parts)
             moved = found_elsewhere(data_dir, bad[0], tail) if all_missing else ""
             problems.append(Problem(what=what, fix=moved or _fix(bench, "images")))
     return sum(state == "whole" for state in states.values()), problems
+
+
+def _are(things: Sequence[object]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _have(things: Sequence[object]) -> str:
+    return "has" if len(things) == 1 else "have"
 
 
 def _other_questions(bench: Benchmark, official: Counts, samples: Sequence[Sample]) -> Problem | None:
