@@ -11,7 +11,7 @@ import yaml
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.methods.stages import check_cell, mean_tokens
+from headwise.methods.stages import check_cell, image_decides, mean_tokens
 from headwise.models.checkpoint import PROMPT_VERSION
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
@@ -79,6 +79,8 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "score_dtype": cell.score_dtype,
         "seed": cell.seed,
         **({} if cell.query == "last_token" else {"query": cell.query}),
+        **({"options": cell.options_text} if cell.options_text else {}),
+        **({"clip": cell.clip, "clip_digest": task.clips.get(cell.clip)} if cell.clip else {}),
         "limit": study.limit,
         "dtype": study.dtype,
         "device": study.device,
@@ -91,15 +93,17 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
 
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
     geometry = job.checkpoint.geometry
-    kept = check_cell(folder.cell, geometry)
-    mean = mean_tokens(folder.cell, geometry)
+    kept: float = check_cell(folder.cell, geometry)
+    mean, counted = mean_tokens(folder.cell, geometry), None
+    if image_decides(folder.cell, geometry) and folder.rows is not None:
+        kept = mean = counted = folder.rows
     metrics = {
         "kept_tokens": kept,
         "mean_visual_tokens": mean,
         "mean_tokens": mean,
         "degenerate_rankings": folder.degenerate,
         "seconds": folder.seconds,
-        **count_costs(job.checkpoint, folder.cell),
+        **count_costs(job.checkpoint, folder.cell, counted),
     }
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds
