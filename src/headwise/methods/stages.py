@@ -307,7 +307,9 @@ def require_clip(method: str, clip: str | None) -> str:
 def image_decides(cell: Cell, geometry: Geometry) -> bool:
     """Whether each image decides how many rows the language model gets, so that T is no budget."""
     before = before_method(cell.strategy)
-    return before is not None and before.rows(cell.tokens, geometry.visual, before.options(**dict(cell.options))) is None
+    return (
+        before is not None and before.rows(cell.tokens, geometry.visual, before.options(**dict(cell.options))) is None
+    )
 
 
 def inside_method(name: str) -> InsideMethod:

@@ -107,7 +107,9 @@ class Answerer:
         for window in windows:
             samples = {task.samples[place].image: task.samples[place] for place in window.places}
             paths = [task.benchmark.image_path(task.data_dir, sample) for sample in samples.values()]
-            waiting.append(_Loading(window, list(samples), [pool.submit(self._pixels, path, task.cells) for path in paths]))
+            waiting.append(
+                _Loading(window, list(samples), [pool.submit(self._pixels, path, task.cells) for path in paths])
+            )
             if len(waiting) > AHEAD:
                 yield waiting.pop(0)
         yield from waiting

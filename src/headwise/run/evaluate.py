@@ -62,7 +62,11 @@ class Job:
     @cached_property
     def answerer(self) -> Answerer:
         """The loaded model, on first use: a study whose answers are all on disk never loads it."""
-        return Answerer(self.placement.load(self.checkpoint, self.study), self.study.max_new_tokens, allow_pickle=self.placement.allow_pickle)
+        return Answerer(
+            self.placement.load(self.checkpoint, self.study),
+            self.study.max_new_tokens,
+            allow_pickle=self.placement.allow_pickle,
+        )
 
     @cached_property
     def key(self) -> str:

@@ -239,7 +239,9 @@ def parse_options(text: str) -> dict[str, dict[str, Any]]:
         where, joined, value = part.strip().partition("=")
         method, dot, option = where.partition(".")
         if not (joined and dot and method and option and value):
-            raise ConfigError(f"options: {part.strip()!r} is not METHOD.OPTION=VALUE, as vispruner.important_ratio=0.75")
+            raise ConfigError(
+                f"options: {part.strip()!r} is not METHOD.OPTION=VALUE, as vispruner.important_ratio=0.75"
+            )
         found.setdefault(method, {})[option] = _option_value(value.strip())
     return found
 
@@ -257,7 +259,9 @@ def _option_value(text: str) -> Any:
 def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Options of both, those of `second` where both name one."""
     return {
-        name: {**(first.get(name) or {}), **second.get(name, {})} if isinstance(first.get(name, {}), dict) else first[name]
+        name: {**(first.get(name) or {}), **second.get(name, {})}
+        if isinstance(first.get(name, {}), dict)
+        else first[name]
         for name in {**first, **second}
     }
 
