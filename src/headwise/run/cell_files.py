@@ -136,7 +136,8 @@ class _CellWriter:
 
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
-        merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1 (0: none).
+        merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1
+        (0: none).
         """
         self._out.close()
         sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}

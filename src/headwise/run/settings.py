@@ -191,7 +191,7 @@ class StudySettings(BaseModel):
         heads = self.heads if names.needs_heads(strategy) else [geometry.heads if strategy == "all_heads" else 0]
         queries = self.query if names.reads_query(strategy) else ["last_token"]
         options = self._options_of(strategy)
-        for count, number, query in product(*map(dict.fromkeys, (tokens, heads, queries))):
+        for count, number, query in product(dict.fromkeys(tokens), dict.fromkeys(heads), dict.fromkeys(queries)):
             yield Cell(
                 strategy=strategy,
                 tokens=count,
