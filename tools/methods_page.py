@@ -22,8 +22,9 @@ INTRODUCTION = """\
 
 This page is made from the code by `python tools/methods_page.py`; change the method's file, not this page.
 
-`--strategy` takes the names of head strategies, controls and the methods below, separated by commas. `--config methods`
-runs all that can run on the embedded model at equal budgets, `--config methods-llava-1.5-7b` all of them on LLaVA-1.5-7B.
+`--strategy` takes the names of head strategies, controls and the methods below, separated by commas.
+`--config methods` runs all that can run on the embedded model at equal budgets, `--config methods-llava-1.5-7b` all
+of them on LLaVA-1.5-7B.
 
 - **prunes**: after which decoder layers of LLaVA-1.5-7B at T = 192 (`budget=average`); 0 is before the language model.
 - **question**: whether the question changes what stays. Where it does not, all questions on an image share one
@@ -48,8 +49,8 @@ WHY = """\
 
 "192 tokens" is not one number. Codes and papers count what layers put out, what enters the language model, what is kept
 above a layer, with or without merged rows. headwise compares methods under `budget=average`: T is the mean, over all
-decoder layers, of the visual tokens that a layer **sees** (its input). Every method turns T into its stages so that this
-mean is T as nearly as whole tokens allow; the mean reached is the metric `mean_tokens`, `--plan` and every run show it,
+decoder layers, of the visual tokens that a layer **sees** (its input). Every method turns T into its stages so that
+this mean is T as nearly as whole tokens allow; the mean reached is the metric `mean_tokens`, `--plan` and every run show it,
 and a comparison whose cells differ by more than half a token says so. `budget=kept` counts what is left after the last
 stage, `budget=published` what the method's own code calls T. With 32 layers and 576 visual tokens:
 
@@ -62,14 +63,14 @@ The arithmetic:
 - **FastV** keeps R tokens after layer 2. Its own budget is R. At T = 192 of the layer average R is
   (32 · 192 − 2 · 576) / 30 = 166; tables that copy "192 kept" give a mean of (2 · 576 + 30 · 192) / 32 = 216.
 - **PyramidDrop**'s default, a half, a quarter and an eighth after layers 8, 16 and 24, is a mean of
-  (576 + 288 + 144 + 72) / 4 = 270. With these layers no ratio gets below 145.3, so its authors move the layers for smaller
-  budgets: 2, 8, 16 (and 24).
-- **SparseVLM** counts what layers put out: for 192, (2 · 576 + 4 · 309 + 9 · 204 + 17 · 113) / 32 = 192.03 with the merged
-  rows. What layers see is (3 · 576 + 4 · 309 + 9 · 204 + 16 · 113) / 32 = 206.5: 14 to 18 tokens more than FastV at the
+  (576 + 288 + 144 + 72) / 4 = 270. With these layers no ratio gets below 145.3, so its authors move the layers for
+  smaller budgets: 2, 8, 16 (and 24).
+- **SparseVLM** counts what layers put out: for 192, (2 · 576 + 4 · 309 + 9 · 204 + 17 · 113) / 32 = 192.03 with the
+  merged rows. What layers see is (3 · 576 + 4 · 309 + 9 · 204 + 16 · 113) / 32 = 206.5: 14 to 18 tokens more than FastV at the
   same figure.
 - **DART** keeps its 4 pivots from the image and 8 · ⌊T / 8⌋ more after layer 2: 196 for "192", a mean of
-  (2 · 576 + 30 · 196) / 32 = 219.75. Its step is 8 tokens, so under the average it comes within 2.3 (122.25 for 128 is
-  5.75 short): a comparison says so.
+  (2 · 576 + 30 · 196) / 32 = 219.75. Its step is 8 tokens, so under the average 192, 128 and 64 become 189.75, 122.25 and
+  62.25: a comparison says so.
 - **FitPrune** publishes percentages of FLOPs, not tokens; its scheme for 60 % is a mean of 245.0, for 80 % of 130.6.
 - **VisionZip** hands over 162 rows and 30 merged ones, 192 together with [CLS]; PruMerge's and TRIM's T contains their
   merged row. Before the language model every layer sees the same count, so T, kept and average are one.
@@ -83,7 +84,7 @@ The arithmetic:
 
 def page() -> str:
     """The page's text."""
-    header = "| name | title | prunes | reads | question | positions | merges | source |\n|---|---|---|---|---|---|---|---|\n"
+    header = "| name | title | prunes | reads | question | positions | merges | source |\n" + "|---" * 8 + "|\n"
     methods = [_row(name, method) for name, method in METHODS.items() if method.role == "method"]
     controls = [_row(name, method) for name, method in METHODS.items() if method.role == "control"]
     options = [line for name, method in METHODS.items() for line in _options(name, method)]
