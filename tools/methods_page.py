@@ -50,8 +50,8 @@ WHY = """\
 "192 tokens" is not one number. Codes and papers count what layers put out, what enters the language model, what is kept
 above a layer, with or without merged rows. headwise compares methods under `budget=average`: T is the mean, over all
 decoder layers, of the visual tokens that a layer **sees** (its input). Every method turns T into its stages so that
-this mean is T as nearly as whole tokens allow; the mean reached is the metric `mean_tokens`, `--plan` and every run show it,
-and a comparison whose cells differ by more than half a token says so. `budget=kept` counts what is left after the last
+this mean is T as nearly as whole tokens allow; the mean reached is the metric `mean_tokens`, `--plan` and every run
+show it, and a comparison whose cells differ by more than half a token says so. `budget=kept` counts what is left after the last
 stage, `budget=published` what the method's own code calls T. With 32 layers and 576 visual tokens:
 
 | method | what its code calls T | mean that a layer sees |
@@ -66,11 +66,11 @@ The arithmetic:
   (576 + 288 + 144 + 72) / 4 = 270. With these layers no ratio gets below 145.3, so its authors move the layers for
   smaller budgets: 2, 8, 16 (and 24).
 - **SparseVLM** counts what layers put out: for 192, (2 · 576 + 4 · 309 + 9 · 204 + 17 · 113) / 32 = 192.03 with the
-  merged rows. What layers see is (3 · 576 + 4 · 309 + 9 · 204 + 16 · 113) / 32 = 206.5: 14 to 18 tokens more than FastV at the
-  same figure.
+  merged rows. What layers see is (3 · 576 + 4 · 309 + 9 · 204 + 16 · 113) / 32 = 206.5: 14 to 18 tokens more than FastV
+  at the same figure.
 - **DART** keeps its 4 pivots from the image and 8 · ⌊T / 8⌋ more after layer 2: 196 for "192", a mean of
-  (2 · 576 + 30 · 196) / 32 = 219.75. Its step is 8 tokens, so under the average 192, 128 and 64 become 189.75, 122.25 and
-  62.25: a comparison says so.
+  (2 · 576 + 30 · 196) / 32 = 219.75. Its step is 8 tokens, so under the average 192, 128 and 64 become 189.75,
+  122.25 and 62.25: a comparison says so.
 - **FitPrune** publishes percentages of FLOPs, not tokens; its scheme for 60 % is a mean of 245.0, for 80 % of 130.6.
 - **VisionZip** hands over 162 rows and 30 merged ones, 192 together with [CLS]; PruMerge's and TRIM's T contains their
   merged row. Before the language model every layer sees the same count, so T, kept and average are one.
