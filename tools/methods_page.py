@@ -51,8 +51,8 @@ WHY = """\
 above a layer, with or without merged rows. headwise compares methods under `budget=average`: T is the mean, over all
 decoder layers, of the visual tokens that a layer **sees** (its input). Every method turns T into its stages so that
 this mean is T as nearly as whole tokens allow; the mean reached is the metric `mean_tokens`, `--plan` and every run
-show it, and a comparison whose cells differ by more than half a token says so. `budget=kept` counts what is left after the last
-stage, `budget=published` what the method's own code calls T. With 32 layers and 576 visual tokens:
+show it, and a comparison whose cells differ by more than half a token says so. `budget=kept` counts what is left
+after the last stage, `budget=published` what the method's own code calls T. With 32 layers and 576 visual tokens:
 
 | method | what its code calls T | mean that a layer sees |
 |---|---|---|
