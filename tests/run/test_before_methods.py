@@ -17,6 +17,7 @@ from headwise.models.checkpoint import Vlm, find_checkpoint
 from headwise.models.vision import clip_digest
 from headwise.records import Sample
 from headwise.run.answering import Answerer
+from headwise.run.cell_runs import _options
 from headwise.run.reducing import packed_area, smaller_grid, unpacked_area
 from headwise.run.settings import StudySettings, load_settings
 from headwise.run.tasks import Task, check_before
@@ -163,6 +164,15 @@ def test_options_are_part_of_a_cells_key_and_name_and_a_clip_by_its_content(tmp_
     other = Cell(strategy="vispruner", tokens=16, options=(("important_ratio", 0.75),))
     assert task.key(other) != task.key(replace(other, options=()))
     assert (other.name, plain.name) == ("vispruner-16-0-important_ratio=0.75", "trim-16-0")
+
+
+def test_logged_options_name_a_clip_by_its_content(tmp_path):
+    task = Task(
+        name="gqa", data_dir=tmp_path, samples=[], questions=[], cells=[], group="", clips={"/x/clip": "ab" * 8}
+    )
+    clip = Cell(strategy="trim", tokens=16, options=(("adaptive", True), ("clip", "/x/clip")))
+    assert _options(task, clip) == "adaptive=True,clip@abababab"
+    assert _options(task, replace(clip, options=clip.options[:1])) == "adaptive=True"
 
 
 def test_settings_give_methods_their_options():

@@ -11,14 +11,13 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.analysis.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
-from headwise.analysis.means import mean_notes
 from headwise.analysis.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.study.names import ANSWERING, CONTROLS, STRATEGIES, needs_heads, needs_seed, needs_tokens, reads_query
+from headwise.study.names import ANSWERING, CONTROLS, STRATEGIES, needs_heads, needs_seed, needs_tokens
 
-RANKING = ["layer", "budget", "score_dtype", "seed", "query", "options", "clip_digest"]
+RANKING = ["layer", "budget", "score_dtype", "seed"]
 """Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
@@ -93,7 +92,7 @@ def load_comparison(
         cells = without_partial(cells, notes)
     check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *mean_notes(cells)]
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -110,8 +109,6 @@ def _normalised(cells: pd.DataFrame) -> pd.DataFrame:
     cells["model"] = cells["model"].where((digests <= 1) | cells["model_digest"].isna(), several)
     cells.loc[~cells["strategy"].map(needs_heads), "heads"] = pd.NA
     cells.loc[~cells["strategy"].map(needs_seed), "seed"] = pd.NA
-    # A run that names no query rows read the last token's.
-    cells["query"] = cells["query"].where(cells["query"].notna() | ~cells["strategy"].map(reads_query), "last_token")
     cells.loc[cells["strategy"] == "random_tokens", "score_dtype"] = pd.NA  # it ranks nothing
     cells.loc[~cells["strategy"].map(needs_tokens), ["tokens", *RANKING]] = pd.NA
     return _as_answered(cells)
@@ -191,9 +188,6 @@ def _rank(names: Sequence[str]) -> dict[str, int]:
 def _named(cells: pd.DataFrame) -> pd.DataFrame:
     """Add the columns `label` and `configuration`, which is unique within its benchmark."""
     varying = [name for name in ("model", *RANKING, *ANSWERING) if cells[name].nunique() > 1]
-    # Options belong to one method: they vary where the same method has others, or none, beside.
-    if (cells["options"].notna() & cells["strategy"].duplicated(keep=False)).any() and "options" not in varying:
-        varying.append("options")
     if cells["source"].nunique(dropna=False) > 1:
         varying = [*dict.fromkeys([*varying, "source"])]
     rows = cells[["strategy", "tokens", "heads", *varying]].to_dict("records")
@@ -209,5 +203,5 @@ def _named(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _extras(row: Mapping[Hashable, Any], varying: Sequence[str]) -> list[str]:
     known = {name: row[name] for name in varying if not pd.isna(row[name])}
-    plain = ("model", "budget", "score_dtype", "source", "device", "query", "options")
+    plain = ("model", "budget", "score_dtype", "source", "device")
     return [str(value) if name in plain else f"{name}={value}" for name, value in known.items()]

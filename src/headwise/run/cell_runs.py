@@ -79,8 +79,8 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "score_dtype": cell.score_dtype,
         "seed": cell.seed,
         **({} if cell.query == "last_token" else {"query": cell.query}),
-        **({"options": cell.options_text} if cell.options_text else {}),
-        **({"clip": cell.clip, "clip_digest": task.clips.get(cell.clip)} if cell.clip else {}),
+        **({"options": _options(task, cell)} if cell.options else {}),
+        **({"clip": cell.clip} if cell.clip else {}),
         "limit": study.limit,
         "dtype": study.dtype,
         "device": study.device,
@@ -89,6 +89,12 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "data_dir": study.data_dir,
         "data_digest": task.data_digest,
     }
+
+
+def _options(task: Task, cell: Cell) -> str:
+    """A method's options as one parameter; a CLIP is named by its content, which is what changes an answer."""
+    clip = [f"clip@{task.clips.get(cell.clip, '')[:8]}"] if cell.clip else []
+    return ",".join([*([cell.options_text] if cell.options_text else []), *clip])
 
 
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
