@@ -23,9 +23,12 @@ PLUGIN = "Python file that adds methods, benchmarks or families; runs its code (
 CHOICES = {
     "benchmark": (*default_names(), *named_sets(), "all"),
     "strategy": (*names.STRATEGIES, *names.CONTROLS, *METHODS, "all"),
-    "controls": (*names.CONTROLS, "none"),
+    "controls": (*(name for name, method in METHODS.items() if method.role == "control"), *names.CONTROLS, "none"),
+    "query": names.QUERIES,
 }
-ALL_BY_DEFAULT = {"benchmark": "published", "strategy": "all"}
+FLAGS = {"options": "--method-options"}
+"""Flags that are not the setting's name: `--options` stands for any options in one string."""
+DEFAULTS = {"benchmark": "published", "strategy": "all", "clip": "none", "options": "none"}
 
 
 class StudyCommand(click.Command):
@@ -52,7 +55,7 @@ def _expanded(args: list[str]) -> list[str]:
 
 def more_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--options`, which StudyCommand replaces by what it holds before anything is parsed."""
-    return click.option("--options", metavar="STRING", expose_value=False, help=MORE)(command)
+    return click.option("--options", "more", metavar="STRING", expose_value=False, help=MORE)(command)
 
 
 def _load_plugins(_context: click.Context, _parameter: click.Parameter, paths: tuple[str, ...]) -> None:
@@ -81,12 +84,12 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--devices", metavar="LIST", help=DEVICES)(command)
     command = click.option("--offline", is_flag=True, help=OFFLINE)(command)
     for name, field in reversed(StudySettings.model_fields.items()):
-        flag = "--" + name.replace("_", "-")
-        command = click.option(flag, name, metavar=_metavar(field.annotation), help=_help(name, field))(command)
+        flag = FLAGS.get(name, "--" + name.replace("_", "-"))
+        command = click.option(flag, name, metavar=_metavar(name, field.annotation), help=_help(name, field))(command)
     return click.option("--config", "config_path", metavar="FILE", help=CONFIG)(command)
 
 
-def _metavar(annotation: Any) -> str:
+def _metavar(name: str, annotation: Any) -> str:
     """What a value looks like: the choices of a literal, N for a number, lists separated by commas."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
@@ -94,13 +97,15 @@ def _metavar(annotation: Any) -> str:
         return "N[,N...]"
     if annotation == list[str]:
         return "NAME[,NAME...]"
+    if name == "options":
+        return "METHOD.OPTION=VALUE[,...]"
     return "N" if int in (annotation, *get_args(annotation)) else "TEXT"
 
 
 def _help(name: str, field: Any) -> str:
     """The field's description with its choices and its default; the configuration file may say otherwise."""
     choices = f" Choices: {', '.join(CHOICES[name])}." if name in CHOICES else ""
-    default = ALL_BY_DEFAULT.get(name) or ("all" if field.default is None else field.default)
+    default = DEFAULTS.get(name) or ("all" if field.default is None else field.default)
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
     text = str(field.description)
     return f"{text[0].upper()}{text[1:]}.{choices}  [default: {shown}, or as --config says]"

@@ -70,6 +70,7 @@ def print_plan(
 
 def _work(study: StudySettings, placement: Any, crew: Crew, comparing: bool, offline: bool) -> None:
     from headwise.run.evaluate import Job, answer_study
+    from headwise.run.layers import layer_lines
     from headwise.tracking.pending import study_lock
 
     job = Job.of(study, placement)
@@ -83,6 +84,8 @@ def _work(study: StudySettings, placement: Any, crew: Crew, comparing: bool, off
         f"{len(job.cells)} cells on {', '.join(study.benchmark)}: "
         f"{sum(len(task.samples) for task in job.tasks):,} questions each, model {study.model}"
     )
+    for label, value in layer_lines(job.cells, job.checkpoint.geometry):
+        console.print(f"{label}: {value}", soft_wrap=True)
     with study_lock(_note(job, comparing), lambda text: console.print(text, soft_wrap=True)) as note:
         done = note.state == "finished" and not os.environ.get("MLFLOW_RUN_ID")
         crew.told("go", not done)

@@ -12,7 +12,7 @@ from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
 from headwise.methods import METHODS
-from headwise.methods.stages import check_cell, mean_tokens
+from headwise.methods.stages import check_cell, image_decides, mean_tokens
 from headwise.models.checkpoint import PROMPT_VERSION
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
@@ -86,6 +86,8 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "score_dtype": cell.score_dtype,
         "seed": cell.seed,
         **({} if cell.query == "last_token" else {"query": cell.query}),
+        **({"options": _options(task, cell)} if cell.options else {}),
+        **({"clip": cell.clip} if cell.clip else {}),
         "limit": study.limit,
         "dtype": study.dtype,
         "device": study.device,
@@ -96,17 +98,25 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
     }
 
 
+def _options(task: Task, cell: Cell) -> str:
+    """A method's options as one parameter; a CLIP is named by its content, which is what changes an answer."""
+    clip = [f"clip@{task.clips.get(cell.clip, '')[:8]}"] if cell.clip else []
+    return ",".join([*([cell.options_text] if cell.options_text else []), *clip])
+
+
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
     geometry = job.checkpoint.geometry
-    kept = check_cell(folder.cell, geometry)
-    mean = mean_tokens(folder.cell, geometry)
+    kept: float = check_cell(folder.cell, geometry)
+    mean, counted = mean_tokens(folder.cell, geometry), None
+    if image_decides(folder.cell, geometry) and folder.rows is not None:
+        kept = mean = counted = folder.rows
     metrics = {
         "kept_tokens": kept,
         "mean_visual_tokens": mean,
         "mean_tokens": mean,
         "degenerate_rankings": folder.degenerate,
         "seconds": folder.seconds,
-        **count_costs(job.checkpoint, folder.cell),
+        **count_costs(job.checkpoint, folder.cell, counted),
     }
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds

@@ -31,7 +31,7 @@ from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
 from headwise.run.shards import Crew
 from headwise.run.spool import Spool
-from headwise.run.tasks import Task, plan
+from headwise.run.tasks import Task, check_before, plan
 from headwise.scoring.score import key_tags, score_records, write_verdicts
 from headwise.study.cells import Cell, fingerprint
 from headwise.system.cache import spool_folder, work_folder
@@ -55,13 +55,18 @@ class Job:
         checkpoint = find_checkpoint(study.model, placement.allow_pickle)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
-        tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study))
+        clips = check_before(checkpoint, cells, placement.allow_pickle)
+        tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study), clips)
         return cls(study, checkpoint, cells, tasks, placement)
 
     @cached_property
     def answerer(self) -> Answerer:
         """The loaded model, on first use: a study whose answers are all on disk never loads it."""
-        return Answerer(self.placement.load(self.checkpoint, self.study), self.study.max_new_tokens)
+        return Answerer(
+            self.placement.load(self.checkpoint, self.study),
+            self.study.max_new_tokens,
+            allow_pickle=self.placement.allow_pickle,
+        )
 
     @cached_property
     def key(self) -> str:

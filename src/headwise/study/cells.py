@@ -20,7 +20,8 @@ LARGEST_SEED = 2**63 - 1
 class Cell:
     """One pruning configuration. `tokens` is the budget T, `heads` the number of selected heads (0: none).
 
-    `query` says which rows of the attention a head strategy reads.
+    `query` says which rows of the attention a head strategy reads. `options` are a method's options that are not its
+    defaults, as (name, value) by name; `clip` among them is the CLIP checkpoint whose text tower it reads.
     """
 
     strategy: str
@@ -31,11 +32,23 @@ class Cell:
     score_dtype: str = "float64"
     seed: int = 0
     query: str = "last_token"
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
         query = "" if self.query == "last_token" else f"-{self.query}"
-        return f"{self.strategy}-{self.tokens}-{self.heads}{query}"
+        options = f"-{self.options_text}" if self.options_text else ""
+        return f"{self.strategy}-{self.tokens}-{self.heads}{query}{options}"
+
+    @property
+    def options_text(self) -> str:
+        """The options as `name=value,…`, fit for a file's name; without `clip`, which may be a path."""
+        return ",".join(f"{name}={_shown(value)}" for name, value in self.options if name != "clip")
+
+    @property
+    def clip(self) -> str | None:
+        """The CLIP checkpoint whose text tower the method reads."""
+        return dict(self.options).get("clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +58,10 @@ class Geometry:
     layers: int
     heads: int
     visual: int
+
+
+def _shown(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def fingerprint(*parts: Any) -> str:

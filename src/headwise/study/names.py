@@ -100,6 +100,11 @@ def needs_seed(strategy: str) -> bool:
     return strategy in RANDOM
 
 
+def reads_query(strategy: str) -> bool:
+    """True where the query rows change what the strategy keeps."""
+    return strategy in STRATEGIES or strategy in ("all_heads", "random_heads")
+
+
 def needs_tokens(strategy: str) -> bool:
     """True for every strategy except the unpruned control."""
     return strategy != "vanilla"
