@@ -149,7 +149,7 @@ def precision_table(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.Da
 def _rankers(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
     """The cells that rank heads by a strategy and have evidence of a number of heads."""
     rows = _methods(cells, found).dropna(subset="heads")
-    return rows[rows["run_id"].map(lambda run: bool(found[run].heads_NH.any()))]
+    return rows.loc[rows["run_id"].map(lambda run: bool(found[run].heads_NH.any())).astype(bool)]
 
 
 def _methods(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
