@@ -4,7 +4,7 @@ setup:
 	python -m pip install -r requirements-dev.txt -e .
 
 test:
-	python -m pytest --durations=10 -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest -n auto --durations=10 -m "not slow"
 
 slow:
 	python -m pytest --durations=10 -m slow || [ $$? -eq 5 ] # 5: none is marked
