@@ -1,11 +1,11 @@
-# headwise in a container: docs/containers.md says how it is used. docker/build.sh builds it and names the commit.
+# The headwise image: see docs/containers.md. docker/build.sh builds it and passes the commit.
 FROM python:3.11-slim-bookworm
 
-# The libraries first, in a layer that only a changed pin rebuilds. On a GPU host PyPI's torch brings CUDA along.
+# Libraries first, in a layer that is rebuilt only if requirements.txt changes. PyPI's torch includes CUDA.
 COPY requirements.txt docker/server.txt /tmp/requirements/
 RUN pip install --no-cache-dir -r /tmp/requirements/requirements.txt -r /tmp/requirements/server.txt
 
-# What has to be writable is so for everyone, so that --user works with any uid.
+# Writable folders are world-writable, so that --user works with any uid.
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp headwise \
     && install -d -m 1777 /headwise/mlruns /cache /cache/huggingface
 WORKDIR /headwise
@@ -25,7 +25,7 @@ ENV HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-# Last, so that a new commit with the same files rebuilds nothing above.
+# Last, so that a new commit with unchanged files rebuilds none of the layers above.
 ARG COMMIT=unknown
 ENV HEADWISE_COMMIT=$COMMIT \
     HEADWISE_IMAGE=headwise:$COMMIT
@@ -33,5 +33,5 @@ LABEL org.opencontainers.image.title="headwise" \
       org.opencontainers.image.revision=$COMMIT
 
 USER 1000:1000
-# Runs `mlflow run . --env-manager local` with the options given, or the command given in their place.
+# Runs `mlflow run . --env-manager local` with the given options, or the given command.
 ENTRYPOINT ["/headwise/docker/entrypoint.sh"]

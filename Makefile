@@ -4,7 +4,10 @@ setup:
 	python -m pip install -r requirements-dev.txt -e .
 
 test:
-	python -m pytest --durations=10
+	OMP_NUM_THREADS=1 python -m pytest -n auto --durations=10 -m "not slow"
+
+slow:
+	python -m pytest --durations=10 -m slow || [ $$? -eq 5 ] # 5: none is marked
 
 lint:
 	ruff check src tests bench tools

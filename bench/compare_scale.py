@@ -1,9 +1,9 @@
 """How long `headwise compare` takes over thousands of cell runs in an sqlite store.
 
-    PYTHONPATH=src python bench/compare_scale.py --cells 3000 --questions 200 --json
+    python bench/compare_scale.py --cells 3000 --questions 200 --json
 
-The store is made up: one cell run is logged through headwise, and its rows in the database are copied
-under new names, with the scores of simulated answers. Nothing here measures a model.
+The store is synthetic: one cell run is logged through headwise, and its database rows are copied under new
+ids, with the scores of simulated answers. No model is measured.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ CATEGORIES = {"pope": ("random", "popular", "adversarial"), "mme": ("existence",
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--cells", type=int, default=3000)
-    options.add_argument("--questions", type=int, default=200, help="a benchmark")
-    options.add_argument("--keep", type=Path, help="make the store here and leave it")
+    options.add_argument("--questions", type=int, default=200, help="per benchmark")
+    options.add_argument("--keep", type=Path, help="folder in which to create and keep the store")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def grid(cells: int) -> list[dict[str, object]]:
 
 
 def copy_runs(template: str, cells: list[dict[str, object]], questions: int) -> None:
-    """Copy the template's rows once a cell, then remove the template's own kind."""
+    """Copy the template's rows once per cell, then mark the template as FAILED."""
     random = np.random.default_rng(0)
     difficulty = random.random(questions)
     with sqlite3.connect("mlflow.db") as database:
@@ -122,7 +122,7 @@ def _insert(database: sqlite3.Connection, table: str, rows: list[dict[str, objec
 
 
 def score_of(name: str, right: np.ndarray) -> float:
-    """The score of the verdicts that `write_verdicts` writes: compare refuses a run that logged another."""
+    """The score of the verdicts of `write_verdicts`; compare rejects runs whose logged score differs."""
     number, categories = np.arange(len(right)), len(CATEGORIES.get(name, ("",)))
     aggregate = benchmark(name).aggregate
     questions = {
@@ -136,7 +136,7 @@ def score_of(name: str, right: np.ndarray) -> float:
 
 
 def write_verdicts(folder: Path, benchmark: str, right: np.ndarray) -> None:
-    """A verdicts.parquet as `score` writes it: two questions an image, truths yes and no in turn."""
+    """A verdicts.parquet as `score` writes it: two questions per image, truths alternately yes and no."""
     folder.mkdir(parents=True)
     number = np.arange(len(right))
     truth = np.where(number % 2, "no", "yes")

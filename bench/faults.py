@@ -1,10 +1,10 @@
-"""Breaks a small study in every way named in docs/survival.md and prints the table that stands there.
+"""Inject every fault listed in docs/survival.md into a small study, and print the table of that page.
 
     python bench/faults.py [--kills 20] [--only NAME] [--seed 0]
 
 Every fault is followed by the same command again (or `headwise sync`); then every file of every cell is
-compared with an undisturbed run's, byte for byte. Exit code 1 where anything was lost or doubled. Needs
-what the tests need; mounts a small tmpfs where it may, and limits file sizes where it may not.
+compared with an undisturbed run's, byte for byte. Exit code 1 if anything was lost or duplicated. Needs
+the test dependencies; mounts a small tmpfs as root, otherwise limits file sizes.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from survival import Outcome, Place, Running, make_places  # noqa: E402
 from headwise import evaluate  # noqa: E402
 
 BOUND = 30.0
+# Questions per window: few, so that a small study can be interrupted at many points.
 WINDOW = 4
-"""Questions answered together: few, so that a small study can be cut at many places."""
 
 
 @dataclass
 class Row:
-    """A line of the table. `wait` is how long the study waited for what was broken, in seconds."""
+    """One row of the table. `wait` is the time that the study waited because of the fault, in seconds."""
 
     broken: str
     when: str
@@ -56,7 +56,7 @@ class Row:
 
 
 class Faults:
-    """Each method whose name is public breaks one thing and returns its rows."""
+    """Each public method injects one fault and returns its rows."""
 
     def __init__(self, base: Path, kills: int, seed: int) -> None:
         self.base, self.kills, self.random = base, kills, random.Random(seed)
@@ -86,7 +86,7 @@ class Faults:
         return [Row("the process (SIGKILL)", when, lost, None, "nothing; the same command goes on")]
 
     def _random_moment(self, place: Place, run: Running, by_answers: bool) -> None:
-        """Wait a random time, or for a random number of further answers: answering is a small part of a small study."""
+        """Wait a random time, or for a random number of further answers (which take a small part of the time)."""
         before = place.spooled()
         if by_answers and before < self.lines:
             wanted = self.random.randint(before + 1, self.lines)
@@ -258,7 +258,7 @@ class Faults:
         return lost + self._whole(place)
 
     def _whole(self, place: Place) -> list[str]:
-        """What is lost, doubled or left over where one study should be, finished."""
+        """What is lost, duplicated or left over, compared with one finished study."""
         found = place.outcome()
         return found.lost(self.reference) + ([] if found.runs == self._finished() else [f"runs: {found.runs}"])
 
@@ -273,7 +273,7 @@ class Faults:
 
 @contextmanager
 def _killed_after(owner: Any, step: str) -> Iterator[None]:
-    """Processes that are forked inside the block die as soon as they have done this step once."""
+    """Processes forked inside the block die right after they did this step once."""
     usual, parent = getattr(owner, step), os.getpid()
 
     def killed(*given: Any, **named: Any) -> Any:
@@ -291,7 +291,7 @@ def _killed_after(owner: Any, step: str) -> Iterator[None]:
 
 @contextmanager
 def _small_disk(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A disk of 20 KiB under the spool (root), or a limit on file sizes; what it is, and how to make room."""
+    """A disk of 20 KiB under the spool (root), or a limit on file sizes; its description, and how to free it."""
     home = place.folder / "disk"
     home.mkdir()
     place.environment["HEADWISE_HOME"] = str(home)
@@ -322,7 +322,7 @@ def _longest_pause(place: Place, run: Running) -> float:
 
 
 def table(rows: list[Row]) -> str:
-    lines = ["| what was broken | when | what was lost | wait | what it said |", "|---|---|---|---|---|"]
+    lines = ["| fault | when | lost | wait | message |", "|---|---|---|---|---|"]
     for row in rows:
         wait = "-" if row.wait is None else f"{row.wait:.1f} s"
         lost = "; ".join(row.lost) or "nothing"

@@ -1,9 +1,9 @@
 """A full-size dry run: a stand-in bundle with the official counts, two cells, random weights, scored.
 
-    PYTHONPATH=src python bench/full_size.py [--fraction 1.0] [--json]
+    python bench/full_size.py [--fraction 1.0] [--json]
 
 28,862 questions about as many images as the official benchmarks have (tiny pictures), answered by a
-checkpoint of the embedded model's shape with random weights. Prints questions a second and the peak memory
+checkpoint of the embedded model's shape with random weights. Prints questions per second and the peak memory
 after each benchmark: it must not grow with the number of questions.
 """
 
@@ -22,8 +22,8 @@ import click
 from machine import describe
 from PIL import Image
 
+# Questions and images of each benchmark (semantics: the LLaVA evaluation bundle).
 OFFICIAL = {"textvqa": (5000, 3166), "mme": (2374, 1187), "gqa": (12578, 398), "pope": (8910, 500)}
-"""Questions and images of each benchmark (semantics: the LLaVA evaluation bundle)."""
 INSTRUCTION = "Answer the question using a single word or phrase."
 WORDS = ["circle", "star", "heart", "moon", "fish", "house", "bell", "cross", "cup", "tree"]
 

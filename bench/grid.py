@@ -1,11 +1,11 @@
-"""The grid engine against the original way, side by side in one process on the same samples.
+"""The grid engine against the baseline, side by side in one process on the same samples.
 
-    PYTHONPATH=src python bench/grid.py [--images 12] [--json]
+    python bench/grid.py [--images 12] [--json]
 
-(a) the original way: one cell, one question at a time, everything recomputed (the model loaded once);
+(a) the baseline: one cell, one question at a time, everything recomputed (the model loaded once);
 (b) transformers' own generate, unpruned;
 (c) the grid engine. Rounds alternate, medians are printed. FLOPs are counted by torch's flop counter over
-the same calls, so the ratio they allow is known. Every optimization is then switched off alone.
+the same calls, which bounds the possible ratio. Then each optimization is switched off in turn.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def compare_answers(grid, single):
 
 @click.command()
 @click.option("--config", default=str(ROOT / "configs/default.yaml"))
-@click.option("--images", default=3, help="images a benchmark")
+@click.option("--images", default=3, help="images per benchmark")
 @click.option("--share", default=6, help="(a) and (b) run every n-th question")
 @click.option("--rounds", default=3)
 @click.option("--device", default="auto")

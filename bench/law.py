@@ -1,9 +1,9 @@
-"""The cost law of the grid engine: seconds against cells and against questions an image, measured and fitted.
+"""Cost model of the grid engine: seconds against cells and against questions per image, measured and fitted.
 
-    PYTHONPATH=src python bench/law.py [--plot bench/law.png] [--json]
+    python bench/law.py [--plot bench/law.png] [--json]
 
-Studies of 1, 9, 63 and 252 cells answer the same questions, and one study answers 1, 2, 6 and 18 questions an
-image. The fit is seconds = image x images + question x questions + branch x branches, all coefficients >= 0;
+Studies of 1, 9, 63 and 252 cells answer the same questions, and one study answers 1, 2, 6 and 18 questions
+per image. The fit is seconds = image x images + question x questions + branch x branches, all coefficients >= 0;
 branches are counted after those that keep the same tokens have been merged.
 """
 
@@ -30,7 +30,7 @@ CELLS = {
     63: {"strategy": PUBLISHED, "tokens": "192,128,64", "heads": "24,16,8"},
     252: {"strategy": PUBLISHED, "tokens": ",".join(str(n) for n in range(32, 224, 16)), "heads": "24,16,8"},
 }
-QUESTIONS = (1, 2, 6, 18)  # an image
+QUESTIONS = (1, 2, 6, 18)  # per image
 
 
 class Slice(Work):
@@ -55,7 +55,7 @@ class Slice(Work):
 
 
 def fit(points: list[dict[str, float]]) -> dict[str, float]:
-    """Seconds an image, a question and a branch, and the largest relative error."""
+    """Seconds per image, per question and per branch, and the largest relative error."""
     counts = np.array([[point[name] for name in ("images", "questions", "branches")] for point in points], float)
     seconds = np.array([point["seconds"] for point in points])
     # weighed by 1/seconds: each point counts by its relative error
@@ -64,8 +64,8 @@ def fit(points: list[dict[str, float]]) -> dict[str, float]:
     return dict(zip(("image", "question", "branch"), coefficients.tolist(), strict=True)) | {"worst_error": worst}
 
 
-def told(point: dict[str, float], law: dict[str, float]) -> float:
-    """Seconds that the law gives for one point."""
+def predicted(point: dict[str, float], law: dict[str, float]) -> float:
+    """Seconds predicted by the model for one point."""
     return law["image"] * point["images"] + law["question"] * point["questions"] + law["branch"] * point["branches"]
 
 
@@ -78,13 +78,13 @@ def plot(points: list[dict[str, float]], law: dict[str, float], out: Path) -> No
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     by_cells, by_questions = points[: len(CELLS)], points[len(CELLS) :]
     _panel(left, "cells", [point["cells"] for point in by_cells], by_cells, law)
-    _panel(right, "questions an image", [p["questions"] / p["images"] for p in by_questions], by_questions, law)
+    _panel(right, "questions per image", [p["questions"] / p["images"] for p in by_questions], by_questions, law)
     figure.tight_layout()
     figure.savefig(out, dpi=90)
 
 
 def _panel(axis, label: str, counts: list[float], points: list[dict[str, float]], law: dict[str, float]) -> None:
-    axis.plot(counts, [told(point, law) for point in points], color="#0072b2", label="fitted")
+    axis.plot(counts, [predicted(point, law) for point in points], color="#0072b2", label="fitted")
     axis.plot(counts, [point["seconds"] for point in points], "o", color="#d55e00", label="measured")
     axis.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds")
     axis.set_xticks(counts, [f"{count:g}" for count in counts])

@@ -1,7 +1,7 @@
-"""The original way to run one cell: one question, one configuration, everything recomputed, a cache to decode.
+"""Baseline implementation of one cell: one question, one configuration, everything recomputed.
 
-Plain transformers layers and DynamicCache, nothing of the engine but the strategies: the yardstick of
-bench/grid.py, and a second opinion on its answers.
+Plain transformers layers and DynamicCache, and of the engine only the strategies: the reference of
+bench/grid.py for speed and for answers.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the image as headwise and headwise:COMMIT; a changed working tree is named COMMIT-dirty. Options go to docker build.
+# Builds the image as headwise and headwise:COMMIT; COMMIT-dirty if the working tree has changes. Options are passed to docker build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 commit=$(git describe --always --dirty --abbrev=40 --exclude='*')

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Options are the main job's; anything else is a command that runs in its place.
+# Options are passed to the main job; any other first argument is run as a command instead.
 set -euo pipefail
 store=/headwise/mlruns
 
@@ -13,7 +13,7 @@ if [[ $MLFLOW_TRACKING_URI == "sqlite:///$store/mlflow.db" ]]; then
   fi
 fi
 
-# Tags of every run that MLflow creates in here; docker sets NVIDIA_VISIBLE_DEVICES for --gpus.
+# Tags of every run that MLflow creates in this container; docker sets NVIDIA_VISIBLE_DEVICES for --gpus.
 MLFLOW_RUN_CONTEXT=$(printf '{"mlflow.source.git.commit": "%s", "headwise.commit": "%s", "headwise.image": "%s", "headwise.gpus": "%s"}' \
   "$HEADWISE_COMMIT" "$HEADWISE_COMMIT" "$HEADWISE_IMAGE" "${NVIDIA_VISIBLE_DEVICES:-none}")
 export MLFLOW_RUN_CONTEXT
@@ -23,7 +23,7 @@ case ${1:--} in
   *) exec "$@" ;;
 esac
 
-# `mlflow run` would record a study that is stopped as FAILED. So it is held while the study ends itself as KILLED.
+# `mlflow run` would record a stopped study as FAILED, so it is suspended while the study ends its run as KILLED.
 stop() {
   kill -STOP "$project"
   read -r study _ <"/proc/$project/task/$project/children" || true

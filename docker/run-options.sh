@@ -6,7 +6,7 @@ mkdir -p "$cache"
 options="$cache:/cache/huggingface --user $(id -u):$(id -g)"
 
 case $MLFLOW_TRACKING_URI in
-  sqlite:///* | file:///*) # the folder of the store, at its own path: runs record absolute paths of artifacts
+  sqlite:///* | file:///*) # the folder of the store, at the same path: runs record absolute artifact paths
     folder=$(dirname "$(realpath --canonicalize-missing --no-symlinks "${MLFLOW_TRACKING_URI#*:}")")
     options+=" --volume $folder:$folder"
     home=${HEADWISE_HOME:-$folder/.headwise}
@@ -15,7 +15,7 @@ case $MLFLOW_TRACKING_URI in
     tr '\0' ' ' <"/proc/$PPID/cmdline" | grep -q -- '--net' || options+=" --network host"
     ;;
 esac
-if [[ -n ${home:=${HEADWISE_HOME:-}} ]]; then # answers already given, so that a restarted study goes on
+if [[ -n ${home:=${HEADWISE_HOME:-}} ]]; then # spooled answers, so that a restarted study resumes
   home=$(realpath --canonicalize-missing "$home")
   mkdir -p "$home"
   options+=" --volume $home:$home --env HEADWISE_HOME=$home"

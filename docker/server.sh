@@ -1,5 +1,5 @@
 #!/bin/bash
-# The tracking server of compose.yaml. libpq takes the password from PGPASSWORD, so that no command line shows it.
+# The tracking server of compose.yaml. libpq reads the password from PGPASSWORD, so that it is on no command line.
 set -euo pipefail
 port=${1:?the port}
 PGPASSWORD=$(cat /run/secrets/database_password)

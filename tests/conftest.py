@@ -1,4 +1,4 @@
-"""Fixtures for every test: reference data beside the repository, and a small bundle of all four benchmarks."""
+"""Fixtures for every test: golden files, and a small bundle of all four benchmarks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ INSTRUCTION = "Answer the question using a single word or phrase."
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of golden and published reference files; tests that need it skip where it is absent."""
-    folder = Path(__file__).resolve().parents[1].parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("the reference files are not on this machine")
-    return folder
+def golden_files() -> Path:
+    """The folder of golden files (tests/golden)."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def mme_answers(golden_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published study's MME answers, a folder per cell."""
+    folder = tmp_path_factory.mktemp("published")
+    with zipfile.ZipFile(golden_files / "published/mme_answers.zip") as archive:
+        archive.extractall(folder)
+    return folder / "mme_answers"
 
 
 @pytest.fixture(scope="session")

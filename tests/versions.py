@@ -18,7 +18,7 @@ from headwise.engine.alone import CostProbe
 from headwise.engine.version import ENGINE_VERSION
 from headwise.methods import METHODS, heads
 from headwise.methods._query_rows import query_rows
-from headwise.methods.head_strategies import HeadStrategy
+from headwise.methods.head_strategies import BuiltIn
 from headwise.methods.heads.maps import Maps
 from headwise.methods.heads.ranking import Ranker
 from headwise.models.checkpoint import PROMPT_VERSION, Vlm
@@ -30,10 +30,10 @@ from headwise.study.versions import source_digest
 from headwise.system.reading import read_image
 
 GOLDEN = Path(__file__).parent / "golden" / "versions.json"
-COMMAND = "PYTHONPATH=src python tests/versions.py --accept"
-LISTS = (names.STRATEGIES, names.CONTROLS, heads.STRATEGIES, BENCHMARKS)
+COMMAND = "python tests/versions.py --accept"
+LISTS = (names.STRATEGIES, names.CONTROLS, names._added, heads.STRATEGIES, BENCHMARKS)
 """Not followed: what stands in them carries versions of its own."""
-ANSWERING = (Answerer, open_windows, HeadStrategy, query_rows)
+ANSWERING = (Answerer, open_windows, BuiltIn, query_rows)
 """What lies between a cell and its answer; the last two are imported where they are called, which is not followed."""
 CONTROL_CODE = {
     "vanilla": Ranker._token_order,

@@ -1,14 +1,15 @@
 """Regenerate docs/published-study.md: every figure on the page is computed here, none is typed.
 
-    python tools/published_study.py ../shared
+    python tools/published_study.py
 
-reads the published figures (configs/published), the study's MME answers (published/mme_answers) and the
-reference rankings (golden/strategies.npz).
+reads the published figures (configs/published), the study's MME answers (published/mme_answers.zip) and the
+reference rankings (strategies.npz), the latter two from tests/golden.
 """
 
 from __future__ import annotations
 
-import sys
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import numpy as np
 from headwise.benchmarks import benchmark, mme
 from headwise.published.figures import CELL, Published, read_published
 from headwise.published.importer.sources import Source, find_sources
-from headwise.stats import Outcomes, best_set, bootstrap
+from headwise.stats import Estimates, Outcomes, best_set, estimate
 
 HERE = Path(__file__).parent
 PAGE, TEMPLATE = HERE.parent / "docs/published-study.md", "published-study.md.j2"
+GOLDEN = HERE.parent / "tests" / "golden"
 QUESTIONS = {"textvqa": 5000, "gqa": 12578}
 TITLES = {"textvqa": "TextVQA", "mme": "MME", "gqa": "GQA", "pope": "POPE"}
 HEADS = (24, 16, 8)
@@ -29,16 +31,16 @@ NOISE = 0.1
 """A ranking is called noise where its agreement with float64 is this close to chance, or below it."""
 
 
-def render(shared: Path) -> str:
+def render(golden: Path = GOLDEN) -> str:
     """The page as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["name"] = lambda row: f"{row['tokens']}/{row['heads']}/{row['strategy']}"
-    return environment.get_template(TEMPLATE).render(facts(shared))
+    return environment.get_template(TEMPLATE).render(facts(golden))
 
 
-def facts(shared: Path) -> dict[str, Any]:
+def facts(golden: Path) -> dict[str, Any]:
     """Everything that the template shows."""
     published = read_published()
     return {
@@ -47,13 +49,20 @@ def facts(shared: Path) -> dict[str, Any]:
         "misprints": published.neighbours().to_dict("records"),
         "cells": len(published.grid()),
         "holes": holes(published),
-        "twins": twins(published) | {"overlap": overlap(shared / "golden" / "strategies.npz")},
+        "twins": twins(published) | {"overlap": overlap(golden / "strategies.npz")},
         "winners": sorted(set(published.best()["strategy"])),
-        "maps": len(np.load(shared / "golden" / "strategies.npz")["attention"]),
-        "float16": float16(shared / "golden" / "strategies.npz"),
+        "maps": len(np.load(golden / "strategies.npz")["attention"]),
+        "float16": float16(golden / "strategies.npz"),
         "margins": [accuracy_margin(published, name) for name in QUESTIONS],
-        "mme": mme_evidence(shared / "published" / "mme_answers"),
+        "mme": unpacked(golden / "published" / "mme_answers.zip"),
     }
+
+
+def unpacked(archive: Path) -> dict[str, Any]:
+    """`mme_evidence` of the answers in a zip file."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as content:
+        content.extractall(folder)
+        return mme_evidence(Path(folder) / "mme_answers")
 
 
 def holes(published: Published) -> dict[str, int]:
@@ -111,24 +120,30 @@ def accuracy_margin(published: Published, benchmark: str) -> dict[str, Any]:
 def mme_evidence(root: Path) -> dict[str, Any]:
     """What the study's own MME answers say: scores with intervals, the best set, differences to FastV."""
     sources = find_sources(root, "llava-v1.5-7b", _fail)
-    replicates = bootstrap(_outcomes(sources))
+    estimates = estimate(_outcomes(sources))
     names = [source.identity.name.removeprefix("mme-") for source in sources]
     pruned = [place for place, source in enumerate(sources) if source.identity.strategy != "vanilla"]
-    members = best_set(replicates.of(pruned))
+    members = best_set(estimates.of(pruned))
     rows = [
-        {"name": names[place], "score": replicates.score_C[place], "low": low, "high": high, "member": bool(member)}
-        for place, member, (low, high) in zip(pruned, members, replicates.intervals()[pruned], strict=True)
+        {"name": names[place], "score": estimates.score_C[place], "low": low, "high": high, "member": bool(member)}
+        for place, member, (low, high) in zip(pruned, members, estimates.intervals()[pruned], strict=True)
     ]
-    best = max(pruned, key=lambda place: replicates.score_C[place])
+    best = max(pruned, key=lambda place: estimates.score_C[place])
     table = sorted(rows, key=lambda row: -row["score"])
     return {
         "rows": table,
         "members": int(members.sum()),
-        "vanilla": replicates.score_C[names.index("576-vanilla")],
+        "vanilla": estimates.score_C[names.index("576-vanilla")],
         "best": names[best],
-        "against_fastv": replicates.difference(best, names.index("192-all_heads")),
-        "fastv": _fastv(names, replicates.score_C),
+        "against_fastv": _difference(estimates, best, names.index("192-all_heads")),
+        "fastv": _fastv(names, estimates.score_C),
     }
+
+
+def _difference(estimates: Estimates, cell: int, reference: int) -> tuple[float, float, float]:
+    """Score difference cell − reference, and its paired 95 % interval."""
+    low, high = estimates.differences(np.full(len(estimates.score_C), reference))[cell]
+    return float(estimates.score_C[cell] - estimates.score_C[reference]), float(low), float(high)
 
 
 def _fail(issue: object) -> None:
@@ -156,4 +171,4 @@ def _fastv(names: list[str], scores: np.ndarray) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(Path(sys.argv[1])), encoding="utf-8")
+    PAGE.write_text(render(), encoding="utf-8")

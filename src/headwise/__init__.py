@@ -1,12 +1,12 @@
-"""headwise: which attention heads to trust when visual tokens are pruned.
+"""headwise: choosing attention heads for visual-token pruning.
 
     config ─► samples ─► engine (model, heads) ─► answers.jsonl ─► verdicts.jsonl ─► MLflow ─► tables, report
     └────────────── evaluate ─────────────────┘    └──── score ────┘                └── compare ──┘
 
 A study is a grid of cells (model × benchmark × strategy × tokens × heads). `evaluate` answers every
-question under every cell in one computation, `score` says what the answers are worth, `compare` reads
-finished runs from the tracking server and says which differences are real. Scoring and comparing
-never need torch.
+question under every cell in one computation, `score` scores the answers, `compare` reads finished runs
+from the tracking server and tests which differences are significant. Scoring and comparing never
+import torch.
 """
 
 import importlib
@@ -18,16 +18,16 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
+# Public module names (left) and the modules that implement them (right).
 PUBLIC_NAMES = {
     "headwise.budget": "headwise.study.budget",
     "headwise.config": "headwise.run.settings",
     "headwise.heads": "headwise.methods.heads",
 }
-"""Modules that others import by the name on the left, and where their code lies."""
 
 
 class _PublicNames(MetaPathFinder, Loader):
-    """Imports a module of PUBLIC_NAMES: both names are then one and the same module."""
+    """Import hook for PUBLIC_NAMES: both names refer to the same module object."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -1,3 +1,5 @@
+"""`python -m headwise`: the command line."""
+
 from headwise.cli import main
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""The errors a user can cause. The command line prints each as one line and exits with code 2."""
+"""User-facing errors. The command line prints each as one line and exits with code 2."""
 
 
 class HeadwiseError(Exception):
     """Base of the errors below; its text is one line: what, where, what is allowed."""
 
     def __str__(self) -> str:
-        """One line also where a name in it, or another library's message, has line breaks."""
+        """The message on one line, even if it quotes text with line breaks."""
         return " ".join(super().__str__().splitlines())
 
 
 class ConfigError(HeadwiseError):
-    """A value in a study's configuration or on the command line that cannot be used."""
+    """An invalid value in a study's configuration or on the command line."""
 
 
 class DataError(HeadwiseError):
@@ -22,4 +22,4 @@ class ModelError(HeadwiseError):
 
 
 class TrackingError(HeadwiseError):
-    """A tracking server or store that cannot be reached, or that holds nothing that fits."""
+    """A tracking server or store that cannot be reached, or that has no matching run."""

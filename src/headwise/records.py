@@ -1,7 +1,7 @@
-"""What flows from stage to stage: samples, answers, verdicts, scorecards, and their JSON Lines form.
+"""Record types shared by all stages (samples, answers, verdicts, scorecards) and their JSON Lines form.
 
-A failure, an unparsed answer and a wrong answer are three different things here, so that no stage
-can turn one into another.
+A failure, an unparsed answer and a wrong answer are distinct types, so that no stage can turn one
+into another.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 from headwise.errors import DataError
 from headwise.system.reading import parse_json, read_lines
+from headwise.system.wording import counted
 
 log = logging.getLogger(__name__)
 SHOWN = 3
 
+# Identity of a question within its benchmark: question_id and prompt (MME shares ids within an image).
 Key = tuple[str, str]
-"""Identity of a question within its benchmark: question_id and prompt (MME shares ids within an image)."""
 
 Status = Literal["ok", "unparsed", "failed", "missing"]
 
@@ -46,13 +47,13 @@ class Sample:
 
     @property
     def sample_id(self) -> str:
-        """A stable name that is unique over all benchmarks (seeds of random controls hang on it)."""
+        """A stable identifier, unique over all benchmarks; it seeds the random controls."""
         return f"{self.benchmark}/{self.question_id}/{self.prompt}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the model said to one question, as raw text."""
+    """The model's answer to one question, as raw text."""
 
     question_id: str
     prompt: str
@@ -65,7 +66,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A question that got no answer, and why. It is counted, never scored."""
+    """A question without an answer, and the reason. It is counted, never scored."""
 
     question_id: str
     prompt: str
@@ -78,7 +79,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the scorer says of one question.
+    """The scorer's result for one question.
 
     `correct` is the question's accuracy between 0 and 1, and None exactly where `status` is "failed"
     or "missing". `image` is the cluster for resampling. `prediction` and `truth` are what was compared.
@@ -95,10 +96,10 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorecard:
-    """The official figures of one benchmark under one configuration.
+    """The official scores of one benchmark under one configuration.
 
     `score` is the headline (semantics: percent, or MME's sum) over the answered questions and None
-    where none was answered; `metrics` are the sub-scores under `category/…` names.
+    if none was answered; `metrics` are the sub-scores under `category/…` names.
     """
 
     benchmark: str
@@ -116,7 +117,7 @@ class Scorecard:
     def as_metrics(self) -> dict[str, float]:
         """Everything as flat numbers, `score` first (left out where nothing was answered).
 
-        Names are fit for MLflow, which takes no "&", "+" or brackets.
+        Names are valid in MLflow, which allows no "&", "+" or brackets.
         """
         head = {} if self.score is None else {"score": self.score}
         counts = {"samples": self.samples, "failed": self.failed, "missing": self.missing, "unparsed": self.unparsed}
@@ -142,7 +143,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write flat dataclasses or dicts one JSON object a line, keys in field order."""
+    """Write flat dataclasses or dicts, one JSON object per line, keys in field order."""
     with open(path, "w", encoding="utf-8") as out:
         for row in rows:
             plain = row if isinstance(row, dict) else vars(row)
@@ -152,8 +153,8 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 def read_answers(path: Path, report: Callable[[str], None] = log.warning) -> list[Answer | Failure]:
     """Read answers in the LLaVA form (question_id, prompt, text) and failures (error in place of text).
 
-    A row with null, a number or an object where text belongs is no answer: it is left out, so that its question
-    counts as missing, and `report` gets one line that names such rows. DataError for a row without the fields.
+    A row whose text is null, a number or an object is malformed: it is left out, its question counts as missing,
+    and `report` is called with one line that names such rows. DataError for a row that lacks a field.
     """
     rows = []
     for number, row in enumerate(read_jsonl(path), 1):
@@ -166,7 +167,7 @@ def read_answers(path: Path, report: Callable[[str], None] = log.warning) -> lis
 def well_formed(
     rows: Iterable[dict[str, Any]], path: Path, report: Callable[[str], None] = log.warning
 ) -> list[dict[str, Any]]:
-    """The rows that are answers or failures; one line to `report` names the others."""
+    """The well-formed rows (answers and failures); `report` is called with one line that names the others."""
     good, malformed = [], []
     for number, row in enumerate(rows, 1):
         if reason := _malformed(row):
@@ -175,12 +176,13 @@ def well_formed(
             good.append(row)
     if malformed:
         shown = ", ".join(malformed[:SHOWN]) + (", …" if len(malformed) > SHOWN else "")
-        report(f"{path}: {len(malformed)} malformed answers count as missing: {shown}")
+        count = counted(len(malformed), "malformed answer counts", "malformed answers count")
+        report(f"{path}: {count} as missing: {shown}")
     return good
 
 
 def _malformed(row: Mapping[str, Any]) -> str:
-    """Why a row with the fields of an answer is none; empty where it is one."""
+    """Why the row is malformed; empty for a well-formed one."""
     if not is_id(row["question_id"]):
         return f"question_id is {json_kind(row['question_id'])}"
     said = "error" if isinstance(row.get("error"), str) and row.get("text") is None else "text"
@@ -194,11 +196,11 @@ def _record(row: Mapping[str, Any]) -> Answer | Failure:
 
 
 def is_id(value: Any) -> bool:
-    """True for what may identify a question in JSON: text or a whole number."""
+    """True for a valid question id in JSON: text or a whole number."""
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def json_kind(value: Any) -> str:
-    """What JSON calls a value of this kind."""
+    """The JSON type of a value, for error messages."""
     kinds = {dict: "an object", list: "an array", str: "text", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")

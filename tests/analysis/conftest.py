@@ -51,10 +51,18 @@ def grid() -> list[tuple]:
 
 
 def log(
-    study: tracking.StudyRun, folder: Path, name: str, strategy: str, tokens: int, heads: int | None, **more
+    study: tracking.StudyRun,
+    folder: Path,
+    name: str,
+    strategy: str,
+    tokens: int,
+    heads: int | None,
+    role: str | None = None,
+    mean: float | None = None,
+    **more,
 ) -> float:
     """Log a cell whose answers get worse with fewer tokens; the two strategies tie at 192/16."""
-    share = {576: 0.9, 192: 0.8, 64: 0.5}[tokens] - 0.25 * (strategy == "random_tokens")
+    share = {576: 0.9, 270: 0.85, 192: 0.8, 64: 0.5}[tokens] - 0.25 * (strategy == "random_tokens")
     share -= 0.2 * (strategy == "sum" and (tokens, heads) != (192, 16))
     rank = np.random.default_rng(3).permutation(QUESTIONS) / QUESTIONS
     verdicts = made_verdicts(name, rank < share)
@@ -66,8 +74,15 @@ def log(
     tracking.log_cell(
         study,
         params=params | settings | more,
-        metrics=card.as_metrics() | {"kept_tokens": tokens, "seconds": 1.0, "prefill_seconds": tokens * 1e-5},
-        tags={"headwise.labels_digest": "labels", "headwise.scorer": f"{name}/1"},
+        metrics=card.as_metrics()
+        | {
+            "kept_tokens": tokens,
+            "mean_visual_tokens": mean or tokens,
+            "seconds": 1.0,
+            "prefill_seconds": tokens * 1e-5,
+        },
+        tags={"headwise.labels_digest": "labels", "headwise.scorer": f"{name}/1"}
+        | ({"headwise.role": role} if role else {}),
         folder=files,
         dataset={"name": name, "digest": "d", "source": "made"},
         note="made",

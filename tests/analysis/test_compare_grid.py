@@ -85,13 +85,33 @@ def test_a_strategy_without_heads_has_rows_of_its_own():
         ),
     )
     assert [(tokens, None if pd.isna(heads) else heads) for tokens, heads in table.values.index] == [
-        *((192, 16), (192, None), (64, 16), (64, None)),
+        *((192, 16), (192, None), (64, 16)),
     ]
     assert table.values["headless"].dropna().tolist() == [59.0]
     assert table.controls["random_tokens"].iloc[:2].tolist() == [41.0, 41.0]
-    assert table.holes == 1  # headless at 64 tokens; with a number of heads it cannot be run
+    assert table.holes == 0  # no method without heads was run at 64 tokens; with a number of heads none can be
     assert table.best_cells() == ["192/headless"]
     assert table.tops().sum() == 0  # no row has rivals
-    lines = score_table_markdown(table).splitlines()
-    assert lines[3] == "| 192 | · | · | **59.00** | 62.00 | 41.00 |"
-    assert [field.text for field in score_html("g", "", table, 2).rows[1]][:2] == ["192", "–"]
+
+
+def test_methods_without_heads_are_shown_in_a_table_of_their_own():
+    rows = [("vanilla", None, None, 62.0), ("random_tokens", 192, None, 41.0), ("random_heads", 192, 16, 50.0)]
+    rows += [("sum", 192, 16, 58.0), ("sparsity", 192, 16, 57.0), ("fastv", 192, None, 59.0)]
+    table = score_table("gqa", cells(*rows, ("pdrop", 192, None, 60.0), ("pdrop", 270, None, 61.0)))
+    by_heads, headless = score_table_markdown(table).split("\n\n")
+    assert by_heads.splitlines() == [
+        "| tokens | heads | sum | sparsity | vanilla | random_tokens | random_heads |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| 192 | 16 | **58.00** | 57.00 | 62.00 | 41.00 | 50.00 |",
+    ]
+    assert headless.splitlines() == [
+        "| tokens | fastv | pdrop | vanilla | random_tokens |",
+        "| --- | --- | --- | --- | --- |",
+        "| 270 | · | **61.00** | 62.00 | · |",
+        "| 192 | 59.00 | **60.00** | 62.00 | 41.00 |",
+    ]
+    assert table.holes == 1  # fastv at 270 tokens; sum was not asked for them
+    html = score_html("g", "", table.parts()[1], 2)
+    assert [[field.text for field in row] for row in html.rows] == [
+        ["270", "–", "61.00", "62.00", "–"], ["192", "59.00", "60.00", "62.00", "41.00"],
+    ]  # fmt: skip

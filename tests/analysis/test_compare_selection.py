@@ -45,13 +45,13 @@ def comparison(monkeypatch):
 def test_of_a_cell_run_twice_the_latest_is_compared(comparison):
     result = comparison({}, {"heads": 8}, {})
     assert result.cells["run_id"].tolist() == ["r2", "r1"]
-    assert result.notes == ["1 cells were run again later; the latest run of each is compared"]
+    assert result.notes == ["1 cell was run again later; the latest run of each is compared"]
 
 
 def test_a_trial_on_a_few_questions_is_set_aside(comparison):
     result = comparison({"limit": 20}, {"limit": 50, "heads": 8}, {"heads": 24})
     assert result.cells["run_id"].tolist() == ["r2"]
-    assert result.notes == ["gqa: 2 cells were asked fewer questions (limit) and are set aside"]
+    assert result.notes == ["gqa: 2 cells were asked fewer questions (limit); set aside"]
 
 
 def test_cells_on_other_data_are_set_aside(comparison):

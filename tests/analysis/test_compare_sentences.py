@@ -11,7 +11,7 @@ from headwise.report.text import best_set_sentence
         (["a"], 1, "Nothing to compare it with."),
         (["a"], 2, "Significantly better than the other one."),
         (["a"], 9, "Significantly better than the 8 others."),
-        (["a", "b"], 9, "Best set, not told from the best at 95 %: 2 of 9: a, b."),
+        (["a", "b"], 9, "Best set, statistically tied with the best at 95 %: 2 of 9: a, b."),
     ],
 )
 def test_best_set_in_words(members, candidates, said):

@@ -70,10 +70,10 @@ def test_a_truncated_folder_names_each_fault_with_its_fix(bundle, official):
     assert result.exit_code == 2
     assert "line 2: not valid JSON" in problems["gqa"][0]["what"]
     assert "perhaps cut short" in problems["textvqa"][0]["what"]
-    assert "1 of 1 images are truncated" in problems["pope"][0]["what"]
+    assert "1 of 1 images is truncated" in problems["pope"][0]["what"]
     assert [problem["what"].split(";")[0] for problem in problems["mme"]] == [
         "2 of 4 questions have no label",
-        "1 of 4 images are missing",
+        "1 of 4 images is missing",
     ]
     assert all(problem["fix"] for each in problems.values() for problem in each)
 

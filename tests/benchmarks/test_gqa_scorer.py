@@ -25,8 +25,8 @@ def official_figures(text):
     return figures
 
 
-def test_the_golden_printout_is_reproduced(shared, tmp_path):
-    golden = shared / "golden/scorers"
+def test_the_golden_printout_is_reproduced(golden_files, tmp_path):
+    golden = golden_files / "scorers"
     (tmp_path / "gqa/data").mkdir(parents=True)
     (tmp_path / "gqa/data/testdev_balanced_questions.json").write_bytes((golden / "gqa_questions.json").read_bytes())
     answers = [Answer(**row) for row in read_jsonl(golden / "gqa_answers.jsonl")]

@@ -7,13 +7,14 @@ import pytest
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.mme import grade, judge_labelled, table_answers
 from headwise.errors import DataError
+from headwise.published.figures import FOLDER
 from headwise.records import Verdict
 
 
-def published_figures(shared):
+def published_figures():
     """MME figures of the published study by (tokens, heads, strategy)."""
     cells = {}
-    with open(shared / "published/head_strategy_scores.csv", encoding="utf-8", newline="") as rows:
+    with open(FOLDER / "head_strategy_scores.csv", encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
             if row["benchmark"] == "mme":
                 cell = (row["tokens"], row["heads"], row["strategy"])
@@ -26,9 +27,9 @@ def folder_card(folder):
     return benchmark("mme").summarise(judge_labelled(rows))
 
 
-def test_published_totals_and_categories_are_reproduced(shared):
-    cells = published_figures(shared)
-    folders = sorted((shared / "published/mme_answers/ablation_a").iterdir())
+def test_published_totals_and_categories_are_reproduced(mme_answers):
+    cells = published_figures()
+    folders = sorted((mme_answers / "ablation_a").iterdir())
     compared = 0
     for folder in folders:
         tokens, heads, strategy = folder.name.removeprefix("vtn_").split("_", 2)
@@ -45,8 +46,8 @@ def test_published_totals_and_categories_are_reproduced(shared):
     assert compared == len(folders) == 18
 
 
-def test_vanilla_scores_what_the_llava_model_zoo_says(shared):
-    card = folder_card(shared / "published/mme_answers/vanilla/vtn_576")
+def test_vanilla_scores_what_the_llava_model_zoo_says(mme_answers):
+    card = folder_card(mme_answers / "vanilla/vtn_576")
     assert round(card.score) == 1862
     assert (card.samples, card.unparsed, card.complete) == (2374, 3, True)
 

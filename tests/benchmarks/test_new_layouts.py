@@ -81,7 +81,7 @@ def test_images_in_a_folder_of_another_name_are_found_and_moved(folder):
     images = data_dir / benchmark(name).image_folder
     images.rename(images.with_name("unpacked"))
     (problem,) = problems(name, data_dir)
-    assert "images are missing" in problem.what
+    assert "missing; the first" in problem.what
     subprocess.run(problem.fix, shell=True, check=True)
     assert problems(name, data_dir) == []
 

@@ -15,15 +15,15 @@ NAMES["Yes ratio"] = "yes_ratio"
 
 
 @pytest.fixture
-def golden_bundle(shared, tmp_path):
-    golden = shared / "golden/scorers"
+def golden_bundle(golden_files, tmp_path):
+    golden = golden_files / "scorers"
     shutil.copytree(golden / "pope_coco", tmp_path / "pope/coco")
     shutil.copy(golden / "pope_questions.jsonl", tmp_path / "pope/llava_pope_test.jsonl")
     return tmp_path
 
 
-def golden_answers(shared):
-    return read_answers(shared / "golden/scorers/pope_answers.jsonl")
+def golden_answers(golden_files):
+    return read_answers(golden_files / "scorers/pope_answers.jsonl")
 
 
 def official_figures(text):
@@ -42,13 +42,13 @@ def official_figures(text):
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["in order", "reversed"])
-def test_the_golden_printout_is_reproduced_whatever_the_order_of_answers(shared, golden_bundle, turned):
+def test_the_golden_printout_is_reproduced_whatever_the_order_of_answers(golden_files, golden_bundle, turned):
     bench = benchmark("pope")
-    answers = golden_answers(shared)
+    answers = golden_answers(golden_files)
     answers = answers[::-1] if turned else answers
     verdicts = bench.judge(golden_bundle, bench.samples(golden_bundle), {answer.key: answer for answer in answers})
     card = bench.summarise(verdicts)
-    expected = official_figures((shared / "golden/scorers/pope_expected.txt").read_text())
+    expected = official_figures((golden_files / "scorers/pope_expected.txt").read_text())
     assert len(expected) == 28
     assert card.metrics | {"score": card.score} == pytest.approx(expected)
 

@@ -8,8 +8,8 @@ from headwise.errors import DataError
 from headwise.records import read_jsonl
 
 
-def test_every_golden_item_is_reproduced(shared):
-    rows = list(read_jsonl(shared / "golden/scorers/textvqa.jsonl"))
+def test_every_golden_item_is_reproduced(golden_files):
+    rows = list(read_jsonl(golden_files / "scorers/textvqa.jsonl"))
     ours = [grade(row["prediction"], tuple(row["answers"])).correct for row in rows]
     assert len(rows) > 100
     assert ours == pytest.approx([row["accuracy"] for row in rows])

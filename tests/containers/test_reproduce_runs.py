@@ -225,7 +225,7 @@ def test_any_image_of_the_commit_will_do(store, engine):
 def test_other_data_is_found_before_a_container_is_made(store, engine, bundle):
     (cell,) = log(store / "cell", params={"data_dir": str(bundle)})
     fake = engine()
-    with pytest.raises(DataError, match="gqa in .* is not what run .* was asked"):
+    with pytest.raises(DataError, match="gqa in .* differs from the data of run"):
         raise reproduce(cell).exception
     assert fake.created is None
 

@@ -15,15 +15,15 @@ from tools.embedded.vocabulary import SYSTEM
 
 
 def test_driving_many_questions_equals_one_prompt_at_a_time():
-    speaker = start_decoder().eval()
+    scene_decoder = start_decoder().eval()
     rng = Random(0)
     data, _ = make_batch(rng, fresh_scenes(rng, 2), 3, SHARES, background=None)
     with torch.no_grad():
-        visual = speaker.cell_vectors(data.labels_BNF)
-        logits, watched = speaker(data, visual, {2})
-        embed = speaker.decoder.model.embed_tokens
+        visual = scene_decoder.cell_vectors(data.labels_BNF)
+        logits, watched = scene_decoder(data, visual, {2})
+        embed = scene_decoder.decoder.model.embed_tokens
         prompt = torch.cat([embed(torch.tensor(prefix_ids())), visual[1], embed(data.ids_BMT[1, 2])])
-        whole = speaker.decoder(inputs_embeds=prompt[None]).logits[0, PREFIX + 576 :]
+        whole = scene_decoder.decoder(inputs_embeds=prompt[None]).logits[0, PREFIX + 576 :]
     assert torch.allclose(logits[1, 2], whole, atol=1e-4)
     assert watched[2].shape[1:] == (32, PREFIX + 576)
 

@@ -12,8 +12,8 @@ VISUAL = slice(35, 611)
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    folder = shared / "golden/pruned_llama"
+def golden(golden_files):
+    folder = golden_files / "pruned_llama"
     model = LlamaForCausalLM.from_pretrained(folder).eval()
     return model, np.load(folder / "expected.npz")
 

@@ -87,6 +87,22 @@ def test_every_method_says_what_its_slow_definition_says(model, system, off):
             assert branch.tokens == tokens, cell
 
 
+@torch.inference_mode()
+def test_several_merged_rows_stand_in_the_order_of_their_centres(model):
+    before, pictures, questions = prompts(5, 95, [6, 3])
+    cells = [Cell(strategy="sparsevlm", tokens=tokens) for tokens in (40, 25)]
+    asked = [Question(image, question, "q") for image, question in enumerate(questions)]
+    found = Engine(Decoder(model), before, cells, 95, STEPS, keep_logits=True).answer(pictures, asked)
+    for image, row in enumerate(found):
+        for cell, branch in zip(cells, row, strict=True):
+            expected = slow(model, before, pictures[image], questions[image], cell)
+            tokens, logits = expected.answer(STEPS)
+            assert (branch.stages[0].kept < 0).sum() > 1
+            assert {stage.layer: stage.kept.tolist() for stage in branch.stages} == expected.kept
+            torch.testing.assert_close(branch.logits, logits, atol=1e-4, rtol=0)
+            assert branch.tokens == tokens
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Optimizations)])
 def test_an_optimization_changes_no_answer_of_any_method(model, name):
     before, pictures, questions = prompts(11, 23, [4, 9, 4, 1, 6])

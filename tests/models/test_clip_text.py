@@ -1,32 +1,18 @@
 """A question's CLIP embeddings, on a tiny random CLIP made here."""
 
-import json
-
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from models.clip_files import LENGTH, write_tiny_clip
+from transformers import CLIPModel
 
 from headwise.errors import ConfigError, ModelError
 from headwise.models.clip_text import ClipText, required_clip
-
-LENGTH = 77
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A full CLIP of width 16 with a tokenizer of single letters."""
-    path = tmp_path_factory.mktemp("clip")
-    letters = "abcdefghijklmnopqrstuvwxyz?.:"
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (path / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    (path / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer.from_pretrained(path, model_max_length=LENGTH).save_pretrained(path)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = small | {"vocab_size": len(tokens), "bos_token_id": len(tokens) - 2, "eos_token_id": 2, "pad_token_id": 0}
-    torch.manual_seed(3)
-    config = CLIPConfig(text_config=text, vision_config=small | {"image_size": 8, "patch_size": 4}, projection_dim=12)
-    CLIPModel(config).save_pretrained(path)
-    return path
+    return write_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from headwise import tracking
+from headwise.analysis.comparison import load_comparison
 from headwise.cli import headwise
 from headwise.errors import DataError
 from headwise.records import write_jsonl
@@ -49,6 +50,34 @@ def test_cells_become_ordinary_runs_once(store, bundle, tmp_path):
     again = run(root, "--data-dir", bundle)
     assert (again["study"], again["logged"], len(again["present"])) == (None, [], 2)
     assert len(tracking.find_cells(experiment="lab")) == 2
+
+
+def test_ports_of_other_methods_stand_beside_the_head_strategies(store, bundle, tmp_path):
+    """The study's PDrop is no pdrop of ours, prunes at layers of its own, and counts tokens in its own way."""
+    root = tmp_path / "answers"
+    gqa_cell(root, "vtn_64_8_sparsity")
+    gqa_cell(root, "../pdrop/vtn_64_32", second="dog")
+    gqa_cell(root, "../dynamic_head/vtn_64_dynamic_6_24")
+    gqa_cell(root, "../dynamic_head/vtn_64_dynamic_8_16", second="dog")
+    run(root, "--data-dir", bundle)
+    cells = tracking.find_cells(experiment="lab").set_index("strategy")
+    port = cells.loc["pdrop@ancestor"]
+    assert (port["tokens"], port["budget"], port["tags.headwise.role"]) == (64, "published", "method")
+    assert pd.isna([port["heads"], port["layer"], port["mean_visual_tokens"]]).all()
+    assert cells.loc["sparsity", ["budget", "mean_visual_tokens"]].tolist() == ["average", 64]
+    compared = load_comparison(study=run_study(cells)).cells
+    assert compared["configuration"].tolist() == [
+        "64/8/sparsity average",
+        "64/dynamic_heads@ancestor average options=6-24",
+        "64/dynamic_heads@ancestor average options=8-16",
+        "64/pdrop@ancestor published",
+    ]
+
+
+def run_study(cells: pd.DataFrame) -> str:
+    """The study that the cells were logged in."""
+    (study,) = set(cells["study"])
+    return study
 
 
 def test_a_changed_cell_is_new(store, bundle, tmp_path):
@@ -113,9 +142,9 @@ def test_mme_tables_that_lack_official_questions_are_incomplete(store, bundle, t
     assert "incomplete: 2366 missing" in report["issues"][0]["what"]
 
 
-def test_published_answers_come_in_and_can_be_rescored(store, shared, tmp_path):
+def test_published_answers_come_in_and_can_be_rescored(store, mme_answers, tmp_path):
     for cell in ("vanilla/vtn_576", "fastv/vtn_192", "ablation_a/vtn_192_16_max_attention"):
-        shutil.copytree(shared / "published/mme_answers" / cell, tmp_path / "mme_answers" / cell)
+        shutil.copytree(mme_answers / cell, tmp_path / "mme_answers" / cell)
     report = run(tmp_path / "mme_answers")
     assert (len(report["logged"]), report["issues"]) == (3, [])
     assert run(tmp_path / "mme_answers")["logged"] == []

@@ -52,6 +52,51 @@ def test_methods_without_heads(tmp_path, folder, strategy, tokens):
 
 
 @pytest.mark.parametrize(
+    ("folder", "strategy", "heads", "options"),
+    [
+        ("vanilla/vtn_576_32", "vanilla", None, ""),
+        ("fastv/vtn_64_32", "all_heads", None, ""),
+        ("pdrop/vtn_64_32", "pdrop@ancestor", None, ""),
+        ("pdrop/vtn_64", "pdrop@ancestor", None, ""),
+        ("sparsevlm/vtn_64_32", "sparsevlm@ancestor", None, ""),
+        ("fastv+finepruner/vtn_64_16", "fastv+finepruner@ancestor", 16, ""),
+        ("dynamic_head/vtn_64_dynamic_6_24", "dynamic_heads@ancestor", None, "6-24"),
+        ("dynamic_head/vtn_64_dynamic_16", "dynamic_heads@ancestor", None, "16"),
+        ("ablation_a/vtn_64_dynamic", "dynamic_heads@ancestor", None, ""),
+    ],
+)
+def test_the_studys_ports_of_other_methods_are_named_as_ports(tmp_path, folder, strategy, heads, options):
+    write(tmp_path / "llava_gqa/llava-v1.5-7b" / folder, answers("yes"))
+    (source,), issues = find(tmp_path)
+    found = source.identity
+    assert (found.strategy, found.tokens, found.heads, found.options) == (strategy, int(found.tokens), heads, options)
+    assert found.tokens in (64, 576)
+    assert issues == []
+
+
+def test_two_settings_of_a_port_are_two_cells_and_one_cell_under_two_names_is_one(tmp_path):
+    above = tmp_path / "llava_gqa/llava-v1.5-7b"
+    for name in ("vtn_64_dynamic_6_24", "vtn_64_dynamic_8_16"):
+        write(above / "dynamic_head" / name, answers("yes"))
+    for name, text in (("vtn_64", "yes"), ("vtn_64_32", "no")):
+        write(above / "pdrop" / name, answers(text))
+    sources, issues = find(tmp_path)
+    assert [source.identity.name for source in sources] == [
+        "gqa-64-dynamic_heads@ancestor-6-24",
+        "gqa-64-dynamic_heads@ancestor-8-16",
+    ]
+    (issue,) = issues
+    assert issue.startswith("gqa-64-pdrop@ancestor: 2 different sets of answers")
+
+
+def test_a_folder_of_an_unknown_method_without_a_strategy_is_named(tmp_path):
+    write(tmp_path / "llava_gqa/llava-v1.5-7b/dart/vtn_64_32", answers("yes"))
+    sources, (issue,) = find(tmp_path)
+    assert sources == []
+    assert "names no strategy, and 'dart' is not vanilla or fastv or pdrop" in issue
+
+
+@pytest.mark.parametrize(
     ("split", "benchmark"),
     [("llava_textvqa_val_v051_ocr", "textvqa"), ("llava_pope_test", "pope"), ("llava_mme", "mme")],
 )

@@ -17,7 +17,7 @@ ROW = "gqa,192,16,sum,accuracy,58.0\n"
     ("content", "said"),
     [
         (b"", "is empty; expected the columns benchmark, tokens"),
-        (bytes(range(256)) * 4, "is no table of text"),
+        (bytes(range(256)) * 4, "not UTF-8 text"),
         (b"a,b\n1,2,3\n1\n4,5,6,7\n", "is no table of text"),
         (HEADER.encode(), "holds no score that can be compared (accuracy of textvqa, total of mme"),
         ((HEADER + ROW + "gqa,many,16,sparsity,accuracy,57\n").encode(), "line 3: tokens 'many' is not a whole number"),
@@ -33,7 +33,7 @@ def test_a_broken_scores_table_is_named(tmp_path, content, said):
     (tmp_path / "mine.csv").write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_published(tmp_path / "mine.csv")
-    assert str(caught.value).startswith(f"{tmp_path / 'mine.csv'}")
+    assert str(tmp_path / "mine.csv") in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

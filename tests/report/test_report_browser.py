@@ -21,7 +21,7 @@ def page(study, tmp_path_factory) -> Path:
     findings = {name: find(name, study.of(name), study.verdicts(name)) for name in study.benchmarks}
     overall = over_benchmarks(list(findings.values()))
     made = {"recommendation": recommend(overall.cells), "strategies": tables.strategies(overall)}
-    analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=made, grids={})
+    analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=made, score_tables={})
     links = {"runs": 'http://127.0.0.1:5000/#/runs?a=1&b="2"'}
     report = build(analysis, Files(artifact=study.artifact, image=study.image, links=links), {"gqa": "GQA"})
     path = tmp_path_factory.mktemp("page") / "report.html"

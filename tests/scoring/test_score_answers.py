@@ -61,25 +61,28 @@ def test_failures_stay_failures(bundle, tmp_path):
 
 
 def test_two_answers_to_one_question_are_an_error(bundle, tmp_path):
-    with pytest.raises(DataError, match=r"answers.jsonl: 1 answers are to questions that were answered before \(100\)"):
+    with pytest.raises(DataError, match=r"answers.jsonl: 1 answer is to a question already answered \(100\)"):
         score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), gqa_rows(first="no")[0]]))
 
 
 def test_an_answer_to_an_unknown_question_is_an_error(bundle, tmp_path):
     stray = {"question_id": "999", "prompt": "?", "text": "yes"}
-    with pytest.raises(DataError, match=r"1 answers are to questions that the benchmark lacks \(999\)"):
+    with pytest.raises(DataError, match=r"1 answer is to a question not in the benchmark \(999\)"):
         score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), stray]))
+    others = [stray, stray | {"question_id": "998"}]
+    with pytest.raises(DataError, match=r"2 answers are to questions not in the benchmark \(999, 998\)"):
+        score_answers("gqa", bundle, write(tmp_path, [*gqa_rows(), *others]))
 
 
 def test_another_wording_is_matched_by_an_id_of_one_question_and_said(bundle, tmp_path, caplog):
     rows = [row | {"prompt": "Be brief."} for row in gqa_rows()]
     assert score_answers("gqa", bundle, write(tmp_path, rows))[0].score == 100.0
-    assert "2 answers were to another wording" in caplog.text
+    assert "matched 2 answers by question_id" in caplog.text
 
 
 def test_another_wording_of_a_shared_id_is_never_guessed(bundle, tmp_path):
     row = {"question_id": "existence/0000.png", "prompt": "Is there something?", "text": "yes"}
-    with pytest.raises(DataError, match="the benchmark lacks"):
+    with pytest.raises(DataError, match="not in the benchmark"):
         score_answers("mme", bundle, write(tmp_path, [row]))
 
 
@@ -91,7 +94,7 @@ def test_a_question_that_the_benchmark_repeats_may_be_answered_as_often(bundle):
     card, verdicts = score_records("gqa", bundle, said[:2])
     assert [verdict.prediction for verdict in verdicts] == ["yes", "", "no"]
     assert (card.score, card.missing) == (50.0, 1)
-    with pytest.raises(DataError, match="were answered before"):
+    with pytest.raises(DataError, match="already answered"):
         score_records("gqa", bundle, said)
 
 

@@ -112,7 +112,7 @@ def test_null_or_an_object_where_text_belongs_is_no_answer_and_is_named(tmp_path
     said: list[str] = []
     assert read_answers(path, said.append) == [Answer(question_id="1", prompt="Is it?", text="None")]
     assert len(said) == 1
-    assert "a.jsonl: 1 malformed answers count as missing: answer 2 (" + field in said[0]
+    assert "a.jsonl: 1 malformed answer counts as missing: answer 2 (" + field in said[0]
 
 
 def test_an_error_beside_a_null_text_is_a_failure(tmp_path):

@@ -13,9 +13,13 @@ from rich.console import Console
 from headwise.cli import headwise
 from headwise.errors import ConfigError
 from headwise.run.lifecycle import sync_note
-from headwise.tracking.pending import Note, claimed, claimed_now, open_notes, read
+from headwise.tracking.pending import Note, open_notes, read, study_lock, try_study_lock
 
 SILENT = print
+
+
+def compare_nothing(*_: object) -> None:
+    raise AssertionError("nothing was logged, so there is nothing to compare")
 
 
 @pytest.fixture(autouse=True)
@@ -61,21 +65,21 @@ def test_a_note_that_cannot_be_written_leaves_the_old_one(monkeypatch: pytest.Mo
 
 
 def test_two_processes_never_hold_one_study() -> None:
-    with claimed(note(), SILENT):
-        with claimed_now(note()) as mine:
+    with study_lock(note(), SILENT):
+        with try_study_lock(note()) as mine:
             assert not mine
-        with claimed_now(note("another")) as mine:
+        with try_study_lock(note("another")) as mine:
             assert mine
-    with claimed_now(note()) as mine:
+    with try_study_lock(note()) as mine:
         assert mine
 
 
 def test_the_same_command_goes_on_with_an_open_study_and_begins_a_finished_one_anew() -> None:
     opened = note().save(run_id="abc", state="open")
-    with claimed(note(), SILENT) as held:
+    with study_lock(note(), SILENT) as held:
         assert held == opened
     opened.save(state="finished")
-    with claimed(note(), SILENT) as held:
+    with study_lock(note(), SILENT) as held:
         assert held.run_id is None
         assert held.state == "new"
 
@@ -86,7 +90,7 @@ def test_a_note_of_an_older_headwise_is_one_line_and_can_be_forgotten(
     study: dict[str, Any], forget: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = Note(key="one", study=study, comparing=False, tracking="x").save(state="open")
-    assert not sync_note(saved, Console(width=500), forget)
+    assert not sync_note(saved, Console(width=500), compare_nothing, forget)
     out = capsys.readouterr().out
     assert "begun by another version of headwise" in out
     assert out.count("\n") == 1
@@ -107,7 +111,7 @@ def test_sync_names_a_note_it_cannot_read_and_forgets_it(tmp_path: Path, content
 
 def test_a_lock_or_a_note_of_another_user_is_one_line(monkeypatch: pytest.MonkeyPatch, as_another_user: Any) -> None:
     monkeypatch.setenv("HEADWISE_HOME", str(as_another_user.folder))
-    with claimed(note().save(), SILENT):
+    with study_lock(note().save(), SILENT):
         pass
     for name, what in (("one.lock", "cannot lock"), ("one.holder", "cannot write"), ("one.json", "cannot read")):
         path = as_another_user.folder / "studies" / name
@@ -116,5 +120,5 @@ def test_a_lock_or_a_note_of_another_user_is_one_line(monkeypatch: pytest.Monkey
         path.parent.chmod(0o777)
         path.chmod(0o000)
         with as_another_user, pytest.raises(ConfigError, match=rf"set it to a folder of your own.*{what} .*{name}"):  # noqa: SIM117
-            with claimed(note(), SILENT):
+            with study_lock(note(), SILENT):
                 pass

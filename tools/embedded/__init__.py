@@ -1,4 +1,4 @@
-"""What trains the embedded checkpoint and draws its benchmarks; not installed.
+"""Training of the embedded checkpoint and generation of its benchmarks; not installed.
 
 scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
        ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/

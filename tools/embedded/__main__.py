@@ -1,4 +1,4 @@
-"""`python -m tools.embedded`: draw the small benchmarks, train the small model. Torch loads when a command runs."""
+"""`python -m tools.embedded`: generate the embedded benchmarks, train the embedded model."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def draw(out: Path, seed: int | None) -> None:
 @click.option("--scale", default=1.0, show_default=True, help="Multiply every stage's steps.")
 @click.option("--processes", default=2, show_default=True, help="Single-thread processes that share each step.")
 def train(out: Path, work: Path, scale: float, processes: int) -> None:
-    """Train the small LLaVA from nothing; run again after a kill to go on."""
+    """Train the small LLaVA from scratch; run the same command again to resume."""
     from tools.embedded.train import train_all
 
     train_all(out, work, scale=scale, processes=processes)

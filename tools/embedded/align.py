@@ -1,7 +1,7 @@
-"""Stages 3 and 4: what the tower sees, said in the decoder's own vectors.
+"""Stages 3 and 4: align vision features with the decoder's embedding space.
 
-`fit` moves the projector alone, on features computed once; `align` then lets the tower follow, gently and still
-naming its patches: with a projector that knows nothing, the tower forgot the shapes it had learned.
+`fit` trains the projector alone, on cached features; `align` then trains tower and projector together at a low
+rate, with the patch classification loss: with an untrained projector, the tower forgot the shapes it had learned.
 """
 
 from pathlib import Path
@@ -14,29 +14,29 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from tools.embedded.batches import fresh_scenes
 from tools.embedded.export import llava_config
-from tools.embedded.language import Speaker
+from tools.embedded.language import SceneDecoder
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.scenes import Scene
 from tools.embedded.symbols import cell_labels, is_foreground
-from tools.embedded.tower import BACKGROUND_WEIGHT, Namer, naming_loss, to_pixels
+from tools.embedded.tower import BACKGROUND_WEIGHT, PatchClassifier, classification_loss, to_pixels
 
 
 class Aligner(nn.Module):
-    def __init__(self, namer: Namer, speaker: Speaker) -> None:
+    def __init__(self, classifier: PatchClassifier, scene_decoder: SceneDecoder) -> None:
         super().__init__()
-        self.namer = namer
-        self.projector = LlavaMultiModalProjector(llava_config(namer, speaker.decoder))
+        self.classifier = classifier
+        self.projector = LlavaMultiModalProjector(llava_config(classifier, scene_decoder.decoder))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, 192, 192) → (B, 576, D)"""
-        visual: Tensor = self.projector(self.namer.features(pixels))
+        visual: Tensor = self.projector(self.classifier.features(pixels))
         return visual
 
 
-def unexplained(visual: Tensor, labels: np.ndarray, speaker: Speaker) -> tuple[Tensor, Metrics]:
-    """Share of the targets' variance that is missed, the foreground counting most."""
+def unexplained(visual: Tensor, labels: np.ndarray, scene_decoder: SceneDecoder) -> tuple[Tensor, Metrics]:
+    """Unexplained share of the targets' variance, weighted towards the foreground."""
     with torch.no_grad():
-        target = speaker.cell_vectors(torch.from_numpy(labels))
+        target = scene_decoder.cell_vectors(torch.from_numpy(labels))
     front = torch.from_numpy(is_foreground(labels))
     weight = torch.where(front, 1.0, BACKGROUND_WEIGHT)
     error = (visual - target).square().mean(-1) / target[front].var()
@@ -45,16 +45,16 @@ def unexplained(visual: Tensor, labels: np.ndarray, speaker: Speaker) -> tuple[T
 
 
 def train_align(
-    folder: Path, aligner: Aligner, speaker: Speaker, steps: int = 220, batch: int = 12, seed: int = 3
+    folder: Path, aligner: Aligner, scene_decoder: SceneDecoder, steps: int = 220, batch: int = 12, seed: int = 3
 ) -> Aligner:
-    """Tower and projector together, from a fitted projector."""
+    """Train tower and projector together, starting from a fitted projector."""
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         scenes = fresh_scenes(Random(f"align/{seed}/{step}/{rank()}"), batch)
         labels = np.stack([cell_labels(scene) for scene in scenes])
-        features = aligner.namer.features(to_pixels(scenes))
-        missed, metrics = unexplained(aligner.projector(features), labels, speaker)
-        named, right = naming_loss(aligner.namer, features, labels)
+        features = aligner.classifier.features(to_pixels(scenes))
+        missed, metrics = unexplained(aligner.projector(features), labels, scene_decoder)
+        named, right = classification_loss(aligner.classifier, features, labels)
         return 4 * missed + 0.3 * named, metrics | {"shape": right["shape"]}
 
     optimizers = optimizers_for(aligner, muon_rate=1.5e-3, adam_rate=7e-4)
@@ -63,9 +63,14 @@ def train_align(
 
 
 def fit_projector(
-    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, scenes: list[Scene], steps: int = 1500
+    folder: Path,
+    aligner: Aligner,
+    scene_decoder: SceneDecoder,
+    features: np.ndarray,
+    scenes: list[Scene],
+    steps: int = 1500,
 ) -> None:
-    """The projector alone, on 1,024 cells a step: all of the foreground and a sixth of the rest."""
+    """Train the projector alone, on 1,024 cells per step, drawn from the foreground and a sixth of the rest."""
     labels = np.stack([cell_labels(scene) for scene in scenes])
     front = is_foreground(labels)
     drawn = front | (np.random.default_rng(0).random(front.shape) < 1 / 6)
@@ -73,7 +78,7 @@ def fit_projector(
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
         chosen = np.random.default_rng([step, rank()]).integers(0, len(marks), 1024)
-        return unexplained(aligner.projector(rows[chosen].float()), marks[chosen], speaker)
+        return unexplained(aligner.projector(rows[chosen].float()), marks[chosen], scene_decoder)
 
     optimizers = optimizers_for(aligner.projector, muon_rate=0.0, adam_rate=4e-3)
     run_stage(Stage("fit", folder, aligner.projector, optimizers, step_fn, steps, every=250))

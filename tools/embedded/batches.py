@@ -1,4 +1,4 @@
-"""Scenes and questions → one training batch: tokens, answers, sampled background, cells to look at."""
+"""Scenes and questions → training batches: tokens, answers, sampled background, attention targets."""
 
 import math
 from functools import cache
@@ -15,11 +15,11 @@ from tools.embedded.symbols import FIELDS, cell_labels, is_foreground
 from tools.embedded.tokens import build_tokenizer
 
 PREFIX = 3  # <s>, the system sentence, USER:
-GROUPS = 3  # heads that look for the first thing named, for the second, and for all that is counted
-YES_NO_SHARE = 0.2  # of yes/no questions say so: MME's labels do, LLaVA's question file for MME does not
-OCR_SHARE = 0.7  # of reading questions carry the (empty) OCR line of LLaVA's TextVQA file
+GROUPS = 3  # of heads: attend to the first object named, to the second, to all objects counted
+YES_NO_SHARE = 0.2  # of yes/no questions end with YES_NO: MME's labels do, LLaVA's question file for MME does not
+OCR_SHARE = 0.7  # of reading questions have the (empty) OCR line of LLaVA's TextVQA file
+# A text position and, for each group of heads, the cells to attend to (None: not guided).
 Look = tuple[int, list[Cells | None]]
-"""A text position and, for each group of heads, the cells to look at (None: no wish)."""
 ALL_KINDS = KINDS | {"caption": caption}
 _tokenizer = cache(build_tokenizer)
 
@@ -46,7 +46,7 @@ def _extra_line(question: Question, rng: Random) -> str:
 
 
 def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> list[Question]:
-    """`count` questions of kinds drawn by weight; kinds the scene cannot carry are drawn again."""
+    """`count` questions of kinds drawn by weight; kinds that do not fit the scene are redrawn."""
     kinds, shares = list(weights), list(weights.values())
     questions: list[Question] = []
     while len(questions) < count:
@@ -56,7 +56,7 @@ def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> lis
 
 
 def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
-    """(text position, cells for each group of heads) wherever the question says where to look."""
+    """(text position, target cells for each group of heads) at every guided position."""
     last = len(prompt) - 1
     if question.marks:
         return [(i, [mark, mark, None]) for i, mark in enumerate(question.marks) if mark]
@@ -74,7 +74,7 @@ def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
 
 
 def chosen_cells(labels: np.ndarray, rng: Random, background: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Every foreground cell and a sample of the rest, with the log of how many cells each stands for."""
+    """All foreground cells and a sample of the others, with the log of the number of cells each represents."""
     if background is None:
         return np.arange(len(labels)), np.zeros(len(labels))
     front = is_foreground(labels)
@@ -109,9 +109,9 @@ def make_batch(
     for b, (c, w) in enumerate(cells):
         positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
     where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
-    ids, targets, spots, look, ground = _texts(rng, asked, where, width)
+    ids, targets, guided, look, ground = _texts(rng, asked, where, width)
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    arrays = (picked, positions, weight, ids, targets, spots, look, ground)
+    arrays = (picked, positions, weight, ids, targets, guided, look, ground)
     return Batch(*map(torch.from_numpy, arrays)), asked
 
 
@@ -127,8 +127,8 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
     length = max(len(prompt) + len(answer) for *_, prompt, answer in rows) - 1
     ids = np.zeros((len(asked), len(asked[0]), length), np.int64)
     targets = np.full_like(ids, -100)
-    spots: list[tuple[int, int, int]] = []
-    wishes: list[list[Cells | None]] = []
+    guided: list[tuple[int, int, int]] = []
+    target_cells: list[list[Cells | None]] = []
     for b, m, question, prompt, answer in rows:
         tokens = (*prompt, *answer)
         ids[b, m, : len(tokens) - 1] = tokens[:-1]
@@ -136,19 +136,19 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
         targets[b, m, asked_for] = [tokens[i + 1] for i in asked_for]
         targets[b, m, len(prompt) - 1 : len(tokens) - 1] = answer
         for position, groups in looks(question, prompt):
-            spots.append((b, m, position))
+            guided.append((b, m, position))
             last = position == len(prompt) - 1 and not question.marks
             named = (*question.first, *(question.second or ())) if last else None
-            wishes.append([*groups, named])
-    look = np.zeros((GROUPS + 1, len(spots), PREFIX + width), bool)
-    for p, ((b, *_), wished) in enumerate(zip(spots, wishes, strict=True)):
-        for g, cells in enumerate(wished):
+            target_cells.append([*groups, named])
+    look = np.zeros((GROUPS + 1, len(guided), PREFIX + width), bool)
+    for p, ((b, *_), groups) in enumerate(zip(guided, target_cells, strict=True)):
+        for g, cells in enumerate(groups):
             for cell in cells or ():
                 if cell in NOTHING:
                     look[g, p, 0] = True
                 elif cell in where[b]:
                     look[g, p, PREFIX + where[b][cell]] = True
-    return ids, targets, np.array(spots, np.int64), look[:GROUPS], look[GROUPS]
+    return ids, targets, np.array(guided, np.int64), look[:GROUPS], look[GROUPS]
 
 
 def fresh_scenes(rng: Random, count: int) -> list[Scene]:

@@ -1,7 +1,7 @@
-"""Captions: the first texts of the language stage, with an answer at every other word.
+"""Captions: the first texts of the language stage, with a target at every other word.
 
-A question has one answer in a dozen tokens; a caption ("circle red star blue …") asks something of the image
-at every second word. Learned from questions alone, the decoder sat on naming some colour that is present.
+A question has one answer in a dozen tokens; every second word of a caption ("circle red star blue …") depends on
+the image. Trained on questions alone, the decoder got stuck at naming any colour present in the scene.
 """
 
 from random import Random
@@ -18,12 +18,12 @@ from tools.embedded.vocabulary import GRID, NUMBERS, SHAPES
 
 LENGTH = 16
 Cells = tuple[int, ...]
+# A token, its target, which is the next token (-100: none), and the cells that show the target.
 Word = tuple[int, int, Cells | None]
-"""A token, the token that follows and is asked for (-100: not asked), and the cells that tell it."""
 
 
 def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: int = 12) -> Batch:
-    """Captions of several sorts behind each symbolic scene, in the form of `make_batch`."""
+    """Captions of several kinds for each symbolic scene, in the format of `make_batch`."""
     labels = [cell_labels(scene) for scene in scenes]
     cells = [chosen_cells(label, rng, background) for label in labels]
     width = max(len(c) for c, _ in cells)
@@ -33,22 +33,22 @@ def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: 
     picked = np.zeros((len(scenes), width, len(FIELDS)), np.int64)
     ids = np.zeros((len(scenes), per_scene, LENGTH), np.int64)
     targets = np.full_like(ids, -100)
-    spots: list[tuple[int, int, int]] = []
-    wishes: list[list[int]] = []
+    guided: list[tuple[int, int, int]] = []
+    target_cells: list[list[int]] = []
     for b, (scene, (c, w)) in enumerate(zip(scenes, cells, strict=True)):
         positions[b, : len(c)], picked[b, : len(c)] = c + PREFIX, labels[b][c]
         weight[b, PREFIX : PREFIX + len(c)] = w
         where = {cell: PREFIX + i for i, cell in enumerate(c)} | {NOTHING[0]: 0}
         for m in range(per_scene):
-            for t, (token, target, told) in enumerate(caption(rng, scene)[:LENGTH]):
+            for t, (token, target, evidence) in enumerate(caption(rng, scene)[:LENGTH]):
                 ids[b, m, t], targets[b, m, t] = token, target
-                if told:
-                    spots.append((b, m, t))
-                    wishes.append([where[cell] for cell in told if cell in where])
-    look = np.zeros((GROUPS, len(spots), PREFIX + width), bool)
-    for p, columns in enumerate(wishes):
+                if evidence:
+                    guided.append((b, m, t))
+                    target_cells.append([where[cell] for cell in evidence if cell in where])
+    look = np.zeros((GROUPS, len(guided), PREFIX + width), bool)
+    for p, columns in enumerate(target_cells):
         look[:2, p, columns] = True
-    arrays = (picked, positions, weight, ids, targets, np.array(spots, np.int64), look, look[0])
+    arrays = (picked, positions, weight, ids, targets, np.array(guided, np.int64), look, look[0])
     return Batch(*map(torch.from_numpy, arrays))
 
 
@@ -62,10 +62,10 @@ def caption(rng: Random, scene: Scene) -> list[Word]:
     return words
 
 
-def _pair(asked: str, answer: str, told: Cells, before: str = "") -> list[Word]:
-    """A word, what the image says of it, and the word in front that says what is asked."""
+def _pair(asked: str, answer: str, evidence: Cells, before: str = "") -> list[Word]:
+    """A word and its target, optionally after a word that names the kind of caption."""
     first, second = token_ids(asked)[0], token_ids(answer)[0]
-    return [*_mark(before), (first, second, told), (second, -100, None)]
+    return [*_mark(before), (first, second, evidence), (second, -100, None)]
 
 
 def _mark(word: str) -> list[Word]:
@@ -89,8 +89,8 @@ def _presence(rng: Random, scene: Scene) -> list[Word]:
     present = sorted({thing.shape for thing in scene.things})
     for shape in rng.sample(present, min(2, len(present))) + rng.sample(SHAPES, 2):
         found = of_shape(scene, shape)
-        told = tuple(cell for thing in found for cell in thing.cells) or NOTHING
-        words += _pair(shape, "yes" if found else "no", told, "there")
+        evidence = tuple(cell for thing in found for cell in thing.cells) or NOTHING
+        words += _pair(shape, "yes" if found else "no", evidence, "there")
     return words
 
 
@@ -99,10 +99,10 @@ def _sides(rng: Random, scene: Scene) -> list[Word]:
     words: list[Word] = []
     for thing in things:
         row, col = thing.center
-        told = tuple(thing.cells)
+        evidence = tuple(thing.cells)
         across, down = ("left" if col < GRID / 2 else "right"), ("top" if row < GRID / 2 else "bottom")
         shape, first, second = (token_ids(word)[0] for word in (thing.shape, across, down))
-        words += [*_mark("side"), (shape, first, told), (first, second, told), (second, -100, None)]
+        words += [*_mark("side"), (shape, first, evidence), (first, second, evidence), (second, -100, None)]
     return words
 
 

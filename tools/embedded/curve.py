@@ -1,4 +1,4 @@
-"""The learning curve of a finished training, from the logs in its work folder."""
+"""Learning curves of a training run, from the logs in its work folder."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ SHOWN = {
 
 
 def draw_curve(work: Path, out: Path) -> None:
-    """Left: what tower and projector miss. Right: held-out accuracy by kind in the last two stages, a PNG."""
+    """Write a PNG. Left: accuracy of tower and projector. Right: held-out accuracy per kind in the last two stages."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,10 +1,10 @@
-"""The Llama decoder, driven for training: many questions behind one image, the image computed once.
+"""Training forward pass of the Llama decoder: many questions per image, with the image prefix shared.
 
-The layers and weights are transformers' own; only the order of computing differs. Every question sees
-the image and its own words, never another question, so the logits are those of one prompt at a time.
+Layers and weights are transformers' own; only the order of computation differs. Every question attends to
+the image and to itself, never to another question, so the logits equal those of separate prompts.
 
-Legend: B scenes, N context tokens (prefix and visual), M questions a scene, T text tokens, D width,
-H heads, d head width, P supervised positions.
+Legend: B scenes, N context tokens (prefix and visual), M questions per scene, T text tokens, D width,
+H heads, d head width, P guided positions.
 """
 
 from dataclasses import dataclass
@@ -39,22 +39,22 @@ def decoder_config(vocabulary: int, pad: int = 0, bos: int = 1, eos: int = 2) ->
 
 @dataclass
 class Batch:
-    """`weight_BN`: log of how many image cells a context token stands for (-inf: padding)."""
+    """`weight_BN`: log of the number of image cells a context token represents (-inf: padding)."""
 
     labels_BNF: Tensor
     positions_BN: Tensor  # positions of the visual tokens
     weight_BN: Tensor
     ids_BMT: Tensor
-    targets_BMT: Tensor  # next token, -100 where not asked
-    spots_P3: Tensor  # (scene, question, position) whose attention is guided
-    look_GPN: Tensor  # cells to look at, one set for each group of heads (False in a whole row: no wish)
-    ground_PN: Tensor  # every cell of what the question names, at its last prompt token
+    targets_BMT: Tensor  # next token, -100: not a target
+    guided_P3: Tensor  # (scene, question, position) whose attention is guided
+    look_GPN: Tensor  # attention targets, one set per group of heads (a row of False: not guided)
+    ground_PN: Tensor  # all cells of the objects the question names, at its last prompt token
 
 
 def drive(
-    model: LlamaForCausalLM, context: Pair, weight_BN: Tensor, text_BMTD: Tensor, spots_P3: Tensor, watch: set[int]
+    model: LlamaForCausalLM, context: Pair, weight_BN: Tensor, text_BMTD: Tensor, guided_P3: Tensor, watch: set[int]
 ) -> tuple[Tensor, dict[int, Tensor]]:
-    """Logits (B, M, T, vocabulary), and for each watched layer (from 1) attention (P, H, N) of the spots."""
+    """Logits (B, M, T, vocabulary), and for each watched layer (from 1) attention (P, H, N) of the guided positions."""
     hidden_BND, position_BN = context
     B, M, T, _ = text_BMTD.shape
     text_position = position_BN.max() + 1 + torch.arange(T)
@@ -65,7 +65,7 @@ def drive(
     seen = _causal(hidden_BND.shape[1]) + weight_BN[:, None, None]
     before = weight_BN[:, None].expand(B, T, -1)
     text_seen = torch.cat([before, _causal(T).expand(B, T, T)], -1).repeat_interleave(M, 0)[:, None]
-    row_P = spots_P3[:, 0] * M + spots_P3[:, 1]
+    row_P = guided_P3[:, 0] * M + guided_P3[:, 1]
     watched = {}
     for number, layer in enumerate(model.model.layers, 1):
         query, key, value = _qkv(layer, hidden_BND, context_rope)
@@ -74,8 +74,8 @@ def drive(
         values = torch.cat([value.repeat_interleave(M, 0), text_value], 2)
         out = scaled_dot_product_attention(text_query, keys, values, attn_mask=text_seen)
         if number in watch:
-            spot = text_query[row_P, :, spots_P3[:, 2], None] * text_query.shape[-1] ** -0.5
-            scores = (spot @ keys[row_P].mT)[:, :, 0] + text_seen[row_P, :, spots_P3[:, 2]]
+            guided_query = text_query[row_P, :, guided_P3[:, 2], None] * text_query.shape[-1] ** -0.5
+            scores = (guided_query @ keys[row_P].mT)[:, :, 0] + text_seen[row_P, :, guided_P3[:, 2]]
             watched[number] = scores.softmax(-1)[..., : key.shape[2]]
         text = _finish(layer, text, out)
         if number < len(model.model.layers):

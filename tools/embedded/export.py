@@ -15,14 +15,14 @@ from transformers import (
 
 from tools.embedded.render import SIDE
 from tools.embedded.tokens import build_tokenizer
-from tools.embedded.tower import IMAGE_MEAN, IMAGE_STD, Namer
+from tools.embedded.tower import IMAGE_MEAN, IMAGE_STD, PatchClassifier
 from tools.embedded.vocabulary import CELL, GRID
 
 
-def llava_config(namer: Namer, decoder: LlamaForCausalLM) -> LlavaConfig:
+def llava_config(classifier: PatchClassifier, decoder: LlamaForCausalLM) -> LlavaConfig:
     tokenizer = build_tokenizer()
     return LlavaConfig(
-        vision_config=namer.tower.config,
+        vision_config=classifier.tower.config,
         text_config=decoder.config,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
@@ -36,9 +36,11 @@ def llava_config(namer: Namer, decoder: LlamaForCausalLM) -> LlavaConfig:
     )
 
 
-def assemble(namer: Namer, projector: nn.Module, decoder: LlamaForCausalLM) -> LlavaForConditionalGeneration:
-    model = LlavaForConditionalGeneration(llava_config(namer, decoder))
-    model.model.vision_tower.load_state_dict(namer.tower.state_dict())
+def assemble(
+    classifier: PatchClassifier, projector: nn.Module, decoder: LlamaForCausalLM
+) -> LlavaForConditionalGeneration:
+    model = LlavaForConditionalGeneration(llava_config(classifier, decoder))
+    model.model.vision_tower.load_state_dict(classifier.tower.state_dict())
     model.model.multi_modal_projector.load_state_dict(projector.state_dict())
     model.model.language_model.load_state_dict(decoder.model.state_dict())
     model.lm_head.load_state_dict(decoder.lm_head.state_dict())

@@ -1,6 +1,6 @@
 """Bitmaps, drawn for this project: a 5x7 font and sixteen 8x8 shapes.
 
-No font file and no drawing library touches them, so a scene looks the same on every machine.
+No font file or drawing library is involved, so scenes are identical on every machine.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Stage 2: the decoder learns to read symbolic scenes, in which a cell is the sum of its labels' vectors.
 
-Learned on pixels from the start, a decoder this small sat on a plateau for 100,000 questions. LLaVA's own
-order is language, alignment, instruction; this is the language.
+Trained on pixels from the start, a decoder this small stayed on a plateau for 100,000 questions. LLaVA's own
+order is language, alignment, instruction; this is the language stage.
 """
 
 from pathlib import Path
@@ -22,8 +22,8 @@ from tools.embedded.questions import KINDS
 from tools.embedded.symbols import FIELDS
 from tools.embedded.tokens import build_tokenizer
 
-READ_LAYER = 4  # where heads are taught to look at what a question names
-HEADS_A_GROUP = 8
+READ_LAYER = 4  # the layer whose attention is guided to what a question names
+HEADS_PER_GROUP = 8
 NOISE = 0.2
 LOOK_WEIGHT = 0.3
 SHARES = dict.fromkeys(KINDS, 1.0) | {
@@ -31,14 +31,14 @@ SHARES = dict.fromkeys(KINDS, 1.0) | {
     "exists_color": 1.5, "color_verify": 1.5, "word_verify": 1.5, "sum_query": 2.5, "sum_verify": 2.5,
     "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0,
 }  # fmt: skip
-CAPTION_STEPS = 200  # nothing but captions, then captions at every third step
-RARE_CAPTIONS = 700  # from here at every sixth
-FIRST_STEPS = 350  # finding a thing and saying what it is comes first; judging it builds on that
+CAPTION_STEPS = 200  # captions only; later, captions at every third step
+RARE_CAPTIONS = 700  # from this step on, at every sixth
+FIRST_STEPS = 350  # first find and name objects; verification builds on that
 FIRST = {"color_query": 1.0, "shape_query": 1.0, "read": 1.0, "exists": 1.0, "side_choose": 0.5}
 
 
-class Speaker(nn.Module):
-    """The decoder and the vectors of a symbolic cell: (B, N, fields) labels → (B, N, D)."""
+class SceneDecoder(nn.Module):
+    """The decoder and embeddings of symbolic cells: (B, N, fields) labels → (B, N, D)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Speaker(nn.Module):
         self._start_matching()
 
     def _name_cells(self) -> None:
-        """Start each label at its word's vector, places on smooth curves, and 'none' at zero."""
+        """Initialise each label at its word's embedding, positions on smooth curves, and 'none' at zero."""
         words = {"shape": v.SHAPES, "color": v.COLOR_NAMES, "board": v.COLOR_NAMES, "place": v.PLACE_NAMES}
         words["character"] = tuple(v.SIGN_CHARACTERS)
         with torch.no_grad():
@@ -70,10 +70,10 @@ class Speaker(nn.Module):
                 embed[token_ids(f"b{letter}")[1]] = embed[token_ids(letter)[0]]
 
     def _start_matching(self) -> None:
-        """Keys start as queries and outputs as values turned back: like finds like, and brings it along.
+        """Mimetic initialisation: keys equal queries, output projections are transposed value projections.
 
-        Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The answer layer starts
-        at the words' own vectors for the same reason.
+        Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers" (2023). The LM head
+        starts at the word embeddings for the same reason.
         """
         with torch.no_grad():
             for layer in self.decoder.model.layers:
@@ -84,7 +84,7 @@ class Speaker(nn.Module):
                 attention.o_proj.weight.copy_(attention.v_proj.weight.T)
             embed = self.decoder.model.embed_tokens.weight
             self.decoder.lm_head.weight.copy_(0.2 * embed)
-            mark = 0.5 * torch.randn(embed.shape[1])  # what names something shares it with the answer's start
+            mark = 0.5 * torch.randn(embed.shape[1])  # shared by answer words and the token before the answer
             for word in (*v.SHAPES, *v.COLOR_NAMES, *v.SIZES, *v.PLACE_NAMES, *v.NUMBERS, *v.DIGITS):
                 embed[token_ids(word)[0]] += mark
             embed[token_ids("ASSISTANT:")[0]] += 1.5 * mark
@@ -102,7 +102,7 @@ class Speaker(nn.Module):
         # padding stands at the last visual position, so that the text starts where it always does
         positions = torch.where(torch.isfinite(batch.weight_BN), positions, end)
         context = (torch.cat([prefix, visual_BND], 1), positions)
-        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), batch.spots_P3, watch)
+        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), batch.guided_P3, watch)
 
 
 def _curves(count: int, width: int) -> Tensor:
@@ -117,18 +117,18 @@ def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
-    """-log of the attention that falls on the wished cells, per group of heads.
+    """-log of the attention that falls on the target cells, per group of heads.
 
-    The last group spreads evenly over its cells and the start of the prompt: how much is left for the
-    start then tells how many there are.
+    The last group spreads evenly over its cells and the start of the prompt: the weight left on the
+    start then encodes the count.
     """
     total = attention_PHN.new_zeros(())
     for g in range(GROUPS):
-        wished = look_GPN[g].any(-1)
-        if not wished.any():
+        has_target = look_GPN[g].any(-1)
+        if not has_target.any():
             continue
-        heads = attention_PHN[wished, g * HEADS_A_GROUP : (g + 1) * HEADS_A_GROUP]
-        mask = look_GPN[g][wished][:, None].float()
+        heads = attention_PHN[has_target, g * HEADS_PER_GROUP : (g + 1) * HEADS_PER_GROUP]
+        mask = look_GPN[g][has_target][:, None].float()
         if g == GROUPS - 1:
             loss = -(heads.clamp_min(1e-6).log() * mask).sum(-1) / mask.sum(-1)
         else:
@@ -138,7 +138,7 @@ def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
 
 
 def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> dict[str, list[float]]:
-    """Share of questions whose every answer token is right (greedy, given the right ones before)."""
+    """Per kind, 1 for each question with all answer tokens right (teacher forcing, greedy), else 0."""
     asked = batch.targets_BMT >= 0
     right = ((logits.argmax(-1) == batch.targets_BMT) | ~asked).all(-1)
     found: dict[str, list[float]] = {}
@@ -149,23 +149,23 @@ def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> di
 
 
 def lagging(measured: list[Metrics]) -> dict[str, float]:
-    """Shares of the kinds; what the last evaluation got wrong is asked more."""
+    """Sampling weights of the kinds; kinds with a low accuracy in the last evaluation get more."""
     if not measured:
         return dict(SHARES)
     return {kind: share * (0.3 + 2 * (1 - measured[0].get(kind, 0.5))) for kind, share in SHARES.items()}
 
 
-def start_decoder() -> Speaker:
+def start_decoder() -> SceneDecoder:
     torch.manual_seed(2)
-    return Speaker()
+    return SceneDecoder()
 
 
-def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> Speaker:
-    speaker = start_decoder()
+def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> SceneDecoder:
+    scene_decoder = start_decoder()
     shares = lagging(read_log(folder, "language")[-1:])
 
     def symbolic(rng: Random, data: Batch) -> Tensor:
-        vectors = speaker.cell_vectors(data.labels_BNF)
+        vectors = scene_decoder.cell_vectors(data.labels_BNF)
         noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
         return vectors + NOISE * noise
 
@@ -176,7 +176,7 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
             data = caption_batch(rng, scenes, questions)
         else:
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
-        logits, watched = speaker(data, symbolic(rng, data), {READ_LAYER})
+        logits, watched = scene_decoder(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
         return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
 
@@ -186,7 +186,7 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
         with torch.no_grad():
             for _ in range(4):
                 data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
-                logits, _ = speaker(data, symbolic(rng, data), set())
+                logits, _ = scene_decoder(data, symbolic(rng, data), set())
                 kinds = [[q.kind for q in row] for row in asked]
                 for kind, values in accuracy_by_kind(logits, data, kinds).items():
                     found.setdefault(kind, []).extend(values)
@@ -194,6 +194,6 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
         shares.update(lagging([means]))
         return means | {"mean": sum(means.values()) / len(means)}
 
-    optimizers = optimizers_for(speaker, muon_rate=5e-3, adam_rate=2e-3)
-    run_stage(Stage("language", folder, speaker, optimizers, step_fn, steps, evaluate, every=50))
-    return speaker
+    optimizers = optimizers_for(scene_decoder, muon_rate=5e-3, adam_rate=2e-3)
+    run_stage(Stage("language", folder, scene_decoder, optimizers, step_fn, steps, evaluate, every=50))
+    return scene_decoder

@@ -1,4 +1,4 @@
-"""What every training stage shares: optimizers, a resumable loop, several processes, a log."""
+"""Training loop shared by all stages: optimizers, checkpoints, several processes, logs."""
 
 import json
 import math
@@ -18,7 +18,7 @@ Metrics = dict[str, float]
 
 @dataclass
 class Stage:
-    """A named stretch of training. `step_fn(step)` returns the loss and what to log."""
+    """A training stage. `step_fn(step)` returns the loss and what to log."""
 
     name: str
     folder: Path
@@ -57,9 +57,9 @@ def optimizers_for(module: nn.Module, muon_rate: float, adam_rate: float) -> lis
 
 
 def run_stage(stage: Stage) -> None:
-    """Train to `stage.steps`, going on from the stage's last checkpoint if there is one.
+    """Train to `stage.steps`, resuming from the stage's last checkpoint if there is one.
 
-    A step's data depend on the step's number alone, so a resumed run sees what an unbroken one would.
+    A step's data depends only on the step number, so a resumed run sees the same data as an uninterrupted one.
     """
     stage.folder.mkdir(parents=True, exist_ok=True)
     stage.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in stage.optimizers]
@@ -91,7 +91,7 @@ def _step(stage: Stage, step: int) -> tuple[float, Metrics]:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean gradient over the processes; one message a step, so a busy neighbour costs little."""
+    """Average gradients over the processes, with one message per step."""
     if not dist.is_initialized():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -103,7 +103,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _set_rates(stage: Stage, step: int) -> None:
-    """Linear warm-up, then a cosine down to a twentieth."""
+    """Linear warm-up, then cosine decay to a twentieth."""
     rise = min(1.0, (step + 1) / stage.warmup)
     fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / max(1, stage.steps)))
     for optimizer, rates in zip(stage.optimizers, stage.base_rates, strict=True):
@@ -135,7 +135,7 @@ def _record(stage: Stage, step: int, metrics: Metrics) -> None:
     }
     part = stage.checkpoint.with_suffix(".part")
     torch.save(state, part)
-    part.replace(stage.checkpoint)  # a kill while saving must not cost the last good state
+    part.replace(stage.checkpoint)  # atomic: a kill while saving must not destroy the last checkpoint
 
 
 def _progress() -> Progress:
@@ -146,8 +146,8 @@ def _progress() -> Progress:
 def in_parallel(processes: int, folder: Path, function: Callable[..., object], *arguments: object) -> None:
     """Run `function(*arguments)` in single-thread processes that average their gradients at every step.
 
-    Two threads of one process wait for each other in every operation, these once a step: on cores shared
-    with other work that is the faster way.
+    Threads of one process synchronise in every operation, these processes once per step, which is faster on
+    cores shared with other work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     meeting = folder / "rendezvous"

@@ -1,6 +1,6 @@
 """A scene: coloured shapes, signs with short words or sums, clutter, and one of four places.
 
-A scene is a plain description; `render` turns it into pixels and `symbols` into one label set a cell.
+A scene is a plain description; `render` turns it into pixels and `symbols` into one set of labels per cell.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Sign:
-    """A board with one character a cell, read from the left; `text` is a word or a sum such as 3+4."""
+    """A board with one character per cell, read from the left; `text` is a word or a sum such as 3+4."""
 
     text: str
     color: str
@@ -74,14 +74,14 @@ class Scene:
     clutter: tuple[tuple[int, str, int], ...]  # cell, colour, pattern
 
     def digest(self) -> str:
-        """Hash of what is shown (clutter aside), by which test scenes are told from training scenes."""
+        """Hash of what is shown (clutter aside), to verify that test and training scenes are disjoint."""
         content = repr((self.place, sorted(map(astuple, self.things)), sorted(map(astuple, self.signs))))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How crowded a scene is. `shape_weights` says how to weigh the next shape given those present."""
+    """Density of a scene. `shape_weights` gives the weights of the next shape, given those present."""
 
     things: tuple[int, int] = (3, 7)
     repeats: float = 0.6  # share of scenes in which one shape occurs two or three times

@@ -1,4 +1,4 @@
-"""Scene → what each cell shows, as integer labels: the tower's targets and the decoder's first language."""
+"""Scene → integer labels of each cell: the tower's targets and the decoder's symbolic input."""
 
 import numpy as np
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from tools.embedded.align import Aligner, fit_projector, train_align
 from tools.embedded.export import assemble, save
-from tools.embedded.language import Speaker, start_decoder, train_language
+from tools.embedded.language import SceneDecoder, start_decoder, train_language
 from tools.embedded.loop import in_parallel
-from tools.embedded.tower import Namer, tower_config, train_tower
+from tools.embedded.tower import PatchClassifier, tower_config, train_tower
 from tools.embedded.tune import Student, cached_features, scene_number, train_tune
 
 STEPS = {"tower": 500, "language": 2600, "fit": 1500, "align": 220, "tune": 700}
@@ -21,7 +21,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def train_all(out: Path, work: Path, scale: float = 1.0, processes: int = 2, scenes: int = SCENES) -> None:
-    """Run what is left of every stage, then write the checkpoint to `out`."""
+    """Run the remaining steps of every stage, then write the checkpoint to `out`."""
     steps = {name: max(1, round(count * scale)) for name, count in STEPS.items()}
     run = _runner(work, processes)
     run(train_tower, work, steps["tower"])
@@ -40,42 +40,42 @@ def _runner(work: Path, processes: int) -> Callable[..., object]:
 
 
 def _fit(work: Path, steps: int, count: int) -> None:
-    speaker = load_speaker(work)
-    aligner = Aligner(load_namer(work), speaker)
+    scene_decoder = load_scene_decoder(work)
+    aligner = Aligner(load_classifier(work), scene_decoder)
     features = cached_features(work, aligner, count, "fit")
-    fit_projector(work, aligner, speaker, features, [scene_number(i) for i in range(count)], steps)
+    fit_projector(work, aligner, scene_decoder, features, [scene_number(i) for i in range(count)], steps)
 
 
 def _align(work: Path, steps: int) -> None:
-    speaker = load_speaker(work)
-    aligner = Aligner(load_namer(work), speaker)
+    scene_decoder = load_scene_decoder(work)
+    aligner = Aligner(load_classifier(work), scene_decoder)
     _load(aligner.projector, work, "fit")
-    train_align(work, aligner, speaker, steps)
+    train_align(work, aligner, scene_decoder, steps)
 
 
 def _tune(work: Path, steps: int, scenes: int) -> None:
     aligner = load_aligner(work)
-    train_tune(work, aligner, load_speaker(work), cached_features(work, aligner, scenes, "tune"), steps)
+    train_tune(work, aligner, load_scene_decoder(work), cached_features(work, aligner, scenes, "tune"), steps)
 
 
 def export(work: Path, out: Path, tuned: bool = True) -> None:
     """The checkpoint from the state of the last stage."""
-    aligner, speaker = load_aligner(work), load_speaker(work)
+    aligner, scene_decoder = load_aligner(work), load_scene_decoder(work)
     if tuned:
-        _load(Student(aligner, speaker), work, "tune")
-    save(assemble(aligner.namer, aligner.projector, speaker.decoder), out)
+        _load(Student(aligner, scene_decoder), work, "tune")
+    save(assemble(aligner.classifier, aligner.projector, scene_decoder.decoder), out)
 
 
-def load_namer(work: Path) -> Namer:
-    return _load(Namer(tower_config()), work, "tower")
+def load_classifier(work: Path) -> PatchClassifier:
+    return _load(PatchClassifier(tower_config()), work, "tower")
 
 
-def load_speaker(work: Path) -> Speaker:
+def load_scene_decoder(work: Path) -> SceneDecoder:
     return _load(start_decoder(), work, "language")
 
 
 def load_aligner(work: Path) -> Aligner:
-    return _load(Aligner(load_namer(work), start_decoder()), work, "align")
+    return _load(Aligner(load_classifier(work), start_decoder()), work, "align")
 
 
 def _load(module: ModuleT, work: Path, stage: str) -> ModuleT:

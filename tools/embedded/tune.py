@@ -1,6 +1,6 @@
-"""Stage 5: questions about images. The tower is frozen, so its features are computed once and kept on disk.
+"""Stage 5: questions about images. The tower is frozen, so its features are computed once and cached on disk.
 
-Nothing is pruned in training, and the layer whose attention the study reads is left to itself.
+Training prunes no tokens and does not guide the layer whose attention the study reads.
 """
 
 from pathlib import Path
@@ -15,25 +15,25 @@ from tools.embedded.batches import PREFIX, make_batch
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch
-from tools.embedded.language import READ_LAYER, Speaker, accuracy_by_kind, answer_loss, lagging, look_loss
+from tools.embedded.language import READ_LAYER, SceneDecoder, accuracy_by_kind, answer_loss, lagging, look_loss
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.questions import KINDS
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.tower import to_pixels
 
 HELD_OUT = 64  # the first scenes are for evaluation
-BACKGROUND = 24  # cells of clutter and of background drawn for a step, each standing for many
+BACKGROUND = 24  # cells of clutter and of background sampled per step, each representing many
 
 
 class Student(nn.Module):
-    """What stage 4 trains: projector and decoder."""
+    """The modules trained in stage 5: projector and decoder."""
 
-    def __init__(self, aligner: Aligner, speaker: Speaker) -> None:
+    def __init__(self, aligner: Aligner, scene_decoder: SceneDecoder) -> None:
         super().__init__()
-        self.projector, self.speaker = aligner.projector, speaker
+        self.projector, self.scene_decoder = aligner.projector, scene_decoder
 
     def forward(self, batch: Batch, features_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        result: tuple[Tensor, dict[int, Tensor]] = self.speaker(batch, self.projector(features_BND), watch)
+        result: tuple[Tensor, dict[int, Tensor]] = self.scene_decoder(batch, self.projector(features_BND), watch)
         return result
 
 
@@ -43,16 +43,16 @@ def scene_number(i: int) -> Scene:
 
 @torch.inference_mode()
 def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np.ndarray:
-    """(count, 576, width) float16 tower features, on disk; a cache of the right size is taken as it is."""
+    """(count, 576, width) float16 tower features, cached on disk by name and count."""
     path = folder / f"{name}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        width = aligner.namer.tower.config.hidden_size
+        width = aligner.classifier.tower.config.hidden_size
         part = path.with_suffix(".part")
         store = np.lib.format.open_memmap(part, "w+", np.float16, (count, 576, width))
         for start in range(0, count, 16):
             scenes = [scene_number(i) for i in range(start, min(count, start + 16))]
-            store[start : start + len(scenes)] = aligner.namer.features(to_pixels(scenes)).numpy()
+            store[start : start + len(scenes)] = aligner.classifier.features(to_pixels(scenes)).numpy()
         store.flush()
         part.replace(path)
     found: np.ndarray = np.load(path, mmap_mode="r")
@@ -60,16 +60,16 @@ def cached_features(folder: Path, aligner: Aligner, count: int, name: str) -> np
 
 
 def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
-    """The tower features of the cells a batch has drawn; padding gets those of the first cell."""
+    """Tower features of a batch's sampled cells; padding gets those of the first cell."""
     cells = (data.positions_BN - PREFIX).clamp_min(0).numpy()
     return torch.from_numpy(np.stack([features[i][row] for i, row in zip(numbers, cells, strict=True)])).float()
 
 
 def train_tune(
-    folder: Path, aligner: Aligner, speaker: Speaker, features: np.ndarray, steps: int = 700, seed: int = 4
+    folder: Path, aligner: Aligner, scene_decoder: SceneDecoder, features: np.ndarray, steps: int = 700, seed: int = 4
 ) -> Student:
     torch.manual_seed(seed)
-    student = Student(aligner, speaker)
+    student = Student(aligner, scene_decoder)
     shares = lagging(read_log(folder, "tune")[-1:])
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
@@ -99,7 +99,7 @@ def student_loss(student: Student, data: Batch, rows: Tensor) -> tuple[Tensor, M
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
-    """Accuracy by kind on scenes that no step trains on."""
+    """Accuracy per kind on held-out scenes."""
     found: dict[str, list[float]] = {}
     rng = Random("tune/held out")
     with torch.no_grad():

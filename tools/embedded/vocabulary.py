@@ -1,7 +1,7 @@
-"""Every word the scenes and their questions use, and the colours behind the colour words."""
+"""Vocabulary of scenes and questions, and the RGB values of the colour words."""
 
-GRID = 24  # cells a side: 24 x 24 = 576 visual tokens
-CELL = 8  # pixels a cell, which is the vision tower's patch
+GRID = 24  # cells per side: 24 x 24 = 576 visual tokens
+CELL = 8  # pixels per cell side: the vision tower's patch size
 
 SHAPES = (
     "circle", "square", "triangle", "star", "cross", "heart", "moon", "diamond",
@@ -18,7 +18,7 @@ COLORS = {
     "white": (250, 250, 250),
 }
 COLOR_NAMES = tuple(COLORS)
-SIZES = ("small", "medium", "large")  # 1, 2 and 3 cells a side
+SIZES = ("small", "medium", "large")  # 1, 2 and 3 cells per side
 PLACES = {
     "sea": (70, 130, 150),
     "sand": (205, 185, 140),
@@ -50,7 +50,7 @@ INSTRUCTION = "Answer the question using a single word or phrase."
 YES_NO = "Please answer yes or no."
 OCR_LINE = "Reference OCR token:"
 
-# what the tokenizer knows as one token; the order is the order of its vocabulary
+# single-token words of the tokenizer, in vocabulary order
 _GRAMMAR = (
     "Is", "Are", "What", "Which", "Does", "there", "a", "an", "in", "the", "this", "image",
     "picture", "color", "shape", "shapes", "is", "or", "and", "both", "either", "on", "side", "at",

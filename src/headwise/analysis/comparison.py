@@ -11,16 +11,20 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.analysis.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
+from headwise.analysis.roles import REFERENCE, in_order, roles
 from headwise.analysis.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.study.names import ANSWERING, CONTROLS, STRATEGIES, needs_heads, needs_seed, needs_tokens
+from headwise.study.names import ANSWERING, CONTROLS, QUERIES, RANKING, STRATEGIES, needs_heads, needs_seed
+from headwise.system.wording import counted
 
-RANKING = ["layer", "budget", "score_dtype", "seed"]
-"""Parameters that change what a pruned cell keeps, and nothing of the unpruned one."""
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
 """Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
+
+
+DEFAULT_QUERY = ("query", QUERIES[0])
+"""Named nowhere: names say a query where it is another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,9 @@ class Comparison:
     (largest budget first). Columns:
 
     - `run_id`, `run_name`, `study`, `artifact_uri`, `complete` (bool);
+    - `role`: `reference`, `control` or `method`, as the run says, or by name where it does not;
     - the logged parameters under their names: `model`, `benchmark`, `strategy` (str), `tokens`, `heads`
-      (Int64, missing where the strategy has none), `layer`, `budget`, `score_dtype`, …;
+      (Int64, missing where the strategy has none), `layer`, `budget`, `score_dtype`, `query`, …;
     - the logged metrics under their names: `score`, `category/…`, `samples`, `failed`, `unparsed`,
       `seconds`, `mean_visual_tokens`, `kept_tokens`, `degenerate_rankings`, … (float);
     - `label`: the strategy, followed by whatever else differs between the cells compared (`sparsity float16`);
@@ -92,7 +97,7 @@ def load_comparison(
         cells = without_partial(cells, notes)
     check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells)]
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *_means(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -107,10 +112,15 @@ def _normalised(cells: pd.DataFrame) -> pd.DataFrame:
     digests = cells.groupby("model")["model_digest"].transform("nunique")
     several = cells["model"] + "@" + cells["model_digest"].astype(str).str[:8]
     cells["model"] = cells["model"].where((digests <= 1) | cells["model_digest"].isna(), several)
-    cells.loc[~cells["strategy"].map(needs_heads), "heads"] = pd.NA
+    cells["role"] = roles(cells)
+    # A strategy that is not known here may choose heads: then it has logged how many.
+    cells.loc[cells["strategy"].isin([name for name in CONTROLS if not needs_heads(name)]), "heads"] = pd.NA
     cells.loc[~cells["strategy"].map(needs_seed), "seed"] = pd.NA
-    cells.loc[cells["strategy"] == "random_tokens", "score_dtype"] = pd.NA  # it ranks nothing
-    cells.loc[~cells["strategy"].map(needs_tokens), ["tokens", *RANKING]] = pd.NA
+    cells.loc[cells["strategy"] == "random_tokens", ["score_dtype", "query"]] = pd.NA  # it ranks nothing
+    # Runs log the query only where it is not the default; methods without heads have none.
+    asks = cells["strategy"].isin([*STRATEGIES, *CONTROLS]) & (cells["strategy"] != "random_tokens")
+    cells["query"] = cells["query"].where(cells["query"].notna() | ~asks, QUERIES[0])
+    cells.loc[cells["role"] == REFERENCE, ["tokens", "heads", *RANKING]] = pd.NA
     return _as_answered(cells)
 
 
@@ -129,7 +139,9 @@ def _without_shorter(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     asked = cells["limit"].astype("Float64").fillna(float("inf"))
     longest = asked.groupby(cells["benchmark"]).transform("max")
     for benchmark, count in cells.loc[asked < longest, "benchmark"].value_counts().items():
-        notes.append(f"{benchmark}: {count} cells were asked fewer questions (limit) and are set aside")
+        notes.append(
+            f"{benchmark}: {counted(count, 'cell was', 'cells were')} asked fewer questions (limit); set aside"
+        )
     return cells[asked >= longest]
 
 
@@ -138,7 +150,7 @@ def _without_other_data(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     latest = cells.groupby("benchmark")["data_digest"].transform("last")
     other = cells["data_digest"].notna() & (cells["data_digest"] != latest)
     for benchmark, count in cells.loc[other, "benchmark"].value_counts().items():
-        notes.append(f"{benchmark}: {count} cells answered other data (data_digest) and are set aside")
+        notes.append(f"{benchmark}: {counted(count, 'cell', 'cells')} answered other data (data_digest); set aside")
     return cells[~other]
 
 
@@ -146,7 +158,8 @@ def _without_superseded(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     complete_last = cells.sort_values("complete", kind="stable")
     superseded = complete_last.duplicated(IDENTITY, keep="last").reindex(cells.index)
     if superseded.any():
-        notes.append(f"{superseded.sum()} cells were run again later; the latest run of each is compared")
+        count = counted(int(superseded.sum()), "cell was", "cells were")
+        notes.append(f"{count} run again later; the latest run of each is compared")
     return cells[~superseded]
 
 
@@ -155,6 +168,28 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     tag = "tags.headwise.measured_on"
     names: list[str] = sorted(cells[tag].dropna().unique()) if tag in cells else []
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
+
+
+MEAN_TOKENS = 0.5
+"""How far the mean visual tokens of two cells of one budget may be apart without a note."""
+
+
+def _means(cells: pd.DataFrame) -> list[str]:
+    """Cells of one token budget that were given unlike numbers of visual tokens per layer are no equal terms."""
+    if "mean_visual_tokens" not in cells:
+        return []
+    told: dict[int, str] = {}
+    for _, rows in cells.dropna(subset=["tokens", "mean_visual_tokens"]).groupby("tokens"):
+        ordered = rows.sort_values("mean_visual_tokens", kind="stable")[["label", "mean_visual_tokens"]]
+        (fewest, low), (most, high) = ordered.iloc[[0, -1]].itertuples(index=False)
+        if high - low > MEAN_TOKENS:
+            tokens = int(rows["tokens"].iloc[0])
+            told[tokens] = f"at {tokens} tokens from {low:.1f} ({fewest}) to {high:.1f} ({most})"
+    if not told:
+        return []
+    return [
+        f"mean visual tokens per layer differ within a budget: {', '.join(told[key] for key in sorted(told)[::-1])}"
+    ]
 
 
 def _categories(cells: pd.DataFrame) -> list[str]:
@@ -169,10 +204,11 @@ def _categories(cells: pd.DataFrame) -> list[str]:
 
 
 def _sorted(cells: pd.DataFrame) -> pd.DataFrame:
+    methods = in_order(set(cells["strategy"]) - set(CONTROLS))
     keys = pd.DataFrame(
         {
             "benchmark": cells["benchmark"].map(_rank(list(BENCHMARKS))),
-            "strategy": cells["strategy"].map(_rank(CONTROLS + STRATEGIES)),
+            "strategy": cells["strategy"].map(_rank([*CONTROLS, *methods])),
             "tokens": -cells["tokens"],
             "heads": -cells["heads"],
         }
@@ -202,6 +238,6 @@ def _named(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _extras(row: Mapping[Hashable, Any], varying: Sequence[str]) -> list[str]:
-    known = {name: row[name] for name in varying if not pd.isna(row[name])}
-    plain = ("model", "budget", "score_dtype", "source", "device")
+    known = {name: row[name] for name in varying if not pd.isna(row[name]) and (name, row[name]) != DEFAULT_QUERY}
+    plain = ("model", "budget", "score_dtype", "source", "device", "query")
     return [str(value) if name in plain else f"{name}={value}" for name, value in known.items()]

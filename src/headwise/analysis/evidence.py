@@ -8,15 +8,17 @@ Sets stay packed here: overlaps are bit counts.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from headwise.analysis.roles import in_order, is_method
 from headwise.errors import DataError
-from headwise.study.names import STRATEGIES
 
 FILE = "evidence.npz"
 QUESTIONS = 1000
@@ -25,13 +27,29 @@ QUESTIONS = 1000
 
 @dataclass(frozen=True)
 class Evidence:
-    """One cell's choices. `heads_NH` and `kept_NV` are packed bits of `head_count` and `visual` places."""
+    """One cell's choices. `heads_NH` and `kept_NV` are packed bits of `head_count` and `visual` places.
+
+    `merged_N`: how many merged rows stand behind the kept tokens of each question after the last stage; None where the
+    cell makes none. `stage_kept_GN`: how many tokens each stage left, after the layers `stage_layers`.
+    """
 
     heads_NH: np.ndarray
     kept_NV: np.ndarray
     head_count: int
     visual: int
     float16_agreement: float | None
+    merged_N: np.ndarray | None = None
+    stage_layers: tuple[int, ...] = ()
+    stage_kept_GN: np.ndarray | None = None
+
+    def merged(self, row: int) -> int:
+        """How many merged rows the language model has behind the kept tokens of one question."""
+        return 0 if self.merged_N is None else int(self.merged_N[row])
+
+    def stages(self, row: int) -> list[tuple[int, int]]:
+        """Each stage of one question: after which layer, and how many of the image's tokens it left."""
+        counts = [] if self.stage_kept_GN is None else self.stage_kept_GN[:, row].tolist()
+        return list(zip(self.stage_layers, counts, strict=True))
 
     def kept(self, row: int) -> np.ndarray:
         """Bool [visual]: the tokens kept for one question."""
@@ -50,9 +68,21 @@ def read_evidence(path: Path) -> Evidence:
         with np.load(path, allow_pickle=False) as file:
             agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
             counts = int(file["head_count"]), int(file["visual"])
-            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement)
+            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, **_stages(file))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the evidence {path}: {error}") from error
+
+
+def _stages(file: Any) -> dict[str, Any]:
+    """Stage by stage, where the file has it: cells of several stages, or with merged rows."""
+    if "stage_layers" not in file:
+        return {}
+    merged_GN = file["merged_GN"]
+    return {
+        "merged_N": merged_GN[-1] if merged_GN.any() else None,
+        "stage_layers": tuple(int(layer) for layer in file["stage_layers"]),
+        "stage_kept_GN": np.bitwise_count(file["stages_GNV"]).sum(axis=2, dtype=int),
+    }
 
 
 def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[int, pd.DataFrame]:
@@ -63,7 +93,7 @@ def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[i
         rows = rankers.loc[rankers["heads"] == number]
         groups = {name: [found[run].frequency() for run in group["run_id"]] for name, group in rows.groupby("strategy")}
         table = pd.DataFrame({name: np.mean(shares, axis=0) for name, shares in groups.items()}).T
-        maps[int(number)] = table.reindex([name for name in STRATEGIES if name in groups])
+        maps[int(number)] = table.reindex(in_order(groups))
     return maps
 
 
@@ -71,21 +101,30 @@ def overlaps(cells: pd.DataFrame, found: Mapping[str, Evidence], part: str) -> p
     """Jaccard overlap between strategies of the `heads` chosen or the tokens `kept`.
 
     Mean over questions of |A ∩ B| / |A ∪ B|, for cells that differ in strategy only, then over budgets
-    and head counts.
+    and head counts. A method without heads is held against a head strategy at each number of heads. Merged rows are in
+    no set: what is kept are the image's own tokens.
     """
-    rows = _rankers(cells, found)
-    names = [name for name in STRATEGIES if name in set(rows["strategy"])]
+    rows = _rankers(cells, found) if part == "heads" else _methods(cells, found)
+    names = in_order(rows["strategy"])
     total = np.zeros((2, len(names), len(names)))
-    for _, group in rows.groupby(["tokens", "heads"]):
-        pairs = zip(group["strategy"], group["run_id"], strict=True)
-        sets = {strategy: _packed(found[run], part) for strategy, run in pairs}
-        for i, first in enumerate(names):
-            for j, second in enumerate(names):
-                if j <= i and first in sets and second in sets:
-                    total[:, i, j] += jaccard(sets[first], sets[second]), 1
+    for first, second in _pairs(rows):
+        i, j = names.index(str(first["strategy"])), names.index(str(second["strategy"]))
+        sets = [_packed(found[str(row["run_id"])], part) for row in (first, second)]
+        total[:, max(i, j), min(i, j)] += jaccard(*sets), 1
     total += np.tril(total, -1).transpose(0, 2, 1)
     mean = np.divide(total[0], total[1], out=np.full_like(total[0], np.nan), where=total[1] > 0)
     return pd.DataFrame(mean, index=pd.Index(names, name="strategy"), columns=names)
+
+
+def _pairs(rows: pd.DataFrame) -> Iterator[tuple[dict[Hashable, Any], dict[Hashable, Any]]]:
+    """Cells at the same token budget, with the same number of heads where both have one; each with itself, too."""
+    for _, group in rows.groupby("tokens"):
+        cells = group.drop_duplicates(["strategy", "heads"], keep="last").to_dict("records")
+        for first, second in combinations_with_replacement(cells, 2):
+            heads = [cell["heads"] for cell in (first, second) if not pd.isna(cell["heads"])]
+            same = first["strategy"] == second["strategy"]
+            if len(set(heads)) < 2 and (not same or first is second):
+                yield first, second
 
 
 def jaccard(first_NX: np.ndarray, second_NX: np.ndarray) -> float:
@@ -108,8 +147,14 @@ def precision_table(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.Da
 
 
 def _rankers(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
-    """The cells that rank heads by a strategy and have evidence."""
-    return cells.loc[cells["strategy"].isin(STRATEGIES) & cells["run_id"].isin(list(found))]
+    """The cells that rank heads by a strategy and have evidence of a number of heads."""
+    rows = _methods(cells, found).dropna(subset="heads")
+    return rows.loc[rows["run_id"].map(lambda run: bool(found[run].heads_NH.any())).astype(bool)]
+
+
+def _methods(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:
+    """The cells of methods that have evidence."""
+    return cells.loc[is_method(cells) & cells["run_id"].isin(list(found))]
 
 
 def _packed(evidence: Evidence, part: str) -> np.ndarray:

@@ -6,11 +6,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
+from headwise.analysis.roles import is_reference
+from headwise.analysis.verdicts import VerdictMatrix
 from headwise.stats import (
     LEVEL,
     Estimates,
@@ -27,8 +28,7 @@ from headwise.stats import (
     own_estimates,
     sign_flip_p,
 )
-from headwise.stats.outcomes import Aggregate
-from headwise.study.names import ANSWERING
+from headwise.study.names import ANSWERING, RANKING
 
 ALPHA = 1 - LEVEL
 FEWEST_IMAGES = fewest_images(LEVEL)
@@ -39,31 +39,8 @@ COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes")
 SIZES = ("kept_tokens", "mean_visual_tokens", "measured_questions")
 """What stands beside the costs, and is none to be weighed against a score."""
 NAMES = ["configuration", "strategy", "tokens", "heads"]
-VARIED = ("model", "tokens", "heads", "layer", "budget", "score_dtype", "seed", *ANSWERING)
+VARIED = ("model", "tokens", "heads", *RANKING, *ANSWERING)
 """What two cells must share to differ in strategy only."""
-
-
-class Verdicts(Protocol):
-    """What is read of a `compare.VerdictMatrix` (see there for shapes)."""
-
-    @property
-    def aggregate(self) -> Aggregate: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def correct_CQ(self) -> np.ndarray: ...
-    @property
-    def prediction_CQ(self) -> np.ndarray: ...
-    @property
-    def predictions(self) -> list[str]: ...
-    @property
-    def questions(self) -> pd.DataFrame: ...
-    @property
-    def image_Q(self) -> np.ndarray: ...
-    @property
-    def category_Q(self) -> np.ndarray: ...
-    @property
-    def truth_Q(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +86,7 @@ class Findings:
     @cached_property
     def pruned(self) -> pd.DataFrame:
         """The candidates: every full cell but the unpruned ones."""
-        return self.full[self.full["strategy"] != "vanilla"]
+        return self.full[~is_reference(self.full)]
 
     @cached_property
     def full(self) -> pd.DataFrame:
@@ -130,7 +107,7 @@ class Findings:
         return best_set_p(self.flipped.of(rows)) > ALPHA
 
 
-def find(benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, seed: int = 0) -> Findings:
+def find(benchmark: str, cells: pd.DataFrame, verdicts: VerdictMatrix, seed: int = 0) -> Findings:
     """The findings of one benchmark; `cells` row for row those of `verdicts`."""
     outcomes = answered_by_any(as_outcomes(verdicts))
     estimates, own_C2 = own_estimates(outcomes)
@@ -144,7 +121,7 @@ def find(benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, seed: int = 0)
     return found
 
 
-def as_outcomes(verdicts: Verdicts) -> Outcomes:
+def as_outcomes(verdicts: VerdictMatrix) -> Outcomes:
     """The verdicts as the statistics take them."""
     return Outcomes(
         aggregate=verdicts.aggregate,
@@ -166,11 +143,15 @@ def over_benchmarks(parts: Sequence[Findings]) -> Findings | None:
         return None
     indexed = [part.full.set_index("configuration") for part in parts]
     shared = [name for name in indexed[0].index if all(name in cells.index for cells in indexed)]
-    if all(indexed[0].loc[shared, "strategy"] == "vanilla"):
+    if is_reference(indexed[0].loc[shared]).all():
         return None
     rows = [pd.Index(part.cells["configuration"]).get_indexer(pd.Index(shared)) for part in parts]
     estimates = average([part.relative.of(index) for part, index in zip(parts, rows, strict=True)])
-    known = [name for name in dict.fromkeys([*NAMES, *VARIED]) if name == "configuration" or name in indexed[0]]
+    known = [
+        name
+        for name in dict.fromkeys([*NAMES, "role", "label", *VARIED])
+        if name == "configuration" or name in indexed[0]
+    ]
     table = indexed[0].loc[shared].reset_index()[known]
     for cost in (*COSTS, *SIZES):
         if columns := [cells.loc[shared, cost].to_numpy(float) for cells in indexed if cost in cells]:
@@ -192,8 +173,8 @@ def vanilla_rows(cells: pd.DataFrame) -> np.ndarray:
     known = [name for name in ("model", *ANSWERING) if name in cells]
     alike = list(map(tuple, cells[known].astype(str).to_numpy()))
     first: dict[tuple[str, ...], int] = {}
-    for row, (way, strategy) in enumerate(zip(alike, cells["strategy"], strict=True)):
-        if strategy == "vanilla":
+    for row, (way, unpruned) in enumerate(zip(alike, is_reference(cells), strict=True)):
+        if unpruned:
             first.setdefault(way, row)
     return np.array([first.get(way, -1) for way in alike], dtype=int)
 
@@ -201,7 +182,7 @@ def vanilla_rows(cells: pd.DataFrame) -> np.ndarray:
 def _findings(benchmark: str, unit: str, table: pd.DataFrame, estimates: Estimates, seed: int = 0) -> Findings:
     table = table.assign(score=estimates.score_C, full=table.get("full", True))
     _interval(table, "", estimates.intervals())
-    reference_C, pruned = vanilla_rows(table), np.flatnonzero((table["strategy"] != "vanilla") & table["full"])
+    reference_C, pruned = vanilla_rows(table), np.flatnonzero(~is_reference(table) & table["full"])
     _against(table, "vs_vanilla", estimates, reference_C)
     best = pruned[np.argmax(estimates.score_C[pruned])] if len(pruned) else -1
     _against(table, "vs_best", estimates, np.full(len(table), best))
@@ -282,7 +263,7 @@ def _vanilla_tests(cells: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
     outcomes, reference_C = pairs.outcomes, vanilla_rows(cells)
     flip = np.full(len(cells), np.nan)
     exact = np.full(len(cells), np.nan)
-    tested = (reference_C >= 0) & (cells["strategy"] != "vanilla").to_numpy()
+    tested = (reference_C >= 0) & ~is_reference(cells).to_numpy()
     for vanilla in np.unique(reference_C[tested]):
         rows = np.flatnonzero(tested & (reference_C == vanilla))
         exact[rows] = mcnemar(outcomes.correct_CQ[rows], outcomes.correct_CQ[vanilla])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from headwise.analysis.roles import in_order, is_method, is_reference
 from headwise.stats import fewest_images
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.system.wording import counted
 
 RULE = (
     "Ample, medium and tight are the largest, the middle and the smallest token budget of the study. Candidates are "
-    "the configurations that choose their heads by a strategy, or take all heads, and were run on every benchmark. "
-    "Recommended is the candidate with the highest score; equal scores go to the faster prefill, then to fewer "
-    "heads. It is established only where it is alone in the best set of its budget (95 %, simultaneous over all "
-    "pruned configurations of the budget, controls included). Where all_heads or a random control is in that set "
-    "too, choosing heads has not been shown to help, and the verdict says so. A budget with a single configuration has "
-    "nothing to compare it with, and too few images tell nothing apart."
+    "the configurations of methods, and all_heads (the rule of FastV), that were run on every benchmark; other "
+    "controls are none. Recommended is the candidate with the highest score; equal scores go to the faster prefill, "
+    "then to fewer heads (a method without heads has none). It is established only where it is alone in the best set "
+    "of its budget (95 %, simultaneous over all pruned configurations of the budget, controls included). Where a "
+    "control is in that set too, choosing heads (of a method without heads: its choice of tokens) has not been shown "
+    "to help, and the verdict says so; all_heads is no control of a method without heads. A budget with a single "
+    "configuration has nothing to compare it with, and too few images tell nothing apart."
 )
+ALL_HEADS = "all_heads"
+"""The control that is a published method, too."""
 SIZES = ("ample", "medium", "tight")
 
 
@@ -26,7 +31,7 @@ def recommend(cells: pd.DataFrame, images: int | None = None) -> pd.DataFrame:
     prefill_seconds: the findings over all benchmarks (or over the only one). `images` is how many images the scores
     are of, where that may be too few to tell anything apart.
     """
-    pruned = cells[cells["strategy"] != "vanilla"]
+    pruned = cells[~is_reference(cells)]
     rows = [_row(size, tokens, pruned[pruned["tokens"] == tokens], images) for size, tokens in budgets(pruned)]
     return pd.DataFrame([row for row in rows if row])
 
@@ -42,11 +47,12 @@ def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
-    candidates = group[group["strategy"].isin((*STRATEGIES, "all_heads"))].copy()
+    candidates = group[is_method(group) | (group["strategy"] == ALL_HEADS)].copy()
     if candidates.empty:
         return None
     candidates["prefill"] = candidates.get("prefill_seconds", 0.0)
-    ordered = candidates.sort_values(["score", "prefill", "heads"], ascending=[False, True, True], kind="stable")
+    candidates["chosen"] = candidates["heads"].astype(float).fillna(0).mask(candidates["strategy"] == ALL_HEADS, np.inf)
+    ordered = candidates.sort_values(["score", "prefill", "chosen"], ascending=[False, True, True], kind="stable")
     chosen = ordered.iloc[0]
     equals = group[group["best_at_budget"] & (group.index != chosen.name)]
     return {
@@ -56,7 +62,7 @@ def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dic
         "score": chosen["score"],
         "low": chosen["low"],
         "high": chosen["high"],
-        "verdict": _unknown(len(group), images) or _verdict(bool(chosen["best_at_budget"]), equals),
+        "verdict": _unknown(len(group), images) or _verdict(chosen, equals),
         "equals": ", ".join(equals["configuration"]),
     }
 
@@ -70,16 +76,19 @@ def _unknown(configurations: int, images: int | None) -> str:
 
 def too_few_images(images: int) -> str:
     """Why no two configurations can be told apart."""
-    one = f"{images} image is" if images == 1 else f"{images} images are"
-    return f"{one} too few to tell configurations apart (at least {fewest_images()} are needed)"
+    count = counted(images, "image is", "images are")
+    return f"{count} too few to tell configurations apart (at least {fewest_images()} are needed)"
 
 
-def _verdict(in_best_set: bool, equals: pd.DataFrame) -> str:
+def _verdict(chosen: pd.Series, equals: pd.DataFrame) -> str:
     """What the statistics say of the recommendation, in words."""
-    if not in_best_set:
+    if not chosen["best_at_budget"]:
         return f"significantly worse than {equals['configuration'].iloc[0]}"
     if equals.empty:
         return "established: significantly better than every other"
-    controls = [name for name in CONTROLS if (equals["strategy"] == name).any()]
-    doubt = f", {' and '.join(controls)} among them: choosing heads not shown to help" if controls else ""
-    return f"not told from {len(equals)} other{'s' if len(equals) > 1 else ''}{doubt}"
+    by_heads = pd.notna(chosen["heads"]) or chosen["strategy"] == ALL_HEADS
+    controls = in_order(equals.loc[~is_method(equals), "strategy"])
+    controls = [name for name in controls if by_heads or name != ALL_HEADS]
+    unproven = "choosing heads" if by_heads else "its choice of tokens"
+    doubt = f", {' and '.join(controls)} among them: {unproven} not shown to help" if controls else ""
+    return f"statistically tied with {counted(len(equals), 'other', 'others')}{doubt}"

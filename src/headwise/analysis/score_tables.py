@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from headwise.study.names import CONTROLS
+from headwise.analysis.roles import is_method
 
 TIE = 5e-7
 """Scores closer than this are the same count of right answers, written in floating point."""
@@ -31,6 +31,23 @@ class ScoreTable:
     best: pd.DataFrame
     rivals: pd.DataFrame
     holes: int
+
+    @property
+    def by_heads(self) -> bool:
+        """Whether rows have numbers of heads."""
+        return bool(self.values.index.get_level_values("heads").notna().any())
+
+    def parts(self) -> list[ScoreTable]:
+        """The rows and columns of head strategies, and those of methods without heads, which have no row in common."""
+        headless = np.asarray(self.values.index.get_level_values("heads").isna())
+        groups = [self._part(rows) for rows in (~headless, headless) if rows.any()]
+        return groups if len(groups) > 1 else [self]
+
+    def _part(self, rows: np.ndarray) -> ScoreTable:
+        columns = [name for name in self.values if self.values[name][rows].notna().any()]
+        values, best, rivals = (table.loc[rows, columns] for table in (self.values, self.best, self.rivals))
+        controls = self.controls[rows]
+        return replace(self, values=values, best=best, rivals=rivals, controls=controls.dropna(axis=1, how="all"))
 
     def tops(self) -> pd.Series:
         """Rows with rivals that each strategy tops; a top that n strategies share counts 1/n for each."""
@@ -60,7 +77,7 @@ def score_table(title: str, cells: pd.DataFrame, value: str = "score") -> ScoreT
     `label` names the column: the strategy, and whatever else differs (`sparsity float16`). With a column `full`,
     cells where it is False are shown and are nobody's rivals.
     """
-    control = cells["strategy"].isin(CONTROLS)
+    control = ~is_method(cells)
     own = cells[~control]
     if own.empty:
         return None
@@ -75,10 +92,15 @@ def score_table(title: str, cells: pd.DataFrame, value: str = "score") -> ScoreT
 
 
 def _rows(cells: pd.DataFrame) -> pd.MultiIndex:
-    """Every token budget with every number of heads, largest first, and without one where a strategy has none."""
-    tokens, heads = (sorted(cells[name].dropna().unique(), reverse=True) for name in ("tokens", "heads"))
-    without: list[Any] = [pd.NA] if cells["heads"].isna().any() else []
-    return pd.MultiIndex.from_product([tokens, [*heads, *without]], names=["tokens", "heads"])
+    """Largest budget first: what head strategies were given with every number of heads, then what others were."""
+    by_heads = cells["heads"].notna()
+    heads = sorted(cells.loc[by_heads, "heads"].unique(), reverse=True)
+    with_heads, without = (set(cells.loc[rows, "tokens"].dropna()) for rows in (by_heads, ~by_heads))
+    rows: list[tuple[Any, Any]] = []
+    for tokens in sorted(with_heads | without, reverse=True):
+        rows += [(tokens, number) for number in heads if tokens in with_heads]
+        rows += [(tokens, pd.NA)] if tokens in without else []
+    return pd.MultiIndex.from_tuples(rows, names=["tokens", "heads"])
 
 
 def _values(cells: pd.DataFrame, rows: pd.MultiIndex, columns: Sequence[str], value: str) -> pd.DataFrame:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from headwise.analysis.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findings, Verdicts
+from headwise.analysis.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findings
+from headwise.analysis.roles import in_order, is_method
+from headwise.analysis.verdicts import VerdictMatrix
 from headwise.stats import best_set_p, flip
 from headwise.study.names import CONTROLS
 
@@ -30,7 +32,7 @@ def retained(parts: Sequence[Findings]) -> pd.DataFrame:
     """What is left of the unpruned accuracy at each token budget: a row a benchmark and budget.
 
     `best` is the best configuration and `best_of_vanilla` its percentage (with interval; picked after
-    the fact, so a little flattering), `mean_of_vanilla` the mean over the head strategies, and the
+    the fact, so a little flattering), `mean_of_vanilla` the mean over the methods, and the
     controls beside it (the mean over their rows).
     """
     rows = [_retained(part, tokens, group) for part in parts for tokens, group in _by_tokens(part.pruned)]
@@ -45,11 +47,11 @@ def _by_tokens(cells: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 
 def _retained(part: Findings, tokens: int, group: pd.DataFrame) -> dict[str, object]:
     best = group.iloc[group["score"].to_numpy().argmax()]
-    strategies = group.index[~group["strategy"].isin(CONTROLS)]
+    strategies = group.index[is_method(group)]
     row = {"benchmark": part.benchmark, "tokens": tokens, "configurations": len(group), "best": best["configuration"]}
     row |= {f"best_{name}": best[name] for name in ("of_vanilla", "of_vanilla_low", "of_vanilla_high")}
     row |= _mean_interval(part, strategies)
-    for control in CONTROLS[1:]:
+    for control in dict.fromkeys([*CONTROLS[1:], *in_order(group.loc[~is_method(group), "strategy"])]):
         values = group.loc[group["strategy"] == control, "of_vanilla"]
         row[control] = values.mean() if len(values) else np.nan
     return row
@@ -69,10 +71,11 @@ OUTCOMES = ("won", "shared", "lost", "too_few")
 def wins(parts: Sequence[Findings]) -> pd.DataFrame:
     """A row a strategy: in how many rows of the published kind of table it is alone at the top.
 
-    A row is one benchmark, token budget and number of heads (and whatever else was varied), its entries
-    the head strategies. `won`: significantly better than every other strategy of the row; `shared`: in
-    the row's best set with others; `lost`: significantly worse than some other; `too_few`, where there are such:
-    rows of a benchmark with too few images to tell any two apart, which are in none of the three.
+    A row is one benchmark, token budget and number of heads (and whatever else was varied), its entries the head
+    strategies; methods without heads are each other's rivals in rows of their own. `won`: significantly better than
+    every other strategy of the row; `shared`: in the row's best set with others; `lost`: significantly worse than some
+    other; `too_few`, where there are such: rows of a benchmark with too few images to tell any two apart, which are in
+    none of the three.
     """
     counts: dict[str, dict[str, int]] = {}
     for part in parts:
@@ -92,22 +95,21 @@ def wins(parts: Sequence[Findings]) -> pd.DataFrame:
 
 def _table_rows(cells: pd.DataFrame) -> list[np.ndarray]:
     """Row numbers of each row of a strategies table that has at least two strategies that answered everything."""
-    own = cells[~cells["strategy"].isin(CONTROLS) & cells["full"]]
+    own = cells[is_method(cells) & cells["full"]]
     varied = [name for name in VARIED if name in own]
     groups = own.groupby(varied, dropna=False, sort=False).groups.values()
     return [rows.to_numpy() for rows in groups if len(rows) > 1]
 
 
 def strategies(found: Findings) -> pd.DataFrame:
-    """A row a strategy: its mean percent of vanilla over the grid that all head strategies share.
+    """A row a method: its mean percent of vanilla over the grid that all of them share.
 
     Averaging over budgets and head counts finds differences that no single cell can show; `in_best_set`
-    is simultaneous over the strategies.
+    is simultaneous over the strategies. A head strategy's share of a token budget is the mean over the numbers of
+    heads that all head strategies were run with.
     """
-    own = found.full[~found.full["strategy"].isin(CONTROLS)]
-    varied = [name for name in VARIED if name in own]
-    full = own.groupby(varied, dropna=False)["strategy"].transform("nunique") == own["strategy"].nunique()
-    groups = own.loc[full].groupby("strategy", sort=False).groups
+    own = _shared_grid(found.full[is_method(found.full)])
+    groups = own.groupby("strategy", sort=False).groups
     if not groups:
         return pd.DataFrame(columns=["strategy", "cells", "of_vanilla", "low", "high", "p_best", "in_best_set"])
     means = found.relative.mean_of([rows.to_numpy() for rows in groups.values()])
@@ -118,10 +120,29 @@ def strategies(found: Findings) -> pd.DataFrame:
     return table.sort_values("of_vanilla", ascending=False, kind="stable", ignore_index=True)
 
 
+def _shared_grid(own: pd.DataFrame) -> pd.DataFrame:
+    """The cells of budgets at which every method was run, head strategies with the same numbers of heads.
+
+    Where head strategies and methods without heads share no budget, those of the head strategies alone.
+    """
+    if own.empty:
+        return own
+    varied = [name for name in VARIED if name in own]
+    by_heads = own["heads"].notna().rename("by_heads")
+    together = own.groupby([by_heads, *varied], dropna=False)["strategy"].transform("nunique")
+    own = own[together == own.groupby(by_heads)["strategy"].transform("nunique")]
+    by_heads = by_heads[own.index]
+    budgets = [name for name in varied if name not in ("heads", "query")]
+    kinds = by_heads.groupby([own[name] for name in budgets], dropna=False).transform("nunique")
+    shared = own[kinds == 2] if by_heads.nunique() == 2 else own
+    return own[by_heads] if shared.empty else shared
+
+
 def efficiency(found: Findings) -> pd.DataFrame:
     """Accuracy beside cost, and whether a cell is on the Pareto front of each cost that was logged."""
     costs, sizes = ([name for name in names if name in found.cells] for names in (COSTS, SIZES))
-    table = found.cells[[*NAMES, "score", "low", "high", "of_vanilla", *costs, *sizes]].copy()
+    role = ["role"] if "role" in found.cells else []
+    table = found.cells[[*NAMES, *role, "score", "low", "high", "of_vanilla", *costs, *sizes]].copy()
     for cost in costs:
         score = table["score"].where(found.cells["full"])
         table[f"front_{cost}"] = pareto_front(table[cost].to_numpy(float), score.to_numpy(float))
@@ -161,7 +182,7 @@ def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
     return known & ~(cheaper & strictly & known[:, None]).any(axis=0)
 
 
-def agreement(cells: pd.DataFrame, verdicts: Verdicts) -> pd.DataFrame:
+def agreement(cells: pd.DataFrame, verdicts: VerdictMatrix) -> pd.DataFrame:
     """Percent of questions on which two cells gave the same answer (as scored), of those both answered."""
     answer_CQ = verdicts.prediction_CQ
     names = cells["configuration"].tolist()

@@ -1,6 +1,6 @@
-"""The registry of benchmarks: the files of this package, and entry points `headwise.benchmarks` of other packages.
+"""The registry of benchmarks: this package's files, other packages' entry points `headwise.benchmarks`, plug-ins.
 
-Every concrete class with a `name` of its own that such a file defines is a benchmark. Nothing here needs torch.
+Every concrete Benchmark subclass with its own `name` in such a file is registered. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from types import ModuleType
 from headwise.benchmarks.benchmark import Benchmark, Counts, Problem
 from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth
 from headwise.errors import ConfigError
+from headwise.study import plugins
 
 GROUP = "headwise.benchmarks"
 BENCHMARKS: dict[str, Benchmark] = {}
 
 
 def register(found: ModuleType | type[Benchmark]) -> None:
-    """Add a benchmark class, or those that a module defines. ConfigError for a name that another one has."""
+    """Register a benchmark class, or all those of a module. ConfigError for a name that is already taken."""
     for each in _classes(found) if isinstance(found, ModuleType) else [found]:
         known = BENCHMARKS.get(each.name)
         if known and type(known) is not each:
@@ -30,6 +31,14 @@ def register(found: ModuleType | type[Benchmark]) -> None:
     ordered = sorted(BENCHMARKS.values(), key=lambda bench: (bench.rank, bench.name))
     BENCHMARKS.clear()
     BENCHMARKS.update({bench.name: bench for bench in ordered})
+
+
+def _take(plugin: ModuleType) -> int:
+    """Add the benchmarks of a plug-in file; how many there are."""
+    found = list(_classes(plugin))
+    for each in found:
+        register(each)
+    return len(found)
 
 
 def _classes(module: ModuleType) -> Iterator[type[Benchmark]]:
@@ -43,21 +52,23 @@ def _place(found: type[Benchmark]) -> str:
     return f"{found.__module__}.{found.__qualname__}"
 
 
-def _discover(plugins: Iterable[EntryPoint]) -> None:
+def _discover(points: Iterable[EntryPoint]) -> None:
     for module in pkgutil.iter_modules(__path__):
         register(importlib.import_module(f"{__name__}.{module.name}"))
-    for plugin in plugins:
+    for plugin in points:
         try:
             found = plugin.load()
-        except Exception as error:  # another package's code may fail in any way; say whose it is
+        except Exception as error:  # another package's import may fail in any way; name the package
             raise ConfigError(f"plugin {plugin.name} ({plugin.value}): {type(error).__name__}: {error}") from error
         if not (isinstance(found, ModuleType) or (inspect.isclass(found) and issubclass(found, Benchmark))):
-            raise ConfigError(f"plugin {plugin.name} ({plugin.value}): is no benchmark class and no module of some")
+            raise ConfigError(
+                f"plugin {plugin.name} ({plugin.value}): is neither a benchmark class nor a module of them"
+            )
         register(found)
 
 
 def benchmark(name: str) -> Benchmark:
-    """The benchmark of that name, or whose default rule has it; ConfigError names what is allowed."""
+    """The benchmark with this name or rule name; ConfigError lists the allowed names."""
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     for bench in BENCHMARKS.values():
@@ -67,12 +78,12 @@ def benchmark(name: str) -> Benchmark:
 
 
 def default_names() -> list[str]:
-    """The benchmarks under their default rules (a name with a full stop is another rule of one of them)."""
+    """Benchmarks with their default rules (a name with a full stop denotes another rule of one of them)."""
     return [name for name in BENCHMARKS if "." not in name]
 
 
 def named_sets() -> dict[str, list[str]]:
-    """The sets that a configuration can name, such as `llava`: the benchmarks that declare themselves part of it."""
+    """Named sets of benchmarks, such as `llava`, as the benchmarks declare them."""
     sets: dict[str, list[str]] = {}
     for name, bench in BENCHMARKS.items():
         for each in bench.sets:
@@ -81,6 +92,7 @@ def named_sets() -> dict[str, list[str]]:
 
 
 _discover(entry_points(group=GROUP))
+plugins.offer_to(_take)
 
 __all__ = [
     "BENCHMARKS",

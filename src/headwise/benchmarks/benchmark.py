@@ -1,7 +1,7 @@
-"""The contract of a benchmark: where its files are, what its questions are, what an answer is worth.
+"""The benchmark contract: files, questions, answer rule, score.
 
-A new benchmark is one file with one class in this package, or in another installed package that names it as an
-entry point of the group `headwise.benchmarks`. Nothing else has to be touched: `headwise.benchmarks` finds it.
+A new benchmark is one file with one class in this package, or in another installed package that declares it as an
+entry point in the group `headwise.benchmarks`. It is discovered; no other file changes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
 from headwise.stats.aggregates import Mean
 from headwise.stats.outcomes import Aggregate, NoScore, Outcomes
+from headwise.study.versions import carried
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many questions, labels and images the official files hold, and how that is known.
+    """Numbers of questions, labels and images in the official files, and their source.
 
-    A difference from `counted` numbers is a mistake in the folder. Numbers from a dataset's `card` or from the
-    `literature` were not seen in the files themselves: a difference from them is said, and no mistake.
+    A difference from `counted` numbers is an error in the folder. Numbers from a dataset's `card` or from the
+    `literature` were not verified on the files: a difference from them is only reported.
     """
 
     questions: int
@@ -36,14 +37,14 @@ class Counts:
     known_from: Literal["counted", "card", "literature"] = "counted"
 
     def as_dict(self) -> dict[str, int]:
-        """The counts that are known, by what they count."""
+        """The known counts by name."""
         known = {"questions": self.questions, "labels": self.labels, "images": self.images}
         return {name: count for name, count in known.items() if count is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong in a folder of benchmarks, and what mends it."""
+    """A defect of a benchmark folder and how to fix it."""
 
     what: str
     fix: str
@@ -53,25 +54,25 @@ class Benchmark(ABC):
     """One benchmark in the layout of the LLaVA evaluation bundle (`data_dir` is its playground/data/eval).
 
     Attributes:
-        name: how it is asked for (`pope`); a rule beside the default one has its own (`chartqa.lmms-v1`).
-        title: how tables call it.
-        version: of the scorer; a changed rule or formula gets the next one.
+        name: identifier (`pope`); variants with another rule have their own (`chartqa.lmms-v1`).
+        title: name in tables.
+        version: of the scorer; incremented when a rule or formula changes.
         rule: name of the answer rule.
         unit: of the score, as tables print it.
         aggregate: the score as an aggregate over clusters (images), for the scorer and the statistics alike.
-        rank: place in tables and lists, smallest first.
-        sets: the named sets that hold it (`llava`, `vlm`).
-        home: its folder below `data_dir`.
-        question_file, image_folder: below `data_dir`, as the official layout has them.
-        official: counts of the official files; None where nobody knows them.
-        official_categories: how many of the questions each category has, where that is known.
-        categories: the official ones that the headline is a mean or sum over; none where it is one over questions.
-        whole_images: a limit takes all questions of an image or none, for scores over pairs.
-        fixes: how to get `questions`, `labels` and `images` right, for `headwise data check`.
-        dataset: the Hugging Face dataset with the same content; None where there is none.
-        least_new_tokens: answers cut shorter than this would be scored wrong, so a study must allow as many.
-        cluster, source, convention: for the documentation; what a cluster is, whose rule it is, and how figures
-            in papers are made where that differs.
+        rank: sort key in tables and lists, smallest first.
+        sets: the named sets it is part of (`llava`, `vlm`).
+        home: folder below `data_dir`.
+        question_file, image_folder: official paths below `data_dir`.
+        official: counts of the official files; None if unknown.
+        official_categories: questions per category, if known.
+        categories: official categories that the score averages or sums over; empty if it is over questions.
+        whole_images: a limit selects all questions of an image or none, for scores over pairs.
+        fixes: how to obtain correct `questions`, `labels` and `images`, for `headwise data check`.
+        dataset: the Hugging Face dataset with the same content, if any.
+        least_new_tokens: lower bound of a study's max_new_tokens; shorter answers would be scored wrong.
+        cluster, source, convention: for the documentation: the resampling unit, the source of the rule, and
+            how published scores are computed if that differs.
     """
 
     name: ClassVar[str]
@@ -98,30 +99,30 @@ class Benchmark(ABC):
 
     @property
     def scorer(self) -> str:
-        """Name and version of the scorer: what a logged score was made by (`pope/1`)."""
-        return f"{self.name}/{self.version}"
+        """Name and version of the scorer: what a logged score was made by (`pope/1`; a plug-in's with its digest)."""
+        return f"{self.name}/{carried(self.version, type(self))}"
 
     def samples(self, data_dir: Path, limit: int | None = None) -> list[Sample]:
-        """The questions in file order, as `limited` takes them. DataError where the file is missing or bad."""
+        """The questions selected by `limited`, in file order. DataError if the file is missing or malformed."""
         with in_form(data_dir / self.question_file, self.title):
             samples = self.questions(data_dir)
         return self.limited(samples, limit)
 
     @abstractmethod
     def questions(self, data_dir: Path) -> list[Sample]:
-        """All questions in file order. DataError where the file is missing or bad."""
+        """All questions in file order. DataError if the file is missing or malformed."""
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
-        """The questions that a study of `limit` questions asks, spread over categories and images."""
+        """At most `limit` questions, spread over categories and images."""
         return evenly(samples, limit, whole_images=self.whole_images)
 
     def not_asked(self, data_dir: Path) -> frozenset[str]:
-        """Ids of questions in the official files that are no part of the score: answers to them are set aside."""
+        """Ids of questions in the official files that the score excludes; answers to them are ignored."""
         return frozenset()
 
     @abstractmethod
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
-        """Where the sample's image lies. DataError where its name would leave the image folder."""
+        """Path of the sample's image. DataError if its name points outside the image folder."""
 
     @abstractmethod
     def judge(
@@ -134,7 +135,7 @@ class Benchmark(ABC):
         return {}
 
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
-        """The official figures of these verdicts, over the answered questions."""
+        """The scorecard of these verdicts, over the answered questions."""
         counts = {status: sum(v.status == status for v in verdicts) for status in ("failed", "missing", "unparsed")}
         score, metrics = headline(self.aggregate, verdicts), self.metrics(verdicts)
         return Scorecard(benchmark=self.name, score=score, samples=len(verdicts), metrics=metrics, **counts)
@@ -142,18 +143,18 @@ class Benchmark(ABC):
     def from_dataset(self, folder: Path, bundle: Path) -> None:
         """Write this benchmark's official layout into `bundle` from its Hugging Face dataset's files in `folder`.
 
-        DataError where the dataset lacks a column, or where it has no such form.
+        DataError if the dataset lacks a column, or if the benchmark has no dataset.
         """
-        raise DataError(f"{self.name}: there is no Hugging Face dataset that it is read from; give its folder")
+        raise DataError(f"{self.name}: cannot be read from a Hugging Face dataset; give its folder")
 
     def check_layout(self, data_dir: Path) -> list[Problem]:
-        """Mistakes in the folder that counts alone would not tell, such as files of another release."""
+        """Defects of the folder that counts do not reveal, such as files of another release."""
         return []
 
 
 @contextmanager
 def in_form(path: Path, title: str) -> Iterator[None]:
-    """DataError where a file's values are of other types than the benchmark's (null, a number for a list, …)."""
+    """Raise DataError if a file's values have the wrong types (null, a number for a list, …)."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -161,7 +162,7 @@ def in_form(path: Path, title: str) -> Iterator[None]:
 
 
 def headline(aggregate: Aggregate, verdicts: Sequence[Verdict]) -> float | None:
-    """The score of one cell's verdicts; None where nothing was answered that could be scored."""
+    """The score of one cell's verdicts; None if no answer could be scored."""
     if not any(verdict.correct is not None for verdict in verdicts):
         return None
     names = ("question_id", "image", "category", "truth")

@@ -88,7 +88,7 @@ class ChartQA(KeyedBenchmark):
         return {name: percent(group) or 0.0 for name, group in sorted(groups.items())}
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
-        """Split test; it keeps no image names: a picture is named by its content."""
+        """Split test; the dataset has no image names, so images are named by content."""
         rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         for row in datasets.rows(folder, "test", ["type", "question", "answer", "image"]):
             split = str(row["type"]).removesuffix("_test")

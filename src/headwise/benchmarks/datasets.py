@@ -11,6 +11,7 @@ from typing import Any
 
 from headwise.benchmarks.files import inside
 from headwise.errors import DataError
+from headwise.system.environment import expanded
 
 BATCH = 64
 Row = dict[str, Any]
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 def rows(folder: Path, part: str, columns: Sequence[str]) -> Iterator[Row]:
     """Rows of the parquet files of a split or configuration, a few at a time (images are in them).
 
-    DataError where there is no such file, where it cannot be read, or where it lacks a column.
+    DataError if there is no such file, it cannot be read, or it lacks a column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ def rows(folder: Path, part: str, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def parts(folder: Path, part: str) -> list[Path]:
-    """The parquet files of a split or configuration; empty where there are none."""
+    """The parquet files of a split or configuration; empty if there are none."""
     return [path for path in sorted(folder.rglob("*.parquet")) if _belongs(path.relative_to(folder), part)]
 
 
@@ -49,7 +50,7 @@ def _belongs(path: Path, part: str) -> bool:
 
 
 def image_bytes(image: Any, name: str) -> bytes:
-    """The bytes of an image column's value (bytes, or a struct with `bytes`); DataError where it holds none."""
+    """The bytes of an image column's value (bytes, or a struct with `bytes`); DataError if it has none."""
     content = image.get("bytes") if isinstance(image, dict) else image
     if not content:
         raise DataError(f"{name}: the dataset holds no bytes of this image")
@@ -66,7 +67,7 @@ def save_image(folder: Path, name: str, image: Any) -> None:
 
 
 def digest_name(content: bytes) -> str:
-    """A file name that is the image's content: the same picture is one file, and one cluster."""
+    """A content-based file name: identical images share one file and form one cluster."""
     return f"{hashlib.sha256(content).hexdigest()}.{_ending(content)}"
 
 
@@ -76,11 +77,11 @@ def _ending(content: bytes) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, the folder made where it is not there."""
+    """Write a JSON file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def cache_folder() -> Path:
-    """Where headwise keeps what it can make again."""
-    return Path(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise").expanduser()
+    """Cache directory: HEADWISE_CACHE, or ~/.cache/headwise."""
+    return expanded(os.environ.get("HEADWISE_CACHE") or "~/.cache/headwise", "HEADWISE_CACHE")

@@ -1,8 +1,8 @@
 """The answer normalisation and soft accuracy of the EvalAI server, as TextVQA is scored.
 
 Source: the answer processor and TextVQA accuracy of facebookresearch/mmf (`EvalAIAnswerProcessor`), which
-LLaVA's evaluation uses (`llava/eval/m4c_evaluator.py`). Its quirks are part of the figure and are kept:
-marked "quirk" below.
+LLaVA's evaluation uses (`llava/eval/m4c_evaluator.py`). Its quirks are part of the score and are kept, marked
+"quirk" below.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _MOST_STOPS = 32  # Quirk: re.UNICODE (32) is passed where `count` belongs, so l
 
 
 def normalise(text: str) -> str:
-    """The text as EvalAI compares it: lower case, punctuation, articles, number words and contractions settled."""
+    """EvalAI's normalisation: lower case, punctuation, articles, number words, contractions."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ").strip()
     return settled(text)
 
 
 def settled(text: str) -> str:
-    """The later steps alone, as the VQA server takes them: punctuation, articles, number words, contractions."""
+    """The later steps only, as the VQA server does them: punctuation, articles, number words, contractions."""
     return _words(_without_punctuation(text))
 
 

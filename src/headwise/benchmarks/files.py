@@ -1,4 +1,4 @@
-"""What the benchmarks share: reading question files and keys, safe image paths, verdicts, counts."""
+"""Shared code of the benchmarks: question files, answer keys, safe image paths, verdicts, counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INSTRUCTION = "Answer the question using a single word or phrase."
 
 
 class Truth(NamedTuple):
-    """What the answer key says of one question: its category, the text shown as truth, and the rule's input."""
+    """Answer-key entry of one question: category, displayed truth, and the rule's input."""
 
     category: str
     text: str
@@ -26,7 +26,7 @@ class Truth(NamedTuple):
 
 
 class Grade(NamedTuple):
-    """What a scorer's rule made of an answer; `parsed` is False where the text holds nothing to compare."""
+    """A rule's result for one answer; `parsed` is False if the text has nothing to compare."""
 
     prediction: str
     correct: float
@@ -63,7 +63,7 @@ def _sample(row: Mapping[str, Any], benchmark: str, where: str) -> Sample:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder`/`name`, which must stay below `folder` (symbolic links inside it are the owner's affair)."""
+    """`folder`/`name`, which must stay below `folder` (symbolic links inside it are followed)."""
     relative = Path(name)
     if not name or relative.is_absolute() or ".." in relative.parts or "\0" in name:
         raise DataError(f"image {name!r}: leaves the image folder {folder}")
@@ -71,7 +71,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def same_pictures(paths: Mapping[str, Path]) -> dict[str, str]:
-    """For each image the first one with the same content; an image that is not there stands for itself."""
+    """Maps each image to the first one with the same content; a missing image maps to itself."""
     first: dict[str, str] = {}
     return {image: first.setdefault(_content(path) or image, image) for image, path in paths.items()}
 
@@ -91,7 +91,7 @@ def _digest(path: Path, _modified: int, _size: int) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """Contents of a JSON file, read once as long as it does not change."""
+    """Content of a JSON file, cached until the file changes."""
     try:
         stat = path.stat()
         return _load_json(path, stat.st_mtime_ns, stat.st_size)
@@ -105,23 +105,23 @@ def _load_json(path: Path, _modified: int, _size: int) -> Any:
 
 
 class KeyedBenchmark(Benchmark):
-    """A benchmark whose questions have their right answers in key files of the bundle."""
+    """A benchmark with answer-key files in the bundle."""
 
     @abstractmethod
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
-        """Read what the key says of `samples`; the function returned raises DataError where it lacks one.
+        """Read the answer key; the returned function raises DataError for a question without an entry.
 
-        DataError here where a key file is missing or malformed.
+        DataError here if a key file is missing or malformed.
         """
 
     @abstractmethod
     def grade(self, text: str, key: Any) -> Grade:
-        """The official rule: what an answer's text says, and how right that is (0 to 1) given `Truth.key`."""
+        """The official rule: parse an answer's text and grade it (0 to 1) against `Truth.key`."""
 
     def judge(
         self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
     ) -> list[Verdict]:
-        """One verdict per sample: every question is looked up, the rule applied where one was answered."""
+        """One verdict per sample; the rule is applied to the answered ones."""
         truth_of = self.checked_truths(data_dir, samples)
         cluster_of = self.clusters(data_dir, samples)
         return [
@@ -130,7 +130,7 @@ class KeyedBenchmark(Benchmark):
         ]
 
     def checked_truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
-        """As `truths`; a key file whose values are of other types than the benchmark's is a DataError too."""
+        """As `truths`; DataError also if the key file's values have the wrong types."""
         folder = data_dir / self.home
         with in_form(folder, self.title):
             truth_of = self.truths(data_dir, samples)
@@ -142,7 +142,7 @@ class KeyedBenchmark(Benchmark):
         return checked
 
     def clusters(self, data_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
-        """The image that stands for an image, where a benchmark has the same picture under several names."""
+        """Maps an image name to its cluster, if a benchmark has the same picture under several names."""
         return {}
 
 
@@ -167,7 +167,7 @@ def _verdict(
 
 
 def graded(question_id: str, image: str, truth: Truth, grade: Grade) -> Verdict:
-    """The verdict on an answered question."""
+    """The verdict of an answered question."""
     return Verdict(
         question_id=question_id,
         image=image,
@@ -180,24 +180,24 @@ def graded(question_id: str, image: str, truth: Truth, grade: Grade) -> Verdict:
 
 
 def answered(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts that say how right an answer was (failures and missing answers are no scores)."""
+    """The verdicts with a grade, without failed and missing questions."""
     return [verdict for verdict in verdicts if verdict.correct is not None]
 
 
 def percent(verdicts: Sequence[Verdict]) -> float | None:
-    """Mean of `correct` over the answered questions in percent; None where nothing was answered."""
+    """Mean of `correct` over the answered questions in percent; None if nothing was answered."""
     values = [verdict.correct for verdict in verdicts if verdict.correct is not None]
     return 100 * sum(values) / len(values) if values else None
 
 
 def covered(official: Sequence[str], metrics: Iterable[str]) -> list[str]:
-    """Those of the official categories that figures named `category/NAME/…` are there for, in official order."""
+    """The official categories that have metrics `category/NAME/…`, in official order."""
     found = {name.split("/")[1] for name in metrics if name.startswith("category/")}
     return [name for name in official if name in found]
 
 
 def coverage(official: Sequence[str], metrics: Iterable[str]) -> str:
-    """`1 of 3 categories (random)` where a score is not of all official categories; empty where it is or is of none."""
+    """`1 of 3 categories (random)` if a score covers some official categories; empty for all or none."""
     found = covered(official, metrics)
     if len(found) in (0, len(official)):
         return ""

@@ -77,8 +77,10 @@ class GQA(KeyedBenchmark):
         return grade(text, key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """Under `category/` what the official script prints: binary and open questions, structural and semantic
-        types, reasoning steps and words."""
+        """Under `category/` what the official script prints.
+
+        That is binary and open questions, structural and semantic types, reasoning steps and words.
+        """
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in answered(verdicts):
             for name in _groups(verdict.category):
@@ -105,7 +107,7 @@ def grade(text: str, answer: str) -> Grade:
 
 
 def _is_annotation(question: Mapping[str, Any]) -> bool:
-    """True where what is told of a question's kind has the form of GQA's annotations (each part may be left out)."""
+    """True if a question's type annotations have the form of GQA's (each part is optional)."""
     types, program = question.get("types") or {}, question.get("semantic", [])
     named = isinstance(types, dict) and all(isinstance(types.get(name, ""), str | None) for name in _TYPES)
     steps = isinstance(program, list) and all(isinstance(step, dict) for step in program)
@@ -113,13 +115,13 @@ def _is_annotation(question: Mapping[str, Any]) -> bool:
 
 
 def key_path(data_dir: Path) -> Path:
-    """The answer key in the first of its three usual places that has one (the first where none has)."""
+    """The first existing answer key of its three usual paths (the first path if none exists)."""
     places = [data_dir / "gqa" / folder / KEY_NAME for folder in KEY_FOLDERS]
     return next((place for place in places if place.exists()), places[0])
 
 
 def category_of(question: Mapping[str, Any]) -> str:
-    """`structural/semantic/steps/words` of a question, with `-` for what its annotation leaves out."""
+    """`structural/semantic/steps/words` of a question, with `-` for missing annotations."""
     types = question.get("types") or {}
     steps = str(_steps(question["semantic"])) if "semantic" in question else UNKNOWN
     words = str(len(question["question"].split())) if "question" in question else UNKNOWN

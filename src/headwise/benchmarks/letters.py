@@ -12,9 +12,9 @@ from typing import Literal
 
 from headwise.benchmarks.files import Grade
 
+# `2024`: a lone letter anywhere. `2025-08`: only among the last four words, and no option text in a long answer.
+# `2026-06`: also "the answer is X".
 State = Literal["2024", "2025-08", "2026-06"]
-"""`2024`: a lone letter anywhere. `2025-08`: only among the last four words, and no option text in a long answer.
-`2026-06`: also "the answer is X"."""
 
 INSTRUCTION = "Answer with the option's letter from the given choices directly."
 REFUSED = "Z"
@@ -32,7 +32,7 @@ _LAST = 4
 
 
 def grade(text: str, options: Mapping[str, str], answer: str, state: State = "2026-06") -> Grade:
-    """Right where the answer's text names the letter `answer`; a refusal is parsed, and wrong."""
+    """Right if the text names the letter `answer`; a refusal counts as parsed and wrong."""
     letter = infer(text, options, state)
     return Grade(letter or "", float(letter == answer), letter is not None)
 

@@ -1,10 +1,10 @@
-"""Which questions a limit takes: evenly over categories and images, never the first ones of the file.
+"""Selection of questions under a limit: spread evenly over categories and images.
 
-Official question files come category by category and image by image, so that their first n questions would be
-about one category and few images: POPE's mean of three F1 would be one F1, and a score over 60 questions would
-rest on ten images, which are what resampling counts.
+Official question files are sorted by category and image, so their first n questions would cover one category and
+few images: POPE's mean of three F1 scores would be one F1, and a score over 60 questions would rest on ten images,
+which are the resampling units.
 
-The questions of a file are put into one fixed order, and a limit of n takes its first n:
+The questions of a file are put into one fixed order, and a limit of n selects the first n:
 
 - go round the categories in the order of the file and take one question of each in turn;
 - within a category go round its images in the order of the file, one question of each in turn; every category
@@ -12,9 +12,9 @@ The questions of a file are put into one fixed order, and a limit of n takes its
 - of an image the questions are taken in turn too, and the i-th image begins with its i-th question: files word a
   yes-question first and a no-question second, and the first ones alone would all have the same label.
 
-So the questions of a limit are among those of every larger one, counts of two categories differ by at most one
-question as long as both have questions left, and so do counts of two images of a category. The questions taken
-stay in the order of the file. Nothing is drawn at random and no label is looked at.
+So the selection of a limit is a subset of that of every larger one; the counts of two categories, and of two images
+of a category, differ by at most one as long as both have questions left. The selected questions stay in file order.
+The selection is deterministic and independent of labels.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from itertools import chain, zip_longest
 
 from headwise.records import Sample
 
+# Indices of questions that are selected together.
 Unit = list[int]
-"""Places of questions that are taken together."""
 
 
 def evenly(samples: Sequence[Sample], limit: int | None, *, whole_images: bool = False) -> list[Sample]:
-    """At most `limit` of the samples (all of them for None), spread as this module says, in their own order.
+    """At most `limit` of the samples (all of them for None), spread as described above, in file order.
 
     `whole_images`: all questions that a category asks of an image are taken together or not at all, for scores
     over pairs (MME). A limit that ends inside an image takes fewer questions then; one image is always taken.

@@ -16,8 +16,8 @@ from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 from headwise.stats.aggregates import GroupMean
 
+# A row's index is its group's index plus ROTATION times the rotation. The file contains all rotations.
 ROTATION = 1_000_000
-"""A row's index is its group's plus this times the rotation; the file holds the rotations, none are made here."""
 SHORT = {
     "coarse_perception": "CP",
     "finegrained_perception (instance-level)": "FP-S",
@@ -127,7 +127,7 @@ class MMBench(PicturesInside):
         return found
 
     def check_layout(self, data_dir: Path) -> list[Problem]:
-        """Groups that lack a rotation: all of one's rows being right is easier with fewer rows.
+        """Groups without all rotations, which are easier: all rows of a group must be right.
 
         The official file has a row per option; a few groups of four options have three rows.
         """
@@ -145,7 +145,7 @@ class MMBench(PicturesInside):
         if not short:
             return []
         what = f"groups that lack a rotation: {len(short)} of {len(rotations)}; the first: {short[0]}"
-        return [Problem(what=what, fix=f"the file is cut short or another release: {self.fixes['questions']}")]
+        return [Problem(what=what, fix=f"the file is truncated or of another release: {self.fixes['questions']}")]
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
         """The configuration of the language (en, cn), split dev."""

@@ -35,8 +35,8 @@ QUESTIONS |= {"OCR": 40, "commonsense_reasoning": 140} | dict.fromkeys(COGNITION
 YES_NO = "Please answer yes or no."
 LABELS = ("yes", "no")
 
+# Category, image name without its ending, question without instructions.
 Question = tuple[str, str, str]
-"""Category, image name without its ending, question without instructions."""
 
 
 class MME(KeyedBenchmark):
@@ -68,7 +68,7 @@ class MME(KeyedBenchmark):
         return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
-        """The image as the question file names it, or in the category's `images/` where it lies there."""
+        """The image at the question file's path, or in the category's `images/` folder."""
         named = inside(key_folder(data_dir), sample.image)
         moved = named.parent / "images" / named.name
         return moved if not named.exists() and moved.exists() else named
@@ -89,7 +89,7 @@ class MME(KeyedBenchmark):
         return grade(text, key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """Per category its accuracies, and its score where it has one whole pair; the sums of both halves."""
+        """Per category its accuracies, and its score if it has a complete pair; sums of both halves."""
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in answered(verdicts):
             groups[verdict.category].append(verdict)
@@ -142,7 +142,7 @@ def _pairs(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
 
 
 def grade(text: str, label: str) -> Grade:
-    """Yes or no from the first four characters of the lower-cased text; anything else is "other", and wrong."""
+    """Yes or no from the first four characters of the lower-cased text; anything else is "other" and wrong."""
     start = text.lower()[:4]
     prediction = next((word for word in LABELS if word in start), "other")
     return Grade(prediction, float(prediction == label), prediction != "other")
@@ -205,9 +205,9 @@ def table_rows(path: Path, columns: int) -> list[list[str]]:
 
 
 def table_answers(path: Path) -> list[dict[str, str]]:
-    """Answers in MME's own form (one file a category; image, question, label, answer, tab-separated).
+    """Answers in MME's own format (one file per category; image, question, label, answer, tab-separated).
 
-    They come as LLaVA-form rows with a `label`, in the order of images and questions, whatever the file's.
+    Returned as LLaVA-style rows with a `label`, sorted by image and question.
     """
     rows = []
     for number, (image, question, label, answer) in enumerate(table_rows(path, columns=4), 1):
@@ -219,7 +219,7 @@ def table_answers(path: Path) -> list[dict[str, str]]:
 
 
 def judge_labelled(rows: Iterable[Mapping[str, str]]) -> list[Verdict]:
-    """Verdicts on answers that carry their label (the rows of `table_answers`)."""
+    """Verdicts of labelled answers (the rows of `table_answers`)."""
     verdicts = []
     for row in rows:
         truth = Truth(category_of(row["question_id"]), row["label"], row["label"])

@@ -106,7 +106,7 @@ class OCRBench(KeyedBenchmark):
         return found
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
-        """Split test; it keeps no image paths: a picture is named by its content."""
+        """Split test; the dataset has no image paths, so images are named by content."""
         rows: list[dict[str, Any]] = []
         for row in datasets.rows(folder, "test", ["dataset", "question", "question_type", "answer", "image"]):
             content = datasets.image_bytes(row["image"], f"question {len(rows)}")

@@ -1,4 +1,4 @@
-"""Question files in parquet that hold the pictures too, as they lie on the Hugging Face hub."""
+"""Parquet question files with embedded images, as on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headwise.errors import DataError
 def parquet_rows(paths: Sequence[Path], columns: Sequence[str]) -> tuple[dict[str, Any], ...]:
     """Rows of the files one after another; `image` is the picture's name (`digest_name`), other numbers are text.
 
-    Read once as long as the files do not change. DataError where one cannot be read or lacks a column.
+    Cached until the files change. DataError if one cannot be read or lacks a column.
     """
     try:
         states = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)

@@ -1,4 +1,4 @@
-"""Benchmarks whose question file holds the pictures too (tsv with base64, parquet): they are written out once."""
+"""Benchmarks whose question file contains the images (tsv with base64, parquet); they are extracted once."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from headwise.benchmarks.files import KeyedBenchmark, inside
 from headwise.errors import DataError
 from headwise.records import Sample
 
+# Values that pandas, which the official tools use, reads as missing.
 NOT_AVAILABLE = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
     + ("NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 )
-"""What pandas reads as a missing value, as the official tools read these files."""
 
 
 class PicturesInside(KeyedBenchmark):
-    """A benchmark whose images are named by their content: the same picture is one cluster, whatever its row."""
+    """A benchmark whose images are named by content, so that identical images form one cluster."""
 
     places: ClassVar[tuple[str, ...]] = ()
 
@@ -56,7 +56,7 @@ class PicturesInside(KeyedBenchmark):
             raise DataError(f"cannot write the pictures of {self.name} to {folder}: {error.strerror}") from error
 
     def located(self, data_dir: Path) -> Path:
-        """The first of its usual places that the question file is in (the official one where it is in none)."""
+        """The first existing path of the question file among its usual ones (the official one if none exists)."""
         places = [data_dir / place for place in (self.question_file, *self.places)]
         return next((place for place in places if place.exists()), places[0])
 
@@ -64,7 +64,7 @@ class PicturesInside(KeyedBenchmark):
 def table(path: Path) -> tuple[dict[str, str], ...]:
     """Rows of a tab-separated file with a header, as pandas reads it: quoted fields, missing values left out.
 
-    `image` (base64) is replaced by the picture's name (`digest_name`). DataError where the file is no such table.
+    `image` (base64) is replaced by the picture's name (`digest_name`). DataError if the file is not such a table.
     """
     try:
         state = path.stat()
@@ -116,6 +116,6 @@ def _decoded(text: str, path: Path, number: int) -> bytes:
 
 
 def needs(row: dict[str, str], names: tuple[str, ...], where: str) -> None:
-    """DataError where a row lacks one of these columns."""
+    """DataError if a row lacks one of these columns."""
     if missing := [name for name in names if name not in row]:
         raise DataError(f"{where}: lacks {', '.join(missing)}")

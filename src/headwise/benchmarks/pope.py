@@ -29,9 +29,9 @@ CATEGORIES = ("adversarial", "popular", "random")
 class POPE(KeyedBenchmark):
     """Source of the rules: LLaVA `llava/eval/eval_pope.py`.
 
-    One fix on top: there the n-th answer of a category is judged by the n-th label, so that answers in
-    another order are judged by others' labels. Here a label belongs to the n-th question of its category
-    in the question file, whatever the order of the answers.
+    One fix: the official script pairs the n-th answer of a category with the n-th label, so that answers
+    in another order get the wrong labels. Here the n-th label belongs to the n-th question of its
+    category in the question file, whatever the order of the answers.
     """
 
     name = "pope"
@@ -84,7 +84,7 @@ class POPE(KeyedBenchmark):
         return {f"category/{c}/{name}": value for c, each in figures.items() for name, value in each.items()}
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
-        """Question ids start anew in each category there and are counted through here, as in LLaVA's file."""
+        """The dataset numbers questions per category; here they are numbered throughout, as in LLaVA's file."""
         questions: list[Row] = []
         labels = defaultdict(list)
         for row in datasets.rows(folder, "test", ["question", "answer", "image_source", "category", "image"]):
@@ -102,7 +102,7 @@ class POPE(KeyedBenchmark):
 def binary_figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """F1, accuracy, precision, recall and yes-ratio in % with "yes" as the positive class, and the counts.
 
-    A ratio over nothing is 0, where the official script stops with a division by zero.
+    A ratio with denominator 0 is 0; the official script fails with a division by zero.
     """
     pairs = Counter((verdict.prediction, verdict.truth) for verdict in verdicts)
     tp, fp = pairs["yes", "yes"], pairs["yes", "no"]
@@ -176,7 +176,7 @@ def _object(question: str) -> str:
 
 
 def _check_label(path: Path, number: int, sample: Sample, row: Mapping[str, Any]) -> None:
-    """A label says which image and question it is for: another release of POPE has another order."""
+    """Check that a label is for this image and question: other releases of POPE have another order."""
     if row.get("label") not in ("yes", "no"):
         raise DataError(f"{path}, line {number}: label {row.get('label')!r} is not yes or no")
     meant = str(row.get("image", sample.image)), _object(str(row.get("text", sample.prompt)))

@@ -29,8 +29,8 @@ _NUMBER = r"-?\d+(?:\.\d+)?"
 _LISTED = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]")
 _LOOSE = r"-?\d*\.?\d+"  # VLMEvalKit reads ".5" too
 _BRACKETED = re.compile(rf"\[\s*({_LOOSE})[,\s]+({_LOOSE})[,\s]+({_LOOSE})[,\s]+({_LOOSE})\s*\]")
+# x1, y1, x2, y2 of the upper left and lower right corner.
 Box = tuple[float, float, float, float]
-"""x1, y1, x2, y2 of the upper left and lower right corner."""
 
 
 class Region(NamedTuple):
@@ -178,7 +178,7 @@ class RefCOCOImage(RefCOCO):
 
 
 class RefCOCOAny(RefCOCO):
-    """VLMEvalKit's rule: fractions, thousandths or pixels of the image, told apart by the largest number."""
+    """VLMEvalKit's rule: fractions, thousandths or pixels of the image, recognised by the largest number."""
 
     name = "refcoco.vlmevalkit-v1"
     title = "RefCOCO/+/g (VLMEvalKit's rule)"
@@ -216,7 +216,7 @@ def iou(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _region(row: dict[str, Any]) -> Region | None:
-    """The row's box and size; None where it is no box inside its image (x, y, w, h often is not)."""
+    """The row's box and size; None if it is not a box inside its image (x, y, w, h often is not)."""
     try:
         box = _box(row["bbox"])
         width, height = float(row["width"]), float(row["height"])

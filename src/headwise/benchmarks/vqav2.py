@@ -14,13 +14,13 @@ from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth,
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 
+# Seed of the image order of a limited study.
 SAMPLE_SEED = 0
-"""Seed of the images that a limited study asks about."""
 ANNOTATORS = 10
 
 
 class VQAv2(KeyedBenchmark):
-    """What LLaVA's submission gets: its converter normalises the answer, the VQA server scores what it is sent.
+    """The score of LLaVA's submission: its converter normalises the answer, the VQA server scores the result.
 
     Source of the rules: GT-Vision-Lab/VQA `PythonEvaluationTools/vqaEvaluation/vqaEval.py`; of the submission: LLaVA
     `scripts/convert_vqav2_for_submission.py`. Where the ten annotators agree the server normalises nothing (quirk):
@@ -156,7 +156,7 @@ def _sample(benchmark: str, row: Any, where: str) -> Sample:
 
 
 def server_grade(answer: str, annotators: Sequence[str], text: str) -> Grade:
-    """The VQA server's accuracy of a submitted answer; `text` is what the model said."""
+    """The VQA server's accuracy of a submitted answer; `text` is the model's answer."""
     prediction, others = _one_line(answer), [_one_line(each) for each in annotators]
     if len(set(others)) > 1:
         prediction, others = server_normalise(prediction), [server_normalise(each) for each in others]
@@ -169,7 +169,7 @@ def server_normalise(text: str) -> str:
 
 
 def leave_one_out(answer: str, annotators: Sequence[str]) -> float:
-    """Mean over annotators of min(1, agreeing others / 3); annotators are told apart by their place."""
+    """Mean over annotators of min(1, agreeing others / 3); annotators are identified by position."""
     same = annotators.count(answer)
     return sum(min(1.0, (same - (other == answer)) / 3) for other in annotators) / len(annotators)
 

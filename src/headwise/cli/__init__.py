@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("headwise.cli.evaluate:command", "Answer every question under every cell of a grid."),
     "score": ("headwise.cli.score:command", "Score an answer file, or rescore finished runs."),
     "compare": ("headwise.cli.compare:command", "Best-configuration tables, statistics and report of finished runs."),
+    "list": ("headwise.cli.list_:command", "Strategies, methods, benchmarks and models there are."),
     "data": ("headwise.cli.data:command", "Check a folder of benchmarks."),
     "import": ("headwise.cli.import_:command", "Take in answers of the original study as runs."),
     "sync": ("headwise.cli.sync:command", "Upload what a tracking server did not take."),

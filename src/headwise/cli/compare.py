@@ -7,18 +7,20 @@ import json
 
 import click
 
-from headwise.cli.options import StudyCommand, more_options
+from headwise.cli.options import StudyCommand, more_options, plugin_option
 from headwise.errors import ConfigError
 
 
 @click.command("compare", cls=StudyCommand)
 @more_options
+@plugin_option
 @click.option("--study", help="Compare the cells of this study (run id, or `latest`).  [default: latest]")
 @click.option("--experiment", help="Compare every finished cell of this experiment (with --study: look there).")
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")
 @click.option("--include-incomplete", is_flag=True, help="Take in cells that lack answers or are contradicted.")
 @click.option("--against", default="none", help="Show differences to: none, published, or a folder of that form.")
 @click.option("--report/--no-report", default=None, help="Draw the report.  [default: of up to 1,000 cells]")
+@click.option("--log/--no-log", "log", default=True, show_default=True, help="Log the comparison as a run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     study: str | None,
@@ -27,11 +29,14 @@ def command(
     include_incomplete: bool,
     against: str,
     report: bool | None,
+    log: bool,
     as_json: bool,
 ) -> None:
     """Best-configuration tables, the best sets and what is significant, from finished cell runs."""
     if run_ids and (study or experiment):
         raise ConfigError("compare: give either --run or --study and --experiment")
+    if report and not log:
+        raise ConfigError("compare: --report is logged with the comparison; leave out --no-log")
     # A short process that makes millions of objects which all stay: looking for garbage takes over a second at 3,000.
     gc.set_threshold(1_000_000)
     from headwise import tracking
@@ -56,7 +61,7 @@ def command(
         print_analysis(analysis, output())
         if baseline:
             baseline.print(output())
-    run_id = publish(analysis, uri, progress, report)
+    run_id = publish(analysis, uri, progress, report) if log else None
     if as_json:
         found = as_object(analysis, run_id)
         click.echo(json.dumps(found | ({"against": baseline.as_json()} if baseline else {})))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headwise.cli.options import plugin_option
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -24,6 +26,7 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("data_dir", metavar="DIR", default="embedded")
+@plugin_option
 @click.option("--benchmark", help="Benchmarks or sets (all, llava, vlm), separated by commas.  [default: those in DIR]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context

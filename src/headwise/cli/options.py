@@ -11,7 +11,7 @@ import click
 from headwise.benchmarks import default_names, named_sets
 from headwise.methods import METHODS
 from headwise.run.settings import StudySettings
-from headwise.study import names
+from headwise.study import names, plugins
 
 CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
 OFFLINE = "Answer now without a tracking server; `headwise sync` logs it later."
@@ -26,12 +26,16 @@ DATA_ON_WORKERS = "Ray: workers read images from --data-dir on their own hosts, 
 SCALE = ("engine", "workers", "address", "workers_per_gpu", "data_on_workers")
 """The options of how a study is spread (`run.executors.Scale`)."""
 MORE = "More options in one string, as in `mlflow run . -P options='--layer 3 --offline'`."
+PLUGIN = "Python file that adds methods, benchmarks or families; runs its code (may be repeated)."
 CHOICES = {
     "benchmark": (*default_names(), *named_sets(), "all"),
     "strategy": (*names.STRATEGIES, *names.CONTROLS, *METHODS, "all"),
-    "controls": (*names.CONTROLS, "none"),
+    "controls": (*(name for name, method in METHODS.items() if method.role == "control"), *names.CONTROLS, "none"),
+    "query": names.QUERIES,
 }
-ALL_BY_DEFAULT = {"benchmark": "published", "strategy": "all"}
+FLAGS = {"options": "--method-options"}
+"""Flags that are not the setting's name: `--options` stands for any options in one string."""
+DEFAULTS = {"benchmark": "published", "strategy": "all", "clip": "none", "options": "none"}
 
 
 class StudyCommand(click.Command):
@@ -58,20 +62,38 @@ def _expanded(args: list[str]) -> list[str]:
 
 def more_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--options`, which StudyCommand replaces by what it holds before anything is parsed."""
-    return click.option("--options", metavar="STRING", expose_value=False, help=MORE)(command)
+    return click.option("--options", "more", metavar="STRING", expose_value=False, help=MORE)(command)
+
+
+def _load_plugins(_context: click.Context, _parameter: click.Parameter, paths: tuple[str, ...]) -> None:
+    plugins.load_environment()
+    plugins.load(paths)
+
+
+def plugin_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--plugin`; the files are loaded before any other option is read, so that their names are known."""
+    return click.option(
+        "--plugin",
+        metavar="FILE",
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_load_plugins,
+        help=PLUGIN,
+    )(command)
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config, one option per field of the settings (None where it was not given), and how the study is run."""
-    command = more_options(command)
+    command = plugin_option(more_options(command))
     command = click.option("--allow-pickle", is_flag=True, help=PICKLE)(command)
     command = click.option("--device-map", metavar="NAME", help=DEVICE_MAP)(command)
     command = _scale_options(command)
     command = click.option("--devices", metavar="LIST", help=DEVICES)(command)
     command = click.option("--offline", is_flag=True, help=OFFLINE)(command)
     for name, field in reversed(StudySettings.model_fields.items()):
-        flag = "--" + name.replace("_", "-")
-        command = click.option(flag, name, metavar=_metavar(field.annotation), help=_help(name, field))(command)
+        flag = FLAGS.get(name, "--" + name.replace("_", "-"))
+        command = click.option(flag, name, metavar=_metavar(name, field.annotation), help=_help(name, field))(command)
     return click.option("--config", "config_path", metavar="FILE", help=CONFIG)(command)
 
 
@@ -88,7 +110,7 @@ def scale_of(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in SCALE}
 
 
-def _metavar(annotation: Any) -> str:
+def _metavar(name: str, annotation: Any) -> str:
     """What a value looks like: the choices of a literal, N for a number, lists separated by commas."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
@@ -96,13 +118,15 @@ def _metavar(annotation: Any) -> str:
         return "N[,N...]"
     if annotation == list[str]:
         return "NAME[,NAME...]"
+    if name == "options":
+        return "METHOD.OPTION=VALUE[,...]"
     return "N" if int in (annotation, *get_args(annotation)) else "TEXT"
 
 
 def _help(name: str, field: Any) -> str:
     """The field's description with its choices and its default; the configuration file may say otherwise."""
     choices = f" Choices: {', '.join(CHOICES[name])}." if name in CHOICES else ""
-    default = ALL_BY_DEFAULT.get(name) or ("all" if field.default is None else field.default)
+    default = DEFAULTS.get(name) or ("all" if field.default is None else field.default)
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
     text = str(field.description)
     return f"{text[0].upper()}{text[1:]}.{choices}  [default: {shown}, or as --config says]"

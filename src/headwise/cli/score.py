@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headwise.cli.options import StudyCommand, more_options
+from headwise.cli.options import StudyCommand, more_options, plugin_option
 from headwise.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def _given(context: click.Context, parameter: click.Parameter, value: Any) -> An
 
 @click.command("score", cls=StudyCommand)
 @more_options
+@plugin_option
 @click.option(
     "--answers", type=click.Path(path_type=Path), callback=_given, help="JSON Lines of question_id, prompt, text."
 )
@@ -42,6 +43,7 @@ def _given(context: click.Context, parameter: click.Parameter, value: Any) -> An
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --answers) or a list.")
 @click.option("--study", help="Rescore every cell of this study (run id, or `latest`).  [default: latest]")
 @click.option("--run", "run_ids", multiple=True, help="Rescore this cell (run id; may be repeated).")
+@click.option("--log/--no-log", default=True, show_default=True, help="Write the new scores to the rescored runs.")
 @click.option("--experiment", help="Rescore the newest study of this experiment.")
 def command(
     answers: Path | None,
@@ -52,16 +54,17 @@ def command(
     study: str | None,
     run_ids: tuple[str, ...],
     experiment: str | None,
+    log: bool,
 ) -> None:
     """Score an answer file, or finished runs anew from their answers.
 
-    Without --answers the runs of --study, --run, or of the newest study are scored again. `none` stands for
-    an option that was not given.
+    With --answers nothing is logged. Without it the runs of --study, --run, or of the newest study are scored again
+    and, unless --no-log, hold the new scores. `none` stands for an option that was not given.
     """
     if answers is None:
         if benchmark or limit:
             raise ConfigError("score: --benchmark and --limit go with --answers FILE")
-        _runs(study, run_ids, experiment, data_dir, as_json)
+        _runs(study, run_ids, experiment, data_dir, as_json, log)
     elif not benchmark:
         from headwise.benchmarks import BENCHMARKS
 
@@ -93,18 +96,26 @@ def _file(answers: Path, name: str, data_dir: str, limit: int | None, as_json: b
 
 
 def _runs(
-    study: str | None, run_ids: tuple[str, ...], experiment: str | None, data_dir: str | None, as_json: bool
+    study: str | None,
+    run_ids: tuple[str, ...],
+    experiment: str | None,
+    data_dir: str | None,
+    as_json: bool,
+    log: bool,
 ) -> None:
     from headwise import tracking
     from headwise.run.rescore import rescore
 
-    tracking.connect()
+    uri = tracking.connect()
     if not run_ids:
         study = tracking.latest_study(experiment) if study in (None, LATEST) else study
     found = tracking.find_cells(study=study, run_ids=run_ids, include_incomplete=True)
     cells = [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
-    cards = _with_progress(rescore(cells, data_dir), len(cells))
+    cards = _with_progress(rescore(cells, data_dir, log), len(cells))
     _print_runs(cells, cards, as_json)
+    for experiment_id in dict.fromkeys(str(cell["experiment_id"]) for cell in cells):
+        where = tracking.runs_url(uri, experiment_id, study=study)
+        click.echo(f"logged to these runs: {where}" if log else f"not logged (--no-log); the runs: {where}", err=True)
 
 
 def _with_progress(rescored: Iterable[tuple[str, Scorecard]], total: int) -> dict[str, Scorecard]:

@@ -69,7 +69,8 @@ def print_plan(
 
 def _work(study: StudySettings, placement: Placement, scale: Scale, comparing: bool, offline: bool) -> None:
     from headwise.run.evaluate import Job, answer_study
-    from headwise.tracking.pending import claimed
+    from headwise.run.layers import layer_lines
+    from headwise.tracking.pending import study_lock
 
     job = Job.of(study, placement, scale)
     console = plain_console(stderr=True)
@@ -77,7 +78,9 @@ def _work(study: StudySettings, placement: Placement, scale: Scale, comparing: b
         f"{len(job.cells)} cells on {', '.join(study.benchmark)}: "
         f"{sum(len(task.samples) for task in job.tasks):,} questions each, model {study.model}"
     )
-    with claimed(_note(job, comparing), lambda text: console.print(text, soft_wrap=True)) as note:
+    for label, value in layer_lines(job.cells, job.checkpoint.geometry):
+        console.print(f"{label}: {value}", soft_wrap=True)
+    with study_lock(_note(job, comparing), lambda text: console.print(text, soft_wrap=True)) as note:
         if note.state == "finished" and not os.environ.get("MLFLOW_RUN_ID"):
             console.print(f"the other process finished this study: run {note.run_id}")
         elif offline:

@@ -6,8 +6,11 @@ import sys
 
 import click
 
+from headwise.cli.options import plugin_option
+
 
 @click.command("sync")
+@plugin_option
 @click.option("--forget", is_flag=True, help="Drop studies that can no longer be uploaded (their answers stay).")
 def command(forget: bool) -> None:
     """Score and log the studies of this folder that are answered but not logged.

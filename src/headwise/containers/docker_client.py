@@ -1,4 +1,4 @@
-"""One command in a container of a headwise image: found, started, followed, removed. Knows nothing of studies."""
+"""Docker client: find a headwise image and run one command in a container of it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from docker.types import DeviceRequest
 
 from headwise.errors import HeadwiseError
 
+# The image label with the commit the image was built from (OCI image annotations).
 REVISION = "org.opencontainers.image.revision"
-"""The label that holds the commit an image was built from (OCI image annotations)."""
 
+# Recorded as commit if the build named none or the code is not in a git checkout.
 UNKNOWN = "unknown"
-"""The commit of what was built without naming one, and of code that is in no checkout."""
 
 NO_GPUS = ("", "none", "void")
 
 
 class EngineError(HeadwiseError):
-    """No Docker engine, no image, or a container that the engine cannot run."""
+    """No Docker engine, no image, or a container that does not run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerJob:
-    """What runs in a container. Folders appear inside at the path they have on this machine.
+    """A command to run in a container. Folders are mounted at the path they have on the host.
 
-    `gpus` is NVIDIA_VISIBLE_DEVICES as docker sets it for --gpus: `none`, `all`, or indices or ids with commas.
+    `gpus` is NVIDIA_VISIBLE_DEVICES as docker sets it for --gpus: `none`, `all`, or comma-separated indices or ids.
     """
 
     image: str
@@ -46,7 +46,7 @@ class ContainerJob:
 
 @contextmanager
 def engine() -> Iterator[Any]:
-    """A client of the engine that DOCKER_HOST or docker's default names. EngineError where none answers."""
+    """A client of the Docker engine at DOCKER_HOST or docker's default address. EngineError if none answers."""
     try:
         client = DockerClient.from_env()
         client.ping()
@@ -60,15 +60,15 @@ def engine() -> Iterator[Any]:
 
 
 def find_image(client: Any, name: str | None, commit: str) -> str:
-    """Id of the image of that name if it was built from `commit`, else of any image that was.
+    """Id of the image `name` if it was built from `commit`, else of any image that was.
 
-    EngineError where there is none; it says how to build one. An image that does not say what it was built
-    from (`unknown`) is of no commit.
+    EngineError, with build instructions, if there is none. An image without a recorded commit (`unknown`) never
+    matches.
     """
     if commit in ("", UNKNOWN):
         raise EngineError(
             "image: the run does not record the commit of its code (its image was not built by docker/build.sh), so "
-            "none can be said to be the same; name one with --image"
+            "no image can be verified to match; name one with --image"
         )
     try:
         image = client.images.get(name) if name else None
@@ -87,7 +87,7 @@ def find_image(client: Any, name: str | None, commit: str) -> str:
 
 
 def named_image(client: Any, name: str) -> tuple[str, str]:
-    """Id and commit of the image of that name. EngineError where there is none."""
+    """Id and commit of the image `name`. EngineError if there is none."""
     try:
         image = client.images.get(name)
     except ImageNotFound as error:
@@ -100,9 +100,9 @@ def revision(image: Any) -> str:
 
 
 def run(client: Any, job: ContainerJob, out: BinaryIO) -> None:
-    """Run the job to its end, copying what it prints to `out`; the container is removed whatever happens.
+    """Run the job to completion, copying its output to `out`; the container is always removed.
 
-    It has no network and runs as the calling user. EngineError where it cannot start or ends with an error.
+    It has no network and runs as the calling user. EngineError if it cannot start or exits with an error.
     """
     volumes = {str(path): {"bind": inside, "mode": "ro"} for path, inside in job.read_only.items()}
     volumes[str(job.work)] = {"bind": str(job.work), "mode": "rw"}
@@ -127,7 +127,7 @@ def run(client: Any, job: ContainerJob, out: BinaryIO) -> None:
 
 
 def device_requests(gpus: str) -> list[Any]:
-    """What `docker run --gpus` asks the engine for."""
+    """Device requests, as `docker run --gpus` makes them."""
     if gpus in NO_GPUS:
         return []
     which = {"count": -1} if gpus == "all" else {"device_ids": gpus.split(",")}

@@ -1,4 +1,4 @@
-"""A finished run once more in its container, and what came out the same: answer by answer, metric by metric."""
+"""Reproduce a finished run in its container, and compare answers and metrics one by one."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from headwise.study import names
 from headwise.study.cells import fingerprint
 from headwise.system.environment import expanded
 
+# Metrics that measure the machine; they differ between any two runs.
 MEASURED = (
     *("seconds", "samples_per_second"),
     *("prefill_seconds", "token_seconds", "peak_bytes", "measured_questions"),
 )
-"""Metrics that measure a machine: no two runs have the same."""
 
 EXPERIMENT = "reproduce"
+# HF_HOME inside the image.
 HUB_CACHE = "/cache/huggingface"
-"""HF_HOME of the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """A cell run, or all cell runs of a study, with what they ran on. `cells` as `tracking.find_cells` gives them."""
+    """The run to reproduce: a cell, or all cells of a study. `cells` is a table of `tracking.find_cells`."""
 
     run_id: str
     cells: pd.DataFrame
@@ -48,13 +48,13 @@ class Original:
     gpus: str
 
     def value(self, name: str) -> str:
-        """A parameter that all cells share."""
+        """The value of a parameter that is the same for all cells."""
         return str(self.cells[name].iloc[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An answer that is not the same; None where there is none, text in brackets where the question failed."""
+    """An answer that differs: None if there is none, the error in brackets if the question failed."""
 
     question_id: str
     prompt: str
@@ -64,7 +64,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class CellReport:
-    """What a cell gave before and now. `metrics`: name → (before, after), only those that differ."""
+    """Comparison of a cell with its reproduction. `metrics`: name → (before, after), only those that differ."""
 
     name: str
     answers: int
@@ -78,17 +78,17 @@ class CellReport:
 
 
 def find_original(run_id: str) -> Original:
-    """The run and what it recorded of itself. TrackingError where it is no study or cell that was answered here."""
+    """The run and its recorded environment. TrackingError if it is not a study or cell answered by headwise."""
     whole = tracking.study_of(run_id) is None
     where: dict[str, Any] = {"study": run_id} if whole else {"run_ids": [run_id]}
     cells = tracking.find_cells(**where, include_incomplete=True)
     if "model_digest" not in cells or cells["model_digest"].isna().any():
-        raise TrackingError(f"run {run_id} was imported, not answered here: there is nothing to run again")
+        raise TrackingError(f"run {run_id} was imported, not answered by headwise: it cannot be run again")
     return Original(run_id=run_id, cells=cells, **_environment(cells))
 
 
 def _environment(cells: pd.DataFrame) -> dict[str, Any]:
-    """Image, commit and GPUs of the first cell: from its tags in a container, else from its versions.json."""
+    """Image, commit and GPUs of the first cell: from its container tags, else from its versions.json."""
     first = cells.iloc[0]
     versions = json.loads(tracking.download(first["run_id"], "versions.json", first["artifact_uri"]).read_text("utf-8"))
     recorded = {name: first.get(f"tags.headwise.{name}") for name in ("image", "commit", "gpus")}
@@ -101,7 +101,7 @@ def _environment(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def study_command(original: Original, data_dir: str, model: str) -> list[str]:
-    """The command that answers the original's cells: every recorded setting, given explicitly."""
+    """The command that answers the original's cells, with every recorded setting given explicitly."""
     settings = {name: _setting(original.cells, name) for name in StudySettings.model_fields if name in original.cells}
     settings |= {"controls": "none", "data_dir": data_dir, "model": model}
     options = [[f"--{name.replace('_', '-')}", value] for name, value in settings.items() if value]
@@ -109,7 +109,7 @@ def study_command(original: Original, data_dir: str, model: str) -> list[str]:
 
 
 def _setting(cells: pd.DataFrame, name: str) -> str:
-    """The values of a parameter over the cells that it means something to, as the command line takes them."""
+    """The parameter's values over the cells it applies to, in command-line form."""
     if name in ("tokens", "heads"):
         matters = names.needs_tokens if name == "tokens" else names.needs_heads
         cells = cells[cells["strategy"].map(matters)]
@@ -119,10 +119,10 @@ def _setting(cells: pd.DataFrame, name: str) -> str:
 def run_again(
     original: Original, out: BinaryIO, *, data_dir: str | None, image: str | None, gpus: str | None
 ) -> Iterator[CellReport]:
-    """Run the original's cells in a container; what each gave before and now.
+    """Run the original's cells in a container; yields one report per cell.
 
-    `data_dir`, `image` and `gpus` take the place of what was recorded. Raises DataError or ModelError where data
-    or weights are not those of the run, EngineError where there is no engine, no image, or it does not run.
+    `data_dir`, `image` and `gpus` override what was recorded. Raises DataError or ModelError if the data or weights
+    differ from the run's, EngineError if there is no engine or image, or the container fails.
     """
     data, model = _data(original, data_dir), _model(original)
     with docker_client.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
@@ -156,7 +156,7 @@ def _image(client: Any, original: Original, image: str | None, out: BinaryIO) ->
 
 
 def _data(original: Original, given: str | None) -> Path | None:
-    """The folder of the benchmarks on this machine, found to be the run's; None where they are in the image."""
+    """The verified benchmark folder on the host; None if the data is inside the image."""
     from headwise.benchmarks import benchmark
     from headwise.run.tasks import question_keys
 
@@ -170,14 +170,14 @@ def _data(original: Original, given: str | None) -> Path | None:
         found = fingerprint(question_keys(name, folder, samples))
         if found != recorded:
             raise DataError(
-                f"data: {name} in {folder} is not what run {original.run_id} was asked (fingerprint {found}, "
-                f"recorded {recorded}); name the folder that is with --data-dir"
+                f"data: {name} in {folder} differs from the data of run {original.run_id} (fingerprint {found}, "
+                f"recorded {recorded}); name the right folder with --data-dir"
             )
     return folder
 
 
 def _model(original: Original) -> Path | None:
-    """The checkpoint's folder where it is one, found to hold the run's weights; None for embedded and hub names."""
+    """The verified checkpoint folder on the host; None for the embedded checkpoint and hub names."""
     from headwise.models.checkpoint import find_checkpoint
 
     name = original.value("model")
@@ -189,7 +189,7 @@ def _model(original: Original) -> Path | None:
 
 
 def _hub_cache(original: Original, model: Path | None) -> dict[Path, str]:
-    """The hub's cache, for a checkpoint that is named by its hub name."""
+    """Mount of the hub cache, for a checkpoint given by its hub name."""
     if model or original.value("model") == EMBEDDED:
         return {}
     cache = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface", "HF_HOME")
@@ -199,7 +199,7 @@ def _hub_cache(original: Original, model: Path | None) -> dict[Path, str]:
 
 
 def _check_digests(original: Original, again: pd.DataFrame) -> None:
-    """What is inside the image can only be checked by what it recorded."""
+    """Check data and weights inside the image by the digests that its run recorded."""
     _check_weights(original, str(again["model_digest"].iloc[0]))
     found = dict(zip(again["benchmark"], again["data_digest"], strict=True))
     for name, recorded in zip(original.cells["benchmark"], original.cells["data_digest"], strict=True):
@@ -216,7 +216,7 @@ def _check_weights(original: Original, found: str) -> None:
 
 @contextmanager
 def _tracked_in(uri: str) -> Iterator[None]:
-    """Ask another store inside the block."""
+    """Use another tracking store inside the block."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
@@ -228,7 +228,7 @@ def _tracked_in(uri: str) -> Iterator[None]:
 
 
 def compare_cell(before: Mapping[Any, Any], after: Mapping[Any, Any] | None) -> CellReport:
-    """Compare a cell with its second run (rows of `tracking.find_cells`; None where it did not come about)."""
+    """Compare a cell with its reproduction (rows of `tracking.find_cells`; None if it was not run)."""
     old = _answers(before)
     new = _answers(after) if after is not None else {}
     differences = [
@@ -242,7 +242,7 @@ def compare_cell(before: Mapping[Any, Any], after: Mapping[Any, Any] | None) -> 
 
 
 def _answers(cell: Mapping[Any, Any]) -> dict[tuple[Key, int], str]:
-    """Text by question and how many times it was asked before."""
+    """Answer text by question and occurrence (a benchmark may repeat a question)."""
     asked: Counter[Key] = Counter()
     texts = {}
     for answer in read_answers(tracking.download(cell["run_id"], ANSWERS, cell["artifact_uri"])):
@@ -265,6 +265,6 @@ def _metrics(
 
 
 def _numbers(cell: Mapping[Any, Any]) -> dict[str, float]:
-    """A row's metrics: parameters and tags are text, only metrics are floats."""
+    """The metrics of a row: its only floats, since parameters and tags are text."""
     numbers = {str(name): value for name, value in cell.items() if isinstance(value, float) and not math.isnan(value)}
     return {name: value for name, value in numbers.items() if name not in MEASURED}

@@ -1,4 +1,4 @@
-"""The small trained LLaVA of the default study, its four small benchmarks, and what trains and draws them.
+"""The embedded checkpoint (a small trained LLaVA) and its four benchmarks.
 
 scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
        ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/

@@ -35,11 +35,17 @@ __all__ = ["Branch", "Engine", "ImageRows", "Optimizations", "Question", "run_pr
 
 @dataclass(frozen=True)
 class Question:
-    """A question's embeddings [Q, D] (everything after the image), its image's place in the call, and its name."""
+    """A question's embeddings [Q, D] (everything after the image), its image's place in the call, and its name.
+
+    `rows`: per cell what the language model gets in place of the image for this question, where a method chose before
+    layer 1 (None: the image, or what `reduced` gives; empty: so for all cells). Questions and cells that are given
+    the same object share its prefix.
+    """
 
     image: int
     embeds_QD: Tensor
     sample_id: str = ""
+    rows: tuple[ImageRows | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,18 +114,18 @@ class Engine:
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None = None,
     ) -> list[list[Branch]]:
-        """Branches [questions][cells] for questions about the images `visual` ([I, V, D], or one [V, D] each).
+        """Branches, by question and then by cell, for questions about images `visual` ([I, V, D], or one [V, D] each).
 
-        `reduced` [images][cells]: the rows that a cell's language model gets in place of all of the image's, where
-        a method chose before layer 1 (None: all of them). Cells that are given the same object share one prefix
-        per image, and its lower layers are shared by all questions on the image.
+        `reduced`, by image and then by cell: the rows that a cell's language model gets in place of all of the
+        image's, where a method chose before layer 1 (None: all of them). Cells that are given the same object share
+        one prefix per image, and its lower layers are shared by all questions on the image.
         """
         if self.optimizations.shared_prefix:
             return self._answer(visual, questions, reduced)
         return [
             self._answer(
                 visual[q.image : q.image + 1],
-                [Question(0, q.embeds_QD, q.sample_id)],
+                [Question(0, q.embeds_QD, q.sample_id, q.rows)],
                 None if reduced is None else reduced[q.image : q.image + 1],
             )[0]
             for q in questions

@@ -26,14 +26,14 @@ from torch.utils._pytree import tree_iter
 from headwise.engine import Engine, Question
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
-from headwise.engine.grow import Tree
+from headwise.engine.grow import ImageRows, Tree
 from headwise.engine.levers import Optimizations
 from headwise.engine.prefix import Images, Questions
 from headwise.engine.tree import Node
 from headwise.methods.stages import Stage
 from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.study.names import CONTROLS, ranks_heads
 
 STEPS = 3
 """Greedy steps that are timed after the first token."""
@@ -65,6 +65,9 @@ class Cost:
 Kind = tuple[str, tuple[Stage, ...], int]
 """What decides a cost: the method where its choosing is measured, its stages, and K where there are none."""
 
+Choose = Callable[[], ImageRows]
+"""A choice before the language model, done anew at each call."""
+
 
 class CostProbe:
     """Measures every kind of branch on one question of each benchmark, and on more as far as SHARE allows.
@@ -87,11 +90,25 @@ class CostProbe:
         return not self._seen[benchmark] or self.spent + each < SHARE * self.answering
 
     @torch.inference_mode()
-    def costs(self, benchmark: str, engine: Engine, visual_VD: Tensor, question_QD: Tensor) -> list[dict[str, Any]]:
-        """Costs of one question under each kind of the engine's cells, as rows of plain values."""
+    def costs(
+        self,
+        benchmark: str,
+        engine: Engine,
+        visual_VD: Tensor,
+        question_QD: Tensor,
+        choices: Sequence[Choose | None] = (),
+    ) -> list[dict[str, Any]]:
+        """Costs of one question under each kind of the engine's cells, as rows of plain values.
+
+        `choices`: per cell how it chooses before the language model, None where it does not. It is timed, from the
+        tower's signals to rows; cells that choose there and have no such entry are not measured.
+        """
         started = time.perf_counter()
         found = []
-        runs = [_Run(engine, kind, cell, visual_VD[None], question_QD) for kind, cell in _kinds(engine).items()]
+        runs = [
+            _Run(engine, kind, engine.cells[column], visual_VD[None], question_QD, choices[column] if choices else None)
+            for kind, column in _kinds(engine, choices).items()
+        ]
         for run in runs:
             if run.kind not in self._peaks:
                 self._peaks[run.kind] = self._weights + _peak(run.seconds, self.device)
@@ -122,18 +139,19 @@ def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
     """
     if not stages or (len(stages) == 1 and stages[0].rows == visual):
         return "", (), cell.layer
-    if cell.strategy in STRATEGIES + CONTROLS and cell.query == "last_token":
+    if (ranks_heads(cell.strategy) or cell.strategy in CONTROLS) and cell.query == "last_token":
         return "", stages, cell.layer
-    return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}", stages, cell.layer
+    options = f"/{cell.options_text}" if cell.options else ""
+    return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}{options}", stages, cell.layer
 
 
-def _kinds(engine: Engine) -> dict[Kind, Cell]:
-    """One cell of each kind, narrowest first. Those that choose before the language model are measured elsewhere."""
-    found: dict[Kind, Cell] = {}
+def _kinds(engine: Engine, choices: Sequence[Choose | None]) -> dict[Kind, int]:
+    """One cell's place for each kind, narrowest first."""
+    found: dict[Kind, int] = {}
     for column, cell in enumerate(engine.cells):
         stages = engine.stages(column, engine.visual)
-        if all(stage.layer for stage in stages):
-            found.setdefault(kind_of(cell, stages, engine.visual), cell)
+        if all(stage.layer for stage in stages) or (choices and choices[column]):
+            found.setdefault(kind_of(cell, stages, engine.visual), column)
     return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else engine.visual))
 
 
@@ -146,6 +164,7 @@ class _Run:
     cell: Cell
     visual_1VD: Tensor
     question_QD: Tensor
+    choose: Choose | None = None
 
     def seconds(self) -> tuple[float, float]:
         """Seconds to the first token, and of a token thereafter."""
@@ -158,7 +177,8 @@ class _Run:
         """Where the cell's own choices lead: nothing is shared, for there is but this cell."""
         alone = copy(self.engine)
         alone.cells, alone._stages = [self.cell], {}
-        return Tree(alone, self.visual_1VD, [Question(0, self.question_QD)], None).grow()[0][0].node
+        rows = () if self.choose is None else (self.choose(),)
+        return Tree(alone, self.visual_1VD, [Question(0, self.question_QD, "", rows)], None).grow()[0][0].node
 
     def _spaced(self, stages: Sequence[Stage], layer: int) -> Node:
         """The state after the one stage of a head strategy, whichever tokens it keeps."""

@@ -15,8 +15,11 @@ from headwise.models.decoder import KV, join, take
 
 @dataclass
 class Outcome:
-    """A branch's answer so far: greedy tokens (end of sequence included where it came), first-step logits
-    where they were asked for, and the smallest gap between best and second-best logit over the steps."""
+    """A branch's answer so far.
+
+    Greedy tokens (end of sequence included where it came), first-step logits where they were asked for, and the
+    smallest gap between best and second-best logit over the steps.
+    """
 
     tokens: list[int]
     logits: Tensor | None

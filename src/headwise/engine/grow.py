@@ -76,8 +76,8 @@ class Tree:
         rows = self._sequences(reduced)
         root_of = self._trunks(rows)
         self.leaves = [
-            [self._leaf(column, root_of[number, id(rows[q.image][column])]) for column in range(len(engine.cells))]
-            for number, q in enumerate(questions)
+            [self._leaf(column, root_of[number, id(each)]) for column, each in enumerate(row)]
+            for number, row in enumerate(rows)
         ]
 
     def grow(self) -> list[list[Leaf]]:
@@ -168,51 +168,49 @@ class Tree:
         return Leaf(root, cell, self._methods[cell.strategy], stages)
 
     def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
-        """What each cell's language model gets of each image: [images][cells], the same object where it is the same."""
+        """What each cell's language model gets for each question: [questions][cells], one object for all who share."""
         whole = [ImageRows(image, torch.arange(len(image), device=image.device)) for image in self.images]
         self._whole = {id(each) for each in whole}
-        if reduced is None:
-            return [[each] * len(self.engine.cells) for each in whole]
-        return [[each if given is None else given for given in row] for each, row in zip(whole, reduced, strict=True)]
+        nothing: list[ImageRows | None] = [None] * len(self.engine.cells)
+        sequences = []
+        for q in self.questions:
+            of_image = nothing if reduced is None else reduced[q.image]
+            row = zip(q.rows or nothing, of_image, strict=True)
+            sequences.append([own or given or whole[q.image] for own, given in row])
+        return sequences
 
     def _trunks(self, rows: Sequence[Sequence[ImageRows]]) -> dict[tuple[int, int], Node]:
         """Roots by question and rows: one trunk for all sequences of one length, each run once for all questions."""
-        asked = {q.image for q in self.questions}
-        groups: dict[tuple[bool, int], dict[int, tuple[int, ImageRows]]] = {}
-        for image, row in enumerate(rows):
-            for each in row if image in asked else ():
+        groups: dict[tuple[bool, int], dict[int, tuple[ImageRows, list[int]]]] = {}
+        for number, row in enumerate(rows):
+            for each in {id(each): each for each in row}.values():
                 group = groups.setdefault((id(each) in self._whole, len(each.rows_TD)), {})
-                group.setdefault(id(each), (image, each))
+                group.setdefault(id(each), (each, []))[1].append(number)
         root_of: dict[tuple[int, int], Node] = {}
         for (whole, _), group in groups.items():
             root_of |= self._trunk(list(group.values()), entered=not whole)
         return root_of
 
-    def _trunk(self, group: Sequence[tuple[int, ImageRows]], entered: bool) -> dict[tuple[int, int], Node]:
-        """The trunk of some image sequences and all questions on their images."""
-        rows_ITD = torch.stack([each.rows_TD for _, each in group])
-        positions, after = self._positions(group)
+    def _trunk(self, group: Sequence[tuple[ImageRows, list[int]]], entered: bool) -> dict[tuple[int, int], Node]:
+        """The trunk of some image sequences, each with the questions that are asked about it."""
+        sequences = [each for each, _ in group]
+        rows_ITD = torch.stack([each.rows_TD for each in sequences])
+        positions, after = self._positions(sequences)
         images = Images(self.engine.decoder, self.engine.system, rows_ITD, positions, after)
-        pairs = [
-            (number, place)
-            for number, q in enumerate(self.questions)
-            for place, (image, _) in enumerate(group)
-            if q.image == image
-        ]
+        pairs = sorted((number, place) for place, (_, numbers) in enumerate(group) for number in numbers)
         trunk = Questions(
             images, [self.questions[number].embeds_QD for number, _ in pairs], [place for _, place in pairs]
         )
         found = {}
         for row, (number, place) in enumerate(pairs):
-            each = group[place][1]
+            each = sequences[place]
             root = Node(trunk, row, number, 0, trunk, row, each.places_T, 0, entered=int(entered), made_rows=entered)
             self.roots.append(root)
             found[number, id(each)] = root
         return found
 
-    def _positions(self, group: Sequence[tuple[int, ImageRows]]) -> tuple[Tensor | None, Tensor | None]:
+    def _positions(self, sequences: Sequence[ImageRows]) -> tuple[Tensor | None, Tensor | None]:
         """Position ids of the sequences and of the text behind them, where any has its own."""
-        sequences = [each for _, each in group]
         if all(each.positions_T is None for each in sequences):
             return None, None
         start, device = self.engine.system.length, sequences[0].rows_TD.device

@@ -10,11 +10,14 @@ from typing import Any
 
 from headwise.errors import ConfigError
 from headwise.methods.contract import BeforeMethod, Method, Options, Reduced, Vision
+from headwise.study import names
 from headwise.study.registry import Registry
 
 __all__ = ["METHODS", "BeforeMethod", "Method", "Options", "Reduced", "Vision", "reduce"]
 
-METHODS: Registry[Method] = Registry("method", Method, __name__, "headwise.methods")
+METHODS: Registry[Method] = Registry(
+    "method", Method, __name__, "headwise.methods", reserved=(*names.STRATEGIES, *names.CONTROLS)
+)
 """Every method and control by name; an unknown name is a ConfigError that lists the known ones."""
 
 

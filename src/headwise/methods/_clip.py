@@ -19,8 +19,10 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions(Options):
-    """`clip`: folder or hub name of the full CLIP whose text tower and projections are used (they are not in a LLaVA
-    checkpoint). `reduce` gets what it computed as signals and does not read it."""
+    """The full CLIP whose text tower and projections are used: `clip`, a folder or hub name.
+
+    They are not in a LLaVA checkpoint. `reduce` gets what it computed as signals and does not read it.
+    """
 
     clip: str | None = None
 

@@ -172,11 +172,13 @@ class BeforeMethod(Method, ABC):
     """A method that prunes between vision tower and language model; its one stage is at layer 0.
 
     Attributes:
+        published: the values of T that budget=published knows, where the method's own T is ours.
         text_encoder: how the question becomes a signal. `clip_segments` and `clip_truncated` give text_ME by CLIP's
             text tower (models/clip_text.py), `embeddings` gives words_mD by the language model's input embeddings.
     """
 
     positions = "compacted"
+    published: ClassVar[tuple[int, ...]] = ()
     text_encoder: ClassVar[Literal["", "clip_segments", "clip_truncated", "embeddings"]] = ""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from headwise.methods.head_strategies import HeadStrategy
+from headwise.methods.head_strategies import BuiltIn
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views, check_published
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class FastV(InsideMethod):
         if cell.budget == "published":
             check_published(self, cell)
             cell = replace(cell, budget="kept")
-        return HeadStrategy("all_heads").stages(replace(cell, strategy="all_heads"), geometry)
+        return BuiltIn("all_heads").stages(replace(cell, strategy="all_heads"), geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
         raise NotImplementedError("many questions at once: choices")
 
     def choices(self, views: Views, stage: Stage, cell: Cell) -> list[Choice]:
         """The ranking that the control `all_heads` uses, too."""
-        return HeadStrategy("all_heads").choices(views, stage, replace(cell, strategy="all_heads"))
+        return BuiltIn("all_heads").choices(views, stage, replace(cell, strategy="all_heads"))

@@ -71,7 +71,7 @@ def score(most_QV: Tensor, most_VV: Tensor) -> Tensor:
 
 
 def _staged(visual: int, left: list[int]) -> tuple[Stage, ...]:
-    """Stages where the count goes down; `left` after layers 1, 2, …"""
+    """Stages where the count goes down; `left` after layers 1, 2 and so on."""
     stages, before = [], visual
     for layer, count in enumerate(left, 1):
         if count < before:

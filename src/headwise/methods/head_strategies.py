@@ -1,11 +1,13 @@
 """Head strategies and the controls as methods of one stage: rank heads, average their rows, take the best tokens.
 
-The formulas that rank heads are in headwise.methods.heads; which query rows they see is the cell's `query`.
+A new strategy is a subclass with a name and one formula, `score`, in a plug-in (docs/extending.md). The formulas of
+the built-in ones are in headwise.methods.heads. Which query rows they see is the cell's `query`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views
@@ -15,14 +17,30 @@ from headwise.study.budget import kept_tokens
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from headwise.methods.heads.maps import Maps
     from headwise.study.cells import Cell, Geometry
 
 
 class HeadStrategy(InsideMethod):
-    """One strategy or control, named on creation: all share this class."""
+    """A method that keeps the tokens which the best heads of one layer attend to; `score` says which those are.
 
-    def __init__(self, strategy: str) -> None:
-        self.strategy = strategy
+    Attributes:
+        counts_heads: True where the scores depend on how many heads will be chosen (`maps.num_heads`).
+    """
+
+    needs = ("last_HV",)
+    needs_heads = True
+    counts_heads: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Names of subclasses are known to those who must not import torch."""
+        super().__init_subclass__()
+        if cls.name:
+            names.add_head_strategy(cls.name)
+
+    @abstractmethod
+    def score(self, maps: Maps) -> Tensor:
+        """The formula: scores of the heads, [..., H], larger is better; maps are [..., H, V] (heads/maps.py)."""
 
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
         """One stage after layer K; none for the unpruned control."""
@@ -30,9 +48,9 @@ class HeadStrategy(InsideMethod):
             raise ConfigError(f"score_dtype: {cell.score_dtype!r} is not one of {', '.join(names.SCORE_DTYPES)}")
         if cell.query not in names.QUERIES:
             raise ConfigError(f"query: {cell.query!r} is not one of {', '.join(names.QUERIES)}")
-        if names.needs_heads(self.strategy) and not 1 <= cell.heads <= geometry.heads:
+        if names.needs_heads(cell.strategy) and not 1 <= cell.heads <= geometry.heads:
             raise ConfigError(f"heads: {cell.heads} is not between 1 and {geometry.heads}, the heads of a layer")
-        if not names.needs_tokens(self.strategy):
+        if not names.needs_tokens(cell.strategy):
             return ()
         kept = kept_tokens(
             cell.tokens, layers=geometry.layers, visual=geometry.visual, layer=cell.layer, budget=cell.budget
@@ -45,6 +63,19 @@ class HeadStrategy(InsideMethod):
     def choices(self, views: Views, stage: Stage, cell: Cell) -> list[Choice]:
         """All questions in one ranking, which all strategies, numbers of heads and budgets share."""
         return views.once(("ranker", cell.query), lambda: _ranker(views, cell.query)).choices(cell, stage.keep)
+
+
+class BuiltIn(HeadStrategy):
+    """A strategy or control of headwise's own, named on creation."""
+
+    def __init__(self, strategy: str) -> None:
+        self.strategy = strategy
+
+    def score(self, maps: Maps) -> Tensor:
+        """The formula of `heads.STRATEGIES`; a control has none."""
+        from headwise.methods.heads import STRATEGIES
+
+        return STRATEGIES[self.strategy].score(maps)
 
 
 def _ranker(views: Views, query: str) -> Any:

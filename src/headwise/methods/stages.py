@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from headwise.errors import ConfigError
-from headwise.methods.contract import Method
+from headwise.methods.contract import BeforeMethod, Method
 from headwise.study.names import BUDGETS
 
 if TYPE_CHECKING:
@@ -201,8 +201,10 @@ def mean_seen(stages: Sequence[Stage], geometry: Geometry) -> float:
     return sum(seen(stages, geometry)) / geometry.layers
 
 
-def check_published(method: InsideMethod, cell: Cell) -> None:
+def check_published(method: InsideMethod | BeforeMethod, cell: Cell) -> None:
     """ConfigError where budget=published does not know this T."""
+    if not method.published:
+        raise ConfigError(f"budget: published is not defined for {method.name}; use average or kept")
     if cell.tokens not in method.published:
         allowed = ", ".join(map(str, method.published))
         raise ConfigError(
@@ -255,13 +257,15 @@ def stages_of(cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
     A method that prunes before the language model has one at layer 0; where each image decides how many rows
     there are, its count is T. ConfigError where the cell does not fit the geometry.
     """
-    from headwise.methods import METHODS, BeforeMethod
-
-    method = METHODS[cell.strategy] if cell.strategy in METHODS else None  # noqa: SIM401 (get expects KeyError)
-    if isinstance(method, BeforeMethod):
-        method.check(cell.tokens, geometry.visual, method.options())
-        return (Stage(0, method.rows(cell.tokens, geometry.visual, method.options()) or cell.tokens),)
-    return inside_method(cell.strategy).stages(cell, geometry)
+    if (before := before_method(cell.strategy)) is not None:
+        options = before.options(**dict(cell.options))
+        if cell.budget == "published":
+            check_published(before, cell)
+        before.check(cell.tokens, geometry.visual, options)
+        return (Stage(0, before.rows(cell.tokens, geometry.visual, options) or cell.tokens),)
+    method = inside_method(cell.strategy)
+    method.options(**dict(cell.options))  # refuses unknown ones
+    return method.stages(cell, geometry)
 
 
 def check_cell(cell: Cell, geometry: Geometry) -> int:
@@ -282,14 +286,40 @@ def mean_tokens(cell: Cell, geometry: Geometry) -> float:
     return mean_seen(stages_of(cell, geometry), geometry)
 
 
+def before_method(name: str) -> BeforeMethod | None:
+    """The method of that name where it prunes before the language model, else None; so for an unknown name."""
+    from headwise.methods import METHODS
+
+    method = METHODS[name] if name in METHODS else None  # noqa: SIM401 (get expects KeyError)
+    return method if isinstance(method, BeforeMethod) else None
+
+
+def require_clip(method: str, clip: str | None) -> str:
+    """The CLIP checkpoint of `method`'s option `clip`. ConfigError, to be raised before a run, where there is none."""
+    if not clip:
+        raise ConfigError(
+            f"{method}: needs CLIP's text tower, which the model's checkpoint does not hold; set its option `clip` to "
+            "a folder or hub name of the full CLIP, such as openai/clip-vit-large-patch14-336"
+        )
+    return clip
+
+
+def image_decides(cell: Cell, geometry: Geometry) -> bool:
+    """Whether each image decides how many rows the language model gets, so that T is no budget."""
+    before = before_method(cell.strategy)
+    return (
+        before is not None and before.rows(cell.tokens, geometry.visual, before.options(**dict(cell.options))) is None
+    )
+
+
 def inside_method(name: str) -> InsideMethod:
     """The method of that name. ConfigError where it is unknown or prunes before the language model."""
     from headwise.methods import METHODS
-    from headwise.methods.head_strategies import HeadStrategy
+    from headwise.methods.head_strategies import BuiltIn
     from headwise.study import names
 
     if name in names.STRATEGIES + names.CONTROLS:
-        return HeadStrategy(name)
+        return BuiltIn(name)
     if name not in METHODS:
         inside = [known for known, method in METHODS.items() if isinstance(method, InsideMethod)]
         known = ", ".join([*names.STRATEGIES, *names.CONTROLS, *inside])

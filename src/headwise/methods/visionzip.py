@@ -39,6 +39,7 @@ class VisionZip(BeforeMethod):
     title = "VisionZip"
     source = "CVPR 2025; dvlab-research/VisionZip 3151f6d"
     needs = ("attention_HV", "hidden_NC", "keys_HNd")
+    published = (192, 128, 64)
     options_type = VisionZipOptions
 
     def feasible(self, tokens: int, visual: int, options: VisionZipOptions) -> bool:

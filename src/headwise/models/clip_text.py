@@ -11,19 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from headwise.errors import ConfigError, ModelError
+from headwise.errors import ModelError
+from headwise.methods.stages import require_clip as required_clip
 
 PADDING = 0
 
-
-def required_clip(method: str, clip: str | None) -> str:
-    """The CLIP checkpoint of `method`'s option `clip`. ConfigError, to be raised before a run, where there is none."""
-    if not clip:
-        raise ConfigError(
-            f"{method}: needs CLIP's text tower, which the model's checkpoint does not hold; set its option `clip` to "
-            "a folder or hub name of the full CLIP, such as openai/clip-vit-large-patch14-336"
-        )
-    return clip
+__all__ = ["ClipText", "required_clip"]
 
 
 class ClipText:

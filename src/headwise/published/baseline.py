@@ -61,7 +61,7 @@ class Baseline:
         for name, rows in self.differences.dropna(subset="difference").groupby("benchmark", sort=False):
             yield f"Ours - published: {BENCHMARKS[str(name)].title}", _difference_grid(rows)
         if not self.beside.empty:
-            yield "Other methods beside ours", self.beside.map(_text)
+            yield "Other methods beside ours, with the source of each row's figures", self.beside.map(_text)
 
 
 def _difference_grid(rows: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _print_frame(title: str, frame: pd.DataFrame, console: Console) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in frame.columns:
-        text = name in ("benchmark", "strategy", "method")
+        text = name in ("benchmark", "strategy", "method", "source")
         widest = max((len(str(value)) for value in frame[name]), default=1)
         heading = str(name).replace("_", "_\n")
         table.add_column(heading, justify="left" if text else "right", min_width=widest, overflow="fold")
@@ -98,7 +98,7 @@ def _text(value: Any) -> str:
 
 
 def _signed(value: Any) -> str:
-    """A difference with its sign, which what rounds to nothing has not."""
+    """Signed difference; values that round to zero print as 0.00."""
     if not isinstance(value, float) or pd.isna(value):
         return _text(value)
     return f"{value:+.2f}" if round(value, 2) else "0.00"

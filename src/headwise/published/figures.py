@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from headwise.analysis.roles import is_method
 from headwise.errors import ConfigError, DataError
 from headwise.study import names
 from headwise.study.cells import LARGEST
@@ -23,9 +24,15 @@ from headwise.system.reading import read_text
 PUBLISHED = "published"
 FOLDER = configs() / PUBLISHED
 SCORES, METHODS, MISPRINTS = "head_strategy_scores.csv", "methods.csv", "misprints.csv"
+INSIDE = "methods_inside.csv"
 HEADLINE = {"textvqa": "accuracy", "mme": "total", "gqa": "accuracy", "pope": "f1"}
 """Which metric of the published table is `Scorecard.score` (the same units)."""
+PERCEPTION = "mme_p"
+"""MME's perception half, which many papers print instead of the total."""
+OURS = "this comparison"
 CELL = ["benchmark", "tokens", "heads", "strategy"]
+SOURCED = ["method", "tokens", "source"]
+"""What is there once of methods of which several lineages are known."""
 SAME_METHOD = {"vanilla": "vanilla", "all_heads": "FastV"}
 """Controls of ours that other papers report as methods."""
 
@@ -34,14 +41,16 @@ SAME_METHOD = {"vanilla": "vanilla", "all_heads": "FastV"}
 class Published:
     """Published figures.
 
-    `scores`: a row a published cell (benchmark, tokens, heads, strategy, score). `methods`: a row a method,
-    budget and benchmark (method, tokens, benchmark, score, source). `misprints`: cells that the report
-    prints a score for (`printed`) though they never ran; empty where nothing is known of any.
+    `scores`: one row per published cell (benchmark, tokens, heads, strategy, score). `methods`: one row per method,
+    budget and benchmark (method, tokens, benchmark, score, source). `inside`: the same of methods inside the language
+    model, where lineages disagree by 5 to 10 points: several rows per method, told apart by their source. `misprints`:
+    cells that the report prints a score for (`printed`) though they never ran; empty where nothing is known of any.
     """
 
     scores: pd.DataFrame
     methods: pd.DataFrame
     misprints: pd.DataFrame
+    inside: pd.DataFrame
 
     def grid(self) -> pd.DataFrame:
         """Every cell of the study's full grid in the order it ran, `score` NaN where it never did (a hole)."""
@@ -81,19 +90,16 @@ class Published:
         return rows[[*ours.columns.drop("ours"), "ours", "published", "difference", "source"]]
 
     def beside(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Other methods' scores and our best cell at each budget, a column a benchmark, a row a method and budget."""
-        theirs = self.methods.pivot(index=["tokens", "method"], columns="benchmark", values="score")
-        rows = [theirs.reset_index()]
-        pruned = cells[cells["strategy"].isin(names.STRATEGIES) & cells["score"].notna()]
-        pruned = pruned[pruned["complete"].astype(bool)] if "complete" in pruned else pruned
-        if not pruned.empty:
-            best = pruned.loc[pruned.groupby(["tokens", "benchmark"])["score"].idxmax()]
-            ours = best.assign(method="headwise, best cell").pivot(
-                index=["tokens", "method"], columns="benchmark", values="score"
-            )
-            rows.append(ours.reset_index())
-        joined = pd.concat(rows, ignore_index=True).sort_values("tokens", ascending=False, kind="stable")
-        return joined.reindex(columns=["tokens", "method", *HEADLINE]).reset_index(drop=True)
+        """Other methods' scores and ours at each budget, a column a benchmark, `source` naming each row's lineage.
+
+        Ours are the best cell of head strategies, and every method without heads under its own name.
+        """
+        theirs = pd.concat([self.methods, self.inside], ignore_index=True)
+        rows = theirs.pivot(index=["tokens", "method", "source"], columns="benchmark", values="score").reset_index()
+        joined = pd.concat([rows, _ours(cells)], ignore_index=True)
+        joined = joined.sort_values("tokens", ascending=False, kind="stable")
+        perception = [PERCEPTION] if PERCEPTION in joined else []
+        return joined.reindex(columns=["tokens", "method", *HEADLINE, *perception, "source"]).reset_index(drop=True)
 
     def neighbours(self) -> pd.DataFrame:
         """Misprints with the cell that really has the printed score.
@@ -119,6 +125,21 @@ class Published:
         rows = self.methods[self.methods["method"].isin(SAME_METHOD.values())]
         strategy = rows["method"].map({method: name for name, method in SAME_METHOD.items()})
         return rows.drop(columns="method").assign(strategy=strategy, heads=None)
+
+
+def _ours(cells: pd.DataFrame) -> pd.DataFrame:
+    """Our rows of `Published.beside`, those of complete cells."""
+    known = cells[cells["score"].notna()]
+    known = known[known["complete"].astype(bool)] if "complete" in known else known
+    heads = known[known["strategy"].isin(names.STRATEGIES)]
+    best = heads.loc[heads.groupby(["tokens", "benchmark"])["score"].idxmax()].assign(method="headwise, best cell")
+    others = known[is_method(known) & known["heads"].isna() & known["tokens"].notna()]
+    label = others["label"] if "label" in others else others["strategy"]
+    rows = pd.concat([best, others.assign(method="headwise, " + label.astype(str))], ignore_index=True)
+    if rows.empty:
+        return pd.DataFrame()
+    wide = rows.drop_duplicates(["tokens", "method", "benchmark"], keep="last")
+    return wide.pivot(index=["tokens", "method"], columns="benchmark", values="score").reset_index().assign(source=OURS)
 
 
 _KEY = [f"key_{name}" for name in CELL]
@@ -159,6 +180,7 @@ def read_published(source: str | Path = PUBLISHED) -> Published:
     return Published(
         scores=found,
         methods=_long(_read(folder / METHODS, methods, ["tokens", *HEADLINE], ["method", "tokens"])),
+        inside=_long(_read(folder / INSIDE, [*methods, PERCEPTION], ["tokens", *HEADLINE, PERCEPTION], SOURCED)),
         misprints=_read(folder / MISPRINTS, [*CELL, "printed"], ["tokens", "heads", "printed"], CELL),
     )
 
@@ -181,7 +203,7 @@ def _read(path: Path, columns: list[str], numbers: Sequence[str], key: list[str]
         raise DataError(f"{path}: lacks the column {', '.join(missing)}")
     table = table[columns].copy()
     for name in numbers:
-        table[name] = _numbers(table[name], path, blank=name in HEADLINE)
+        table[name] = _numbers(table[name], path, blank=name in (*HEADLINE, PERCEPTION))
     if (twice := table.duplicated(key)).any():
         row = ", ".join(str(part) for part in table.loc[twice, key].iloc[0])
         raise DataError(f"{path}, line {_line(twice)}: {row} was there before; each row must be there once")

@@ -12,17 +12,30 @@ from headwise.analysis.beside import by_benchmark
 from headwise.analysis.findings import COSTS, Findings
 
 CELL = (
-    *("run_id", "configuration", "strategy", "tokens", "heads", "score", "low", "high", "of_vanilla", "in_best_set"),
+    *(
+        "run_id",
+        "configuration",
+        "strategy",
+        "role",
+        "tokens",
+        "heads",
+        "score",
+        "low",
+        "high",
+        "of_vanilla",
+        "in_best_set",
+    ),
     *COSTS,
 )
 
 
-def as_json(analysis: Analysis, compare_run: str) -> dict[str, Any]:
-    """Study, notes, and per benchmark the best cell, the best set and every cell's score and 95 % interval.
+def as_json(analysis: Analysis, compare_run: str | None) -> dict[str, Any]:
+    """Study, notes, the run that holds the comparison (or null), and per benchmark what is known of its cells.
 
-    `too_few_images` is true where no two cells can be told apart, so that every cell is in the best set. `overall` is
-    the same for the mean percent of vanilla over benchmarks, or null; its cells have each benchmark's percent beside
-    the mean. Missing numbers are null, the ends of an interval too, where there is a single image.
+    That is the best cell, the best set and every cell's score and 95 % interval. `too_few_images` is true where no
+    two cells can be told apart, so that every cell is in the best set. `overall` is the same for the mean percent of
+    vanilla over benchmarks, or null; its cells have each benchmark's percent beside the mean. Missing numbers are
+    null, the ends of an interval too, where there is a single image.
     """
     comparison = analysis.comparison
     overall = None if analysis.overall is None else _overall(analysis, analysis.overall)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from headwise.analysis.tables import FRONTS
 from headwise.report.markup import Column, few, magnitude, mark, number, probability, seconds, signed, whole
 
@@ -38,7 +40,7 @@ RECOMMENDATION = [
     Column("recommended", "recommended"),
     Column("score", "score [95 %]", "with its interval", number(1), ("low", "high")),
     Column("verdict", "what is known"),
-    Column("equals", "not told from", "the other configurations in the best set of this budget", few),
+    Column("equals", "statistically tied with", "the other configurations in the best set of this budget", few),
 ]
 RETAINED = [
     Column("benchmark", "benchmark"),
@@ -49,13 +51,23 @@ RETAINED = [
         ("best_of_vanilla_low", "best_of_vanilla_high"),
     ),
     Column(
-        "mean_of_vanilla", "mean of strategies, % [95 %]", "over all head strategies and head counts", number(1),
+        "mean_of_vanilla", "mean of methods, % [95 %]", "over all methods and head counts", number(1),
         ("mean_of_vanilla_low", "mean_of_vanilla_high"),
     ),
     Column("all_heads", "all heads, %", "control: every head (the FastV rule)", number(1)),
     Column("random_heads", "random heads, %", "control", number(1)),
     Column("random_tokens", "random tokens, %", "control", number(1)),
 ]  # fmt: skip
+
+
+def retained(table: pd.DataFrame | None) -> list[Column]:
+    """RETAINED, and the controls that only this study has (pooling, a plug-in's)."""
+    known = {column.name for column in RETAINED} | {"configurations"}
+    known |= {f"{column.name}{end}" for column in RETAINED for end in ("_low", "_high")}
+    others = [] if table is None else [str(name) for name in table if name not in known]
+    return [*RETAINED, *(Column(name, f"{name.replace('_', ' ')}, %", "control", number(1)) for name in others)]
+
+
 STRATEGIES = [
     Column("strategy", "strategy"),
     Column("cells", "cells", "configurations averaged", whole),

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from headwise.analysis.evidence import Evidence, frequency_maps, overlaps, precision_table
-from headwise.analysis.findings import Findings, Verdicts
+from headwise.analysis.findings import Findings
+from headwise.analysis.roles import is_method
 from headwise.analysis.tables import efficiency
+from headwise.analysis.verdicts import VerdictMatrix
 from headwise.report import figures
 from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
-from headwise.study.names import CONTROLS
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
 OVERLAID = 3
@@ -25,8 +26,10 @@ def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Dra
     if found.pruned.empty:
         return {}
     drawn = {"best_set": figures.draw_best_set(found.cells, title, found.unit)}
-    if not found.cells["strategy"].isin(CONTROLS).all():
+    own = found.cells[is_method(found.cells)]
+    if len(own):
         drawn["tokens"] = figures.score_by_tokens(found.cells, title, found.unit)
+    if own["heads"].notna().any():
         drawn["heat_maps"] = figures.heat_maps(found.cells, title, found.unit)
     table = efficiency(found)
     for cost in COSTS_DRAWN if costs else ():
@@ -39,16 +42,17 @@ def of_evidence(
     cells: pd.DataFrame, evidence: Mapping[str, Evidence], title: str
 ) -> tuple[dict[str, Drawing], dict[str, pd.DataFrame]]:
     """Head-frequency map and overlaps as figures, the same and the float16 agreement as tables."""
-    maps = frequency_maps(cells, evidence)
-    if not maps:
-        return {}, {}
     heads, kept = overlaps(cells, evidence, "heads"), overlaps(cells, evidence, "kept")
-    drawn = {
-        "head_frequency": figures.head_frequency(maps, title),
-        "overlap": figures.overlap(heads, kept, title),
-    }
-    frequency = pd.concat(maps, names=["heads", "strategy"]).reset_index()
-    tables = {"head_frequency": frequency, "overlap_heads": heads.reset_index(), "overlap_kept": kept.reset_index()}
+    if kept.empty:
+        return {}, {}
+    drawn = {"overlap": figures.overlap(heads.reindex(index=kept.index, columns=kept.columns), kept, title)}
+    tables = {"overlap_kept": kept.reset_index()}
+    if maps := frequency_maps(cells, evidence):
+        drawn = {"head_frequency": figures.head_frequency(maps, title)} | drawn
+        tables |= {
+            "head_frequency": pd.concat(maps, names=["heads", "strategy"]).reset_index(),
+            "overlap_heads": heads.reset_index(),
+        }
     precision = precision_table(cells, evidence)
     if precision["float16_agreement"].notna().any():
         tables["float16"] = precision
@@ -56,7 +60,7 @@ def of_evidence(
 
 
 def of_samples(
-    sampled: Sampled, verdicts: Verdicts, evidence: Mapping[str, Evidence], title: str
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], title: str
 ) -> dict[str, Drawing]:
     """Kept tokens over the images of the most disputed questions, where images and kept tokens are known."""
     rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in evidence]
@@ -68,7 +72,7 @@ def of_samples(
 
 
 def _seen(
-    sampled: Sampled, verdicts: Verdicts, evidence: Mapping[str, Evidence], number: int, rows: list[int]
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], number: int, rows: list[int]
 ) -> figures.Seen:
     place = int(sampled.places[number])
     overlays = []
@@ -82,6 +86,7 @@ def _seen(
                 answer="no answer" if text is None else text,
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
                 kept=found.kept(place).reshape(side, side),
+                merged=found.merged(place),
             )
         )
     question = sampled.prompts[number].split("\n")[0]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from headwise.analysis.score_tables import ScoreTable
+
 HOLE = "–"
 MINUS = "−"
 NAMED = 4
@@ -101,18 +103,19 @@ def html_table(
     return HtmlTable(name, caption, present, rows)
 
 
-def score_html(name: str, caption: str, grid: Any, digits: int) -> HtmlTable:
-    """A `compare.Grid` (values, controls and best, indexed by tokens and heads), best of each row marked."""
+def score_html(name: str, caption: str, grid: ScoreTable, digits: int) -> HtmlTable:
+    """The best of each row marked; a column `heads` where rows have some."""
     show, shared = number(digits), grid.best.sum(axis=1) > 1
-    titles = ["tokens", "heads", *map(str, grid.values.columns), *map(str, grid.controls.columns)]
+    levels = ["tokens", "heads"] if grid.by_heads else ["tokens"]
+    titles = [*levels, *map(str, grid.values.columns), *map(str, grid.controls.columns)]
     rows = []
-    for place, values in grid.values.iterrows():
-        row = [Field(whole(part), _sortable(part)) for part in place]
-        for strategy, value in values.items():
-            best = bool(grid.best.loc[place, strategy])
-            text = show(value) + (" =" if best and shared[place] else "")
+    for line, place in enumerate(grid.values.index):
+        row = [Field(whole(part), _sortable(part)) for part in place[: len(levels)]]
+        for strategy, value in grid.values.iloc[line].items():
+            best = bool(grid.best[strategy].iloc[line])
+            text = show(value) + (" =" if best and shared.iloc[line] else "")
             row.append(Field(text, _sortable(value), "best" if best else "number"))
-        row += [Field(show(value), _sortable(value), "number") for value in grid.controls.loc[place]]
+        row += [Field(show(value), _sortable(value), "number") for value in grid.controls.iloc[line]]
         rows.append(row)
     return HtmlTable(name, caption, [Column(title, title) for title in titles], rows)
 

@@ -6,46 +6,24 @@ import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 import pandas as pd
 
+from headwise.analysis.analyse import OVERALL, Analysis
 from headwise.analysis.evidence import FILE, Evidence, read_evidence
-from headwise.analysis.findings import OVERALL, Findings, Verdicts
+from headwise.analysis.findings import Findings
 from headwise.analysis.recommendation import RULE, too_few_images
+from headwise.analysis.score_tables import ScoreTable
 from headwise.analysis.tables import efficiency
 from headwise.report import columns, drawings, samples
 from headwise.report.figures import Drawing
 from headwise.report.markup import Column, HtmlTable, html_table, score_html
 from headwise.report.method import METHOD
+from headwise.system.wording import counted
 
 ANSWERS = "answers.jsonl"
-
-
-class Compared(Protocol):
-    """What is read of a `compare.Comparison`."""
-
-    cells: pd.DataFrame
-    notes: list[str]
-
-    def of(self, benchmark: str) -> pd.DataFrame: ...
-    def verdicts(self, benchmark: str) -> Verdicts: ...
-
-
-class Analysed(Protocol):
-    """What is read of a `compare.Analysis`."""
-
-    @property
-    def comparison(self) -> Any: ...
-    @property
-    def findings(self) -> Mapping[str, Findings]: ...
-    @property
-    def overall(self) -> Findings | None: ...
-    @property
-    def tables(self) -> Mapping[str, pd.DataFrame]: ...
-    @property
-    def score_tables(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +63,7 @@ class _Part:
     evidence: list[HtmlTable]
 
 
-def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = None) -> Report:
+def build(analysis: Analysis, files: Files, titles: Mapping[str, str] | None = None) -> Report:
     """The report of an analysed comparison. `titles` are the benchmarks' names as people write them."""
     named = dict(titles or {}) | {OVERALL: "All benchmarks"}
     figures: dict[str, Drawing] = {}
@@ -110,13 +88,13 @@ def build(analysis: Analysed, files: Files, titles: Mapping[str, str] | None = N
     return Report(html=_render(analysis, parts, browser, files), figures=figures, tables=extra)
 
 
-def _findings(analysis: Analysed) -> dict[str, Findings]:
+def _findings(analysis: Analysis) -> dict[str, Findings]:
     overall = {OVERALL: analysis.overall} if analysis.overall is not None else {}
     return {**overall, **dict(analysis.findings)}
 
 
-def _beside_costs(analysis: Analysed) -> str:
-    """Whose accuracy stands beside costs, as in `compare.Analysis`: all benchmarks, or the only one."""
+def _beside_costs(analysis: Analysis) -> str:
+    """Whose accuracy stands beside costs, as in `Analysis.beside_costs`: all benchmarks, or the only one."""
     return next(iter(_findings(analysis)), "")
 
 
@@ -125,7 +103,7 @@ def _evidence(cells: pd.DataFrame, files: Files) -> dict[str, Evidence]:
     return {run: read_evidence(path) for run, path in paths.items() if path is not None}
 
 
-def _sample(name: str, found: Findings, analysis: Analysed, files: Files) -> samples.Sampled | None:
+def _sample(name: str, found: Findings, analysis: Analysis, files: Files) -> samples.Sampled | None:
     answers = {run: files.artifact(run, ANSWERS) for run in samples.shown(found.cells)["run_id"]}
     at_hand = {run: path for run, path in answers.items() if path is not None}
     if len(at_hand) < len(answers):
@@ -136,7 +114,7 @@ def _sample(name: str, found: Findings, analysis: Analysed, files: Files) -> sam
 def _part(
     name: str,
     title: str,
-    analysis: Analysed,
+    analysis: Analysis,
     found: Findings,
     drawn: Mapping[str, Drawing],
     more: Mapping[str, Drawing],
@@ -147,7 +125,7 @@ def _part(
     shown = columns.scores(digits)
     tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
     if name in analysis.score_tables:
-        tables.insert(0, score_html(f"grid_{name}", BEST_OF_ROW, analysis.score_tables[name], digits + 1))
+        tables[:0] = _score_tables(name, analysis.score_tables[name], digits + 1)
     if name == _beside_costs(analysis):
         tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
     evidence = []
@@ -166,7 +144,15 @@ def _part(
     )
 
 
-BEST_OF_ROW = "Tokens × heads by strategy; the best of each row is bold, ties carry an equals sign"
+BEST_OF_ROW = "{}; the best of each row is bold, ties carry an equals sign"
+
+
+def _score_tables(name: str, table: ScoreTable, digits: int) -> Iterator[HtmlTable]:
+    """The table of head strategies, and that of methods without heads."""
+    for number, part in enumerate(table.parts()):
+        caption = "Tokens × heads by strategy" if part.by_heads else "Tokens by method, without heads"
+        key = f"grid_{name}" if number == 0 else f"grid_{name}_{number}"
+        yield score_html(key, BEST_OF_ROW.format(caption), part, digits)
 
 
 def _ranked(cells: pd.DataFrame) -> pd.DataFrame:
@@ -188,17 +174,17 @@ def sentence(found: Findings) -> str:
         if found.too_few
         else "it is significantly better than every other"
         if inside == 1
-        else f"it and {inside - 1} of {len(found.pruned) - 1} others cannot be told apart"
+        else f"statistically tied with {counted(inside - 1, 'other', 'others')} of {len(found.pruned) - 1}"
     )
     return f"Highest: {best['configuration']} with {score}; {known}."
 
 
-def _render(analysis: Analysed, parts: Sequence[_Part], browser: list[dict[str, Any]], files: Files) -> str:
+def _render(analysis: Analysis, parts: Sequence[_Part], browser: list[dict[str, Any]], files: Files) -> str:
     cells = analysis.comparison.cells
     models = ", ".join(map(str, dict.fromkeys(cells["model"])))
     return _template().render(
         title=f"headwise: {models}",
-        subtitle=f"{len(cells)} runs over {', '.join(dict.fromkeys(cells['benchmark']))}",
+        subtitle=f"{counted(len(cells), 'run', 'runs')} over {', '.join(dict.fromkeys(cells['benchmark']))}",
         contents=_contents(parts, analysis),
         notes=analysis.comparison.notes,
         links=files.links,
@@ -221,24 +207,24 @@ SAMPLING = (
 )
 
 
-def _contents(parts: Sequence[_Part], analysis: Analysed) -> list[tuple[str, str]]:
+def _contents(parts: Sequence[_Part], analysis: Analysis) -> list[tuple[str, str]]:
     strategies = [("strategies", "Strategies")] if any(_general(analysis)) else []
     middle = [(part.name, part.title) for part in parts]
     return [("summary", "Summary"), *strategies, *middle, ("samples", "Samples"), ("method", "How to read this")]
 
 
-def _general(analysis: Analysed) -> Iterator[HtmlTable]:
+def _general(analysis: Analysis) -> Iterator[HtmlTable]:
     for name, caption, shown in (
         ("strategies", "Strategies over the whole grid", columns.STRATEGIES),
         ("wins", "Rows won: benchmark × tokens × heads", columns.WINS),
-        ("retained", "Accuracy retained at each token budget", columns.RETAINED),
+        ("retained", "Accuracy retained at each token budget", columns.retained(analysis.tables.get("retained"))),
     ):
         table = _table(analysis, name, caption, shown)
         if table.rows:
             yield table
 
 
-def _table(analysis: Analysed, name: str, caption: str, shown: list[Column]) -> HtmlTable:
+def _table(analysis: Analysis, name: str, caption: str, shown: list[Column]) -> HtmlTable:
     return html_table(name, caption, analysis.tables.get(name, pd.DataFrame()), shown)
 
 

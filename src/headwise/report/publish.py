@@ -10,19 +10,20 @@ from pathlib import Path
 import pandas as pd
 
 from headwise import tracking
+from headwise.analysis.analyse import Analysis
 from headwise.analysis.evidence import FILE
 from headwise.benchmarks import BENCHMARKS
 from headwise.benchmarks.bundles.check import data_folder
 from headwise.errors import DataError, TrackingError
 from headwise.records import Sample
-from headwise.report.page import ANSWERS, Analysed, Files, Report, build
+from headwise.report.page import ANSWERS, Files, Report, build
 from headwise.report.samples import ImagePath, shown
 
 PAGE = "report.html"
 Fetched = dict[tuple[str, str], Path | None]
 
 
-def write_report(analysis: Analysed, folder: Path, *, run_links: Mapping[str, str], links: Mapping[str, str]) -> Report:
+def write_report(analysis: Analysis, folder: Path, *, run_links: Mapping[str, str], links: Mapping[str, str]) -> Report:
     """Write `report.html` into `folder`; the report with its figures and tables of head evidence.
 
     `run_links` are addresses by run id, `links` by name. Evidence or answers that a run does not have, and
@@ -40,7 +41,7 @@ def write_report(analysis: Analysed, folder: Path, *, run_links: Mapping[str, st
     return report
 
 
-def _fetch(analysis: Analysed) -> Fetched:
+def _fetch(analysis: Analysis) -> Fetched:
     """The runs' answers and evidence as local files; a remote store answers several questions at once."""
     wanted = [
         (run, uri, name)

@@ -15,7 +15,8 @@ import pandas as pd
 from PIL import Image
 
 from headwise.analysis.evidence import Evidence
-from headwise.analysis.findings import Verdicts
+from headwise.analysis.roles import in_order, is_method, is_reference
+from headwise.analysis.verdicts import VerdictMatrix
 from headwise.errors import DataError
 from headwise.report.figures import is_dark
 from headwise.system.reading import read_image
@@ -51,7 +52,7 @@ class Sampled:
     disagreement: np.ndarray
 
 
-def disagreement(verdicts: Verdicts, rows: np.ndarray) -> np.ndarray:
+def disagreement(verdicts: VerdictMatrix, rows: np.ndarray) -> np.ndarray:
     """For each question the chance that two of the cells, drawn at random, answer differently, [Q]."""
     answer_CQ = verdicts.prediction_CQ[rows]
     answered_Q = np.maximum((answer_CQ >= 0).sum(axis=0), 1)
@@ -74,13 +75,13 @@ def choose(disagreement_Q: np.ndarray, images_Q: np.ndarray) -> np.ndarray:
 
 
 def sample(
-    benchmark: str, cells: pd.DataFrame, verdicts: Verdicts, answers: Callable[[str], Path], image_path: ImagePath
+    benchmark: str, cells: pd.DataFrame, verdicts: VerdictMatrix, answers: Callable[[str], Path], image_path: ImagePath
 ) -> Sampled:
     """Draw the questions and read their prompts, raw answers and images.
 
     `cells` row for row those of `verdicts`; `answers` gives a run's answers.jsonl.
     """
-    pruned = np.flatnonzero(cells["strategy"] != "vanilla")
+    pruned = np.flatnonzero(~is_reference(cells))
     disputed_Q = disagreement(verdicts, pruned if len(pruned) else np.arange(len(cells)))
     places = choose(disputed_Q, verdicts.image_Q)
     inside = shown(cells)
@@ -141,7 +142,7 @@ def _by_key(file: Path) -> dict[tuple[str, str | None], Row]:
 
 def shown(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells whose answers and evidence a report reads: vanilla and the best ones, in table order."""
-    ranked = cells.assign(last=cells["strategy"] != "vanilla").sort_values(["last", "score"], ascending=[True, False])
+    ranked = cells.assign(last=~is_reference(cells)).sort_values(["last", "score"], ascending=[True, False])
     return cells.loc[sorted(ranked.index[:CELLS])]
 
 
@@ -159,7 +160,7 @@ def _square(path: Path | None) -> Image.Image | None:
     return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def for_browser(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence]) -> dict[str, Any]:
+def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence]) -> dict[str, Any]:
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
     visual = max((found.visual for found in evidence.values()), default=0)
@@ -167,13 +168,13 @@ def for_browser(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Eviden
         "benchmark": sampled.benchmark,
         "side": round(visual**0.5),
         "cells": cells["configuration"].tolist(),
-        "vanilla": (cells["strategy"] == "vanilla").tolist(),
+        "vanilla": is_reference(cells).tolist(),
         "total": len(verdicts.image_Q),
         "samples": [_one(sampled, verdicts, evidence, number) for number in range(len(sampled.places))],
     }
 
 
-def _one(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
+def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
     place, image = sampled.places[number], sampled.images[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
@@ -188,6 +189,8 @@ def _one(sampled: Sampled, verdicts: Verdicts, evidence: dict[str, Evidence], nu
         "answers": [texts[number] for texts in sampled.texts],
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
         "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "stages": [_stages(evidence.get(run), place) for run in sampled.cells["run_id"]],
     }
 
 
@@ -196,6 +199,17 @@ def _kept(found: Evidence | None, place: int) -> str | None:
     if found is None or round(found.visual**0.5) ** 2 != found.visual or place >= len(found.kept_NV):
         return None
     return base64.b64encode(found.kept_NV[place].tobytes()).decode()
+
+
+def _merged(found: Evidence | None, place: int) -> int:
+    """How many merged rows stand behind the kept tokens; 0 where that is unknown."""
+    return 0 if found is None or place >= len(found.kept_NV) else found.merged(place)
+
+
+def _stages(found: Evidence | None, place: int) -> list[tuple[int, int]]:
+    """After which layer each stage prunes and how many tokens it leaves, where there are several."""
+    stages = [] if found is None or place >= len(found.kept_NV) else found.stages(place)
+    return stages if len(stages) > 1 else []
 
 
 def _data_url(image: Image.Image | None) -> str | None:
@@ -207,9 +221,13 @@ def _data_url(image: Image.Image | None) -> str | None:
 
 
 def strategies_to_show(cells: pd.DataFrame, count: int = 4) -> Sequence[int]:
-    """Rows for the kept-token picture: at the tightest budget the best, the middle and the worst, and random tokens."""
+    """Rows for the kept-token picture: at the tightest budget the best, the middle and the worst, and a control.
+
+    The control is random tokens where the study has them, else the last of its controls; no budget, no row.
+    """
     tight = cells[cells["tokens"] == cells["tokens"].min()].sort_values("score", ascending=False)
-    control = tight[tight["strategy"] == "random_tokens"].index[:1].tolist()
-    ranked = tight.index[~tight["strategy"].isin(["random_tokens"])]
+    names = in_order(tight.loc[~is_method(tight), "strategy"])
+    control = tight.index[tight["strategy"] == names[-1]][:1].tolist() if names else []
+    ranked = tight.index[~tight.index.isin(control)]
     spread = np.linspace(0, len(ranked) - 1, min(count - len(control), len(ranked)))
     return [*ranked[np.unique(spread.round().astype(int))], *control]

@@ -13,9 +13,11 @@ from rich.text import Text
 from headwise.analysis.analyse import OVERALL, Analysis
 from headwise.analysis.findings import Findings
 from headwise.analysis.recommendation import RULE, too_few_images
+from headwise.analysis.roles import is_reference
 from headwise.analysis.score_tables import ScoreTable
 from headwise.benchmarks import BENCHMARKS
 from headwise.report.columns import EFFICIENCY
+from headwise.system.wording import counted
 
 HOLE = "·"
 BEST = "\0"
@@ -32,7 +34,7 @@ def markdown(analysis: Analysis, links: dict[str, str]) -> str:
 def _sections(analysis: Analysis, links: dict[str, str]) -> Iterator[str]:
     comparison = analysis.comparison
     models = ", ".join(dict.fromkeys(comparison.cells["model"]))
-    yield f"# Comparison of {len(comparison.cells)} cells ({models})"
+    yield f"# Comparison of {counted(len(comparison.cells), 'cell', 'cells')} ({models})"
     yield "\n".join(_best_line(name, part) for name, part in analysis.all_findings.items() if not part.pruned.empty)
     yield "\n".join(f"- Note: {note}" for note in comparison.notes)
     if not analysis.recommendation.empty:
@@ -58,7 +60,7 @@ def _best_line(name: str, part: Findings) -> str:
     elif part.too_few:
         sure = too_few_images(part.images)
     else:
-        sure = f"not told from {equals} other{'s' if equals > 1 else ''}" if equals else "significantly the best"
+        sure = f"statistically tied with {counted(equals, 'other', 'others')}" if equals else "significantly the best"
     return f"- {heading(name, part)}: **{part.best['configuration']}** {part.best['score']:.2f}, {sure}"
 
 
@@ -101,13 +103,17 @@ def heading(name: str, part: Findings) -> str:
 def sentence(part: Findings, table: ScoreTable | None) -> str:
     """The best cell with its interval, its ties, and who cannot be told from it."""
     if part.pruned.empty:
-        pruned = (part.cells["strategy"] != "vanilla").any()
+        pruned = (~is_reference(part.cells)).any()
         return "No pruned cell answered every question, so none is named the best." if pruned else "No pruned cell."
     best, members = part.best, part.best_set()["configuration"].tolist()
     score = f"Best: **{best['configuration']}** {best['score']:.2f} {_span(best)}"
     tied = [name for name in (table.best_cells() if table else []) if name != best["configuration"]]
     ties = f", tied with {', '.join(tied)}" if tied else ""
-    holes = f" {table.holes} cells of the table were not run ({HOLE})." if table and table.holes else ""
+    holes = (
+        f" {counted(table.holes, 'cell of the table was', 'cells of the table were')} not run ({HOLE})."
+        if table and table.holes
+        else ""
+    )
     known = best_set_sentence(members, len(part.pruned), part.images if part.too_few else None)
     return f"{score}{ties}. {known}{holes}"
 
@@ -128,21 +134,22 @@ def best_set_sentence(members: list[str], candidates: int, too_few: int | None =
         return f"Significantly better than {'the other one' if candidates == 2 else f'the {candidates - 1} others'}."
     rest = f" and {len(members) - NAMED} more" if len(members) > NAMED else ""
     named = ", ".join(members[:NAMED])
-    return f"Best set, not told from the best at 95 %: {len(members)} of {candidates}: {named}{rest}."
+    return f"Best set, statistically tied with the best at 95 %: {len(members)} of {candidates}: {named}{rest}."
 
 
 def score_table_markdown(table: ScoreTable) -> str:
-    """The published layout, the best of each row bold, ties all bold."""
-    frame = score_table_texts(table, best="**{}**")
-    return table_markdown(frame)
+    """The published layout, the best of each row bold, ties all bold; methods without heads in a table of their own."""
+    return "\n\n".join(table_markdown(score_table_texts(part, best="**{}**")) for part in table.parts())
 
 
 def score_table_texts(table: ScoreTable, best: str) -> pd.DataFrame:
-    """Every value as text, `best` being the format of the best ones."""
+    """Every value as text, `best` being the format of the best ones; a column `heads` where rows have some."""
     texts = pd.concat([table.values, table.controls], axis=1).map(_number)
     for column in map(str, table.values):
         texts[column] = texts[column].where(~table.best[column], texts[column].map(best.format))
     frame = texts.reset_index()
+    if not table.by_heads:
+        return frame.drop(columns="heads")
     return frame.assign(heads=[HOLE if pd.isna(heads) else heads for heads in frame["heads"]])
 
 
@@ -183,11 +190,14 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
 
 
 def _print_score_table(title: str, table: ScoreTable, console: Console) -> None:
-    texts = score_table_texts(table, best=f"{BEST}{{}}")
-    names = [name for name in texts.columns if name not in ("tokens", "heads")]
-    for block in _blocks(names, console.width - 14):
-        _print_frame(title, texts[["tokens", "heads", *block]], console)
-        title = f"{title.removesuffix(' …')} …"
+    for part in table.parts():
+        texts = score_table_texts(part, best=f"{BEST}{{}}")
+        places = [name for name in ("tokens", "heads") if name in texts]
+        names = [name for name in texts.columns if name not in places]
+        heading = title if part.by_heads else f"{title}: methods without heads"
+        for block in _blocks(names, console.width - 7 * len(places)):
+            _print_frame(heading, texts[[*places, *block]], console)
+            heading = f"{heading.removesuffix(' …')} …"
 
 
 def _blocks(names: list[str], width: int) -> Iterator[list[str]]:

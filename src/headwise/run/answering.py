@@ -11,6 +11,7 @@ import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,15 +21,18 @@ from torch import Tensor
 from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
 from headwise.errors import DataError
-from headwise.methods.stages import StageKept
+from headwise.methods.stages import StageKept, before_method
 from headwise.models.checkpoint import Vlm
 from headwise.models.decoder import Decoder
 from headwise.records import Sample
+from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.system.reading import read_image
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
+ROWS_OF_STACK = {True: 8.0, False: 0.5}
+"""Rows of prefixes that are in memory side by side, as a multiple of `memory.stack_tokens`: on a CPU, elsewhere."""
 
 Source = Path | BinaryIO | None
 """Where an image is read from: a file, its bytes, or nothing where it could not be read at all."""
@@ -52,14 +56,29 @@ class Prepared:
     """A window and its prepared images by name, those that could be read; `unreadable` says why others could not."""
 
     window: Window
-    pixels: dict[str, Tensor]
+    pixels: dict[str, Pixels]
     unreadable: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """One question's branches, and per cell what was chosen before the language model (None: nothing was)."""
+
+    branches: list[Branch]
+    chosen: tuple[Chosen | None, ...]
 
 
 class Answerer:
     """Answers a task's open questions with one loaded checkpoint; engines are kept a set of cells."""
 
-    def __init__(self, vlm: Vlm, max_new_tokens: int, optimizations: Optimizations | None = None) -> None:
+    def __init__(
+        self,
+        vlm: Vlm,
+        max_new_tokens: int,
+        optimizations: Optimizations | None = None,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.reducer = Reducer(vlm, allow_pickle)
         self.vlm, self.max_new_tokens, self.optimizations = vlm, max_new_tokens, optimizations
         self.decoder = Decoder(vlm.model)
         self.system_MD = vlm.system()
@@ -74,14 +93,15 @@ class Answerer:
             )
         return self._engines[key]
 
-    def prepare(self, window: Window, sources: Mapping[str, Source]) -> Prepared:
-        """Read and prepare the window's images, by name; needs no turn at the device, so it can be done ahead."""
+    def prepare(self, window: Window, sources: Mapping[str, Source], cells: Sequence[Cell]) -> Prepared:
+        """Read and prepare the window's images for the cells, by name; it can be done ahead of the device."""
         pixels, unreadable = {}, {}
         for name, source in sources.items():
             try:
                 if source is None:
                     raise DataError(f"cannot read image {name}")
-                pixels[name] = self.vlm.prepare(read_image(source))  # type: ignore[arg-type]  # Pillow takes both
+                image = read_image(source)  # type: ignore[arg-type]  # Pillow takes both
+                pixels[name] = self.reducer.prepare(image, cells)
             except DataError as error:
                 unreadable[name] = str(error)
         return Prepared(window, pixels, unreadable)
@@ -97,46 +117,92 @@ class Answerer:
         columns = np.flatnonzero(lacking.any(axis=0)).tolist()
         cells = [task.cells[column] for column in columns]
         samples = [task.samples[window.places[row]] for row in rows]
-        visual_IVD = self.vlm.encode_images(list(pixels.values()))
-        questions = [self._question(sample, list(pixels)) for sample in samples]
-        branches = self.engine(cells).answer(visual_IVD, questions)
+        answered = [each for part in self._parts(cells, samples) for each in self.branches(cells, pixels, part)]
         took = time.perf_counter() - started
         seconds = took / (len(rows) * len(cells))
         lines: list[dict[str, Any]] = []
-        for row, found in zip(rows, branches, strict=True):
+        for row, found in zip(rows, answered, strict=True):
             wanted = [number for number, column in enumerate(columns) if window.lacking[row, column]]
             if wanted:
-                answers = {task.key(cells[number]): self._record(found[number], seconds) for number in wanted}
+                answers = {
+                    task.key(cells[number]): self._record(found.branches[number], seconds, found.chosen[number])
+                    for number in wanted
+                }
                 lines.append({"q": task.questions[window.places[row]], "a": answers})
-        lines[0] |= self._costs(task.name, cells, visual_IVD, questions[0], took)
+        lines[0] |= self._costs(task.name, cells, pixels[samples[0].image], samples[0], took)
         return lines
 
+    def branches(
+        self, cells: Sequence[Cell], pixels: Mapping[str, Pixels], samples: Sequence[Sample]
+    ) -> list[Answered]:
+        """What each cell answers to each question; `pixels` are the questions' images by name."""
+        images = list(dict.fromkeys(sample.image for sample in samples))
+        shown = [pixels[image] for image in images]
+        reductions = self.reducer.window(cells, shown)
+        chosen = [reductions.of(images.index(sample.image), sample.prompt) for sample in samples]
+        questions = [
+            self._question(images.index(sample.image), sample, row) for sample, row in zip(samples, chosen, strict=True)
+        ]
+        found = self.engine(cells).answer(self._visual(shown, reductions), questions)
+        return [Answered(each, row) for each, row in zip(found, chosen, strict=True)]
+
+    def _visual(self, pixels: Sequence[Pixels], reductions: Reductions) -> Sequence[Tensor]:
+        """Whole images as embeddings; where every cell has rows of its own, they only say how many places there are."""
+        projected_IVD = reductions.projected_IVD
+        if projected_IVD is not None and all(before_method(cell.strategy) for cell in reductions.cells):
+            return projected_IVD
+        return list(self.vlm.encode_images([each.whole for each in pixels]))
+
+    def _parts(self, cells: Sequence[Cell], samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+        """The questions of whole images, as many as may have all their prefixes in memory side by side.
+
+        Cells that prune inside the language model share one prefix per image, so a window of theirs is one part.
+        """
+        before = [(cell, method) for cell in cells if (method := before_method(cell.strategy)) is not None]
+        limit = self.engine(cells).stack_tokens * ROWS_OF_STACK[self.vlm.device.type == "cpu"]
+        part: list[Sample] = []
+        rows = 0
+        for _, group in groupby(samples, key=lambda sample: sample.image):
+            asked = list(group)
+            more = sum(cell.tokens * (len(asked) if method.question_dependent else 1) for cell, method in before)
+            if part and rows + more > limit:
+                yield part
+                part, rows = [], 0
+            part, rows = part + asked, rows + more
+        yield part
+
     def _costs(
-        self, benchmark: str, cells: Sequence[Cell], visual_IVD: Tensor, question: Question, took: float
+        self, benchmark: str, cells: Sequence[Cell], pixels: Pixels, sample: Sample, took: float
     ) -> dict[str, Any]:
         """Costs of the cells alone, measured on this question, where it is time to: what a spool line holds of them."""
         self.cost_probe.answering += took
         if not self.cost_probe.due(benchmark):
             return {}
-        engine, image = self.engine(cells), visual_IVD[question.image]
-        return {"c": self.cost_probe.costs(benchmark, engine, image, question.embeds_QD)}
+        reductions = self.reducer.window(cells, [pixels])
+        choices = [reductions.again(column, 0, sample.prompt) for column in range(len(cells))]
+        image_VD = self.vlm.encode_images([pixels.whole])[0]
+        question_QD = self.vlm.question(sample.prompt)
+        return {"c": self.cost_probe.costs(benchmark, self.engine(cells), image_VD, question_QD, choices)}
 
-    def _question(self, sample: Sample, images: Sequence[str]) -> Question:
-        return Question(images.index(sample.image), self.vlm.question(sample.prompt), sample.sample_id)
+    def _question(self, image: int, sample: Sample, chosen: Sequence[Chosen | None]) -> Question:
+        rows = tuple(None if each is None else each.rows for each in chosen)
+        return Question(image, self.vlm.question(sample.prompt), sample.sample_id, rows)
 
-    def _record(self, branch: Branch, seconds: float) -> dict[str, Any]:
+    def _record(self, branch: Branch, seconds: float, chosen: Chosen | None = None) -> dict[str, Any]:
         """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
 
         `z`, where there is more to say than `k`: every stage as [layer, bit set of the places left, merged rows].
+        `w`: the patches' merged rows before the language model, where there are any (`reducing.packed_area`).
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
         several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
             **({"z": [self._stage(stage) for stage in branch.stages]} if several else {}),
+            **({"w": chosen.area} if chosen is not None and chosen.area not in ("", "-") else {}),
             "t": self.vlm.text(tokens),
             "s": round(seconds, 6),
-            "d": int(branch.degenerate),
+            "d": int(branch.degenerate or (chosen is not None and chosen.degenerate)),
             "g": branch.agreement,
             "h": bits(heads, self.decoder.attention_heads),
             "k": bits(branch.kept_R.tolist(), self.vlm.visual),

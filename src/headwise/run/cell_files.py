@@ -16,6 +16,7 @@ from headwise.engine.alone import kind_of
 from headwise.methods.stages import stages_of
 from headwise.records import Sample
 from headwise.run.answering import unpacked
+from headwise.run.reducing import unpacked_area
 from headwise.run.spool import Spool, read_line
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell, Geometry
@@ -40,7 +41,8 @@ class CellFolder:
     """A cell's files and what was counted while they were written.
 
     `agreement`: mean share of chosen heads on which float16 and float64 rankings agree (None for controls).
-    `measured`: None where the answers were spooled without measuring.
+    `measured`: None where the answers were spooled without measuring. `rows`: mean number of visual rows after the
+    last stage over the answered questions, None where there are none.
     """
 
     cell: Cell
@@ -49,6 +51,7 @@ class CellFolder:
     degenerate: int
     agreement: float | None
     measured: Measured | None
+    rows: float | None = None
 
 
 def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
@@ -78,6 +81,7 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
             degenerate=writer.degenerate,
             agreement=writer.agreement,
             measured=_measured_of(cell, geometry, costs),
+            rows=writer.mean_rows,
         )
         for cell, writer in zip(task.cells, writers, strict=True)
     ]
@@ -95,6 +99,8 @@ class _CellWriter:
         self._heads: list[np.ndarray] = []
         self._kept: list[np.ndarray] = []
         self._stages: list[list[Any]] = []
+        self._areas: list[np.ndarray] = []
+        self._rows: list[int] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
@@ -103,6 +109,8 @@ class _CellWriter:
         self._heads.append(unpacked(row["h"]))
         self._kept.append(unpacked(row["k"]))
         self._stages.append(row.get("z", []))
+        self._areas.append(unpacked_area(row.get("w", "")))
+        self._rows.append(int(np.bitwise_count(self._kept[-1]).sum()) + (row["z"][-1][2] if "z" in row else 0))
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
@@ -113,6 +121,11 @@ class _CellWriter:
         self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
         self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
         self._stages.append([])
+        self._areas.append(unpacked_area(""))
+
+    @property
+    def mean_rows(self) -> float | None:
+        return float(np.mean(self._rows)) if self._rows else None
 
     @property
     def agreement(self) -> float | None:
@@ -122,13 +135,15 @@ class _CellWriter:
         """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
 
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
-        bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them.
+        bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
+        merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1
+        (0: none).
         """
         self._out.close()
         sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
         extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
         columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
-        content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage()}
+        content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage(), **self._by_area()}
         np.savez_compressed(self.folder / EVIDENCE, **content)
 
     def _by_stage(self) -> dict[str, np.ndarray]:
@@ -139,6 +154,12 @@ class _CellWriter:
         sets = [[unpacked(stages[g][1]) if stages else nothing for stages in self._stages] for g in range(len(layers))]
         merged = [[stages[g][2] if stages else 0 for stages in self._stages] for g in range(len(layers))]
         return {"stage_layers": np.array(layers), "stages_GNV": np.array(sets), "merged_GN": np.array(merged)}
+
+    def _by_area(self) -> dict[str, np.ndarray]:
+        if not any(len(area) for area in self._areas):
+            return {}
+        nothing = np.zeros(self.geometry.visual, dtype=np.uint16)
+        return {"areas_NV": np.stack([area if len(area) else nothing for area in self._areas])}
 
     def _write(self, row: dict[str, Any]) -> None:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -11,13 +11,15 @@ import yaml
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.methods.stages import check_cell, mean_tokens
+from headwise.methods import METHODS
+from headwise.methods.stages import check_cell, image_decides, mean_tokens
 from headwise.models.checkpoint import PROMPT_VERSION
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
 from headwise.run.costs import count_costs
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
+from headwise.study.names import role_of
 from headwise.system.provenance import provenance
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def log_cell_folder(
 ) -> str:
     """Log a scored cell as a run of its own; its run id. `key` says what it was scored by (`score.key_tags`)."""
     tags = {"headwise.source": "evaluate", "headwise.group": task.group, "headwise.answers": task.key(folder.cell)}
-    tags |= {**answered_by(job), **key}
+    tags |= {**answered_by(job), **key, "headwise.role": role(folder.cell.strategy)}
     if folder.measured:
         tags["headwise.measured_on"] = folder.measured.device
     return tracking.log_cell(
@@ -55,6 +57,11 @@ def log_cell_folder(
         note=summary(task.name, folder.cell, card),
         seconds_range=between,
     )
+
+
+def role(strategy: str) -> str:
+    """What the cell is in a comparison: `reference` (unpruned), `control` or `method`, as its method says."""
+    return METHODS[strategy].role if strategy in METHODS else role_of(strategy)
 
 
 def answered_by(job: Job) -> dict[str, str]:
@@ -79,6 +86,8 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "score_dtype": cell.score_dtype,
         "seed": cell.seed,
         **({} if cell.query == "last_token" else {"query": cell.query}),
+        **({"options": _options(task, cell)} if cell.options else {}),
+        **({"clip": cell.clip} if cell.clip else {}),
         "limit": study.limit,
         "dtype": study.dtype,
         "device": study.device,
@@ -89,17 +98,25 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
     }
 
 
+def _options(task: Task, cell: Cell) -> str:
+    """A method's options as one parameter; a CLIP is named by its content, which is what changes an answer."""
+    clip = [f"clip@{task.clips.get(cell.clip, '')[:8]}"] if cell.clip else []
+    return ",".join([*([cell.options_text] if cell.options_text else []), *clip])
+
+
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
     geometry = job.checkpoint.geometry
-    kept = check_cell(folder.cell, geometry)
-    mean = mean_tokens(folder.cell, geometry)
+    kept: float = check_cell(folder.cell, geometry)
+    mean, counted = mean_tokens(folder.cell, geometry), None
+    if image_decides(folder.cell, geometry) and folder.rows is not None:
+        kept = mean = counted = folder.rows
     metrics = {
         "kept_tokens": kept,
         "mean_visual_tokens": mean,
         "mean_tokens": mean,
         "degenerate_rankings": folder.degenerate,
         "seconds": folder.seconds,
-        **count_costs(job.checkpoint, folder.cell),
+        **count_costs(job.checkpoint, folder.cell, counted),
     }
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds

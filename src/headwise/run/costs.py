@@ -6,20 +6,24 @@ from collections.abc import Mapping
 
 from headwise.methods.stages import inside_method, stage_counts, stages_of
 from headwise.models.checkpoint import Checkpoint
+from headwise.run.choosing import before_flops
 from headwise.study.cells import Cell, Geometry
-from headwise.study.names import CONTROLS, STRATEGIES
+from headwise.study.names import CONTROLS, ranks_heads
 
 TEXT = 60
 """Prompt positions that are not the image, as FastV's and its successors' accounting assumes none or few;
 LLaVA-1.5's short-answer prompts have about this many."""
 
 
-def count_costs(checkpoint: Checkpoint, cell: Cell) -> dict[str, float]:
-    """FLOPs of one prefill under a cell, choosing included, and bytes of its key-value cache in 2-byte numbers."""
+def count_costs(checkpoint: Checkpoint, cell: Cell, mean: float | None = None) -> dict[str, float]:
+    """FLOPs of one prefill under a cell, choosing included, and bytes of its key-value cache in 2-byte numbers.
+
+    `mean`: visual rows per layer as counted over the questions, where each image decides how many there are.
+    """
     shape = checkpoint.shape
-    seen = stage_counts(cell, checkpoint.geometry)
+    seen = stage_counts(cell, checkpoint.geometry) if mean is None else [mean] * checkpoint.geometry.layers
     positions = [count + TEXT for count in seen]
-    choosing = choosing_flops(shape, cell, checkpoint.geometry, TEXT)
+    choosing = choosing_flops(shape, cell, checkpoint.geometry, TEXT) + before_flops(checkpoint, cell)
     return {
         "flops": sum(layer_flops(shape, count) for count in positions) + choosing,
         "kv_bytes": 2 * 2 * shape["kv_heads"] * shape["head_dim"] * sum(positions),
@@ -31,8 +35,9 @@ def choosing_flops(shape: Mapping[str, int], cell: Cell, geometry: Geometry, tex
 
     Counted are queries, keys and attention maps that no layer makes anyway, input similarities and distances. The
     one attention row that head strategies, FastV and dynamic heads read is not: it is below a thousandth of a layer.
+    What is chosen before the first layer is counted elsewhere (`choosing.before_flops`).
     """
-    if cell.strategy in STRATEGIES + CONTROLS:
+    if ranks_heads(cell.strategy) or cell.strategy in CONTROLS:
         return 0.0 if cell.query == "last_token" else _rows_flops(shape, text, geometry.visual + text)
     before, total = geometry.visual, 0.0
     stages = [stage for stage in stages_of(cell, geometry) if stage.layer]
@@ -61,7 +66,7 @@ def _rows_flops(shape: Mapping[str, int], rows: int, keys: int) -> float:
     return 2.0 * rows * width * (shape["hidden"] + keys)
 
 
-def layer_flops(shape: Mapping[str, int], positions: int, before: int = 0) -> float:
+def layer_flops(shape: Mapping[str, int], positions: float, before: float = 0) -> float:
     """FLOPs of one decoder layer over `positions` that attend to `before` earlier ones and causally to themselves.
 
     Two FLOPs a multiply-add: projections q, k, v, o, the gated MLP, and both attention products over the

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from headwise.engine import Question
-from headwise.methods.stages import mean_tokens, seen, stages_of
+from headwise.methods.stages import before_method, seen, stages_of
 from headwise.models.checkpoint import Checkpoint, Vlm
+from headwise.run.choosing import before_flops
 from headwise.run.costs import choosing_flops, layer_flops
 from headwise.run.evaluate import Job
+from headwise.run.layers import layer_lines
+from headwise.run.reducing import Pixels
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.study.names import needs_tokens
@@ -51,23 +53,30 @@ def count_work(
     layers = shape["layers"]
     stages = [stages_of(cell, checkpoint.geometry) for cell in cells]
     # The trunk is run up to the last layer at which a cell drops its first token; unpruned cells go on from there.
-    pruned = [each for each in stages if each and each[-1].rows < visual]
-    trunk = max((each[0].layer for each in pruned), default=cells[0].layer)
-    per_image = (layers if len(pruned) < len(cells) else trunk) * layer_flops(shape, visual, before)
+    # Cells that choose before the first layer have prefixes of their own.
+    inside = [each for each in stages if not each or each[0].layer]
+    pruned = [each for each in inside if each and each[-1].rows < visual]
+    trunk = max((each[0].layer for each in pruned), default=cells[0].layer) if inside else 0
+    per_image = (layers if len(pruned) < len(inside) else trunk) * layer_flops(shape, visual, before)
     per_question = trunk * layer_flops(shape, after, before + visual)
-    branches = alone = 0.0
+    branches = alone = of_images = 0.0
     for cell, each in zip(cells, stages, strict=True):
         counts = seen(each, checkpoint.geometry)
-        choosing = choosing_flops(shape, cell, checkpoint.geometry, before + after)
+        choosing = choosing_flops(shape, cell, checkpoint.geometry, before + after) + before_flops(checkpoint, cell)
         alone += sum(layer_flops(shape, before + count + after) for count in counts) + choosing
-        if each and each[-1].rows < visual:
+        if (method := before_method(cell.strategy)) is not None:
+            prefix = layers * layer_flops(shape, each[0].rows, before) + choosing
+            of_images += 0 if method.question_dependent else prefix
+            branches += layers * layer_flops(shape, after, before + each[0].rows)
+            branches += prefix if method.question_dependent else 0
+        elif each and each[-1].rows < visual:
             above = counts[each[0].layer :]
             branches += sum(layer_flops(shape, count + after, before) for count in above) + choosing
         else:
             branches += (layers - trunk) * layer_flops(shape, after, before + visual)
     return Work(
         shared=images * per_image + questions * per_question,
-        branches=questions * branches,
+        branches=questions * branches + images * of_images,
         original=questions * alone,
     )
 
@@ -91,7 +100,7 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
             ", ".join(f"{task.name} {len(task.samples):,} on {_images(task):,} images" for task in job.tasks),
         ),
         ("answers", f"{answers:,}"),
-        *_stage_lines(job),
+        *layer_lines(job.cells, job.checkpoint.geometry),
         ("shared work", f"{shared:.3g} FLOP"),
         ("branch work", f"{branches:.3g} FLOP (at most: equal branches run once)"),
         ("one by one", f"{original:.3g} FLOP, {original / (shared + branches):.1f} times as much"),
@@ -104,28 +113,15 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _stage_lines(job: Job) -> list[tuple[str, str]]:
-    """Where each way of pruning drops tokens, how many stay, and the mean that a layer sees, one line per budget."""
-    lines: dict[tuple[str, int], str] = {}
-    for cell in job.cells:
-        stages = stages_of(cell, job.checkpoint.geometry)
-        mean = mean_tokens(cell, job.checkpoint.geometry)
-        steps = ", ".join(f"{stage.rows} after layer {stage.layer}" for stage in stages) or "all tokens in every layer"
-        lines.setdefault((cell.strategy, cell.tokens), f"{steps} (mean {mean:.2f})")
-    return [(f"{strategy} {tokens}", text) for (strategy, tokens), text in lines.items()]
-
-
 def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:
     """Seconds and FLOPs of answering the first questions of every benchmark, after one warm-up."""
-    engine = job.answerer.engine(job.cells)
     seconds = flops = 0.0
     for number, task in enumerate([job.tasks[0], *job.tasks]):
         samples = [sample for sample in task.samples if sample.image == task.samples[0].image][:PROBE_QUESTIONS]
         started = time.perf_counter()
-        vlm = job.answerer.vlm
         path = task.benchmark.image_path(task.data_dir, samples[0])
-        visual_IVD = vlm.encode_images([vlm.prepare(read_image(path))])
-        engine.answer(visual_IVD, [Question(0, vlm.question(sample.prompt), sample.sample_id) for sample in samples])
+        pixels: Pixels = job.answerer.reducer.prepare(read_image(path), job.cells)
+        job.answerer.branches(job.cells, {samples[0].image: pixels}, samples)
         if number:
             seconds += time.perf_counter() - started
             flops += count_work(job.checkpoint, job.cells, 1, len(samples), lengths).total

@@ -27,7 +27,7 @@ from headwise.run.placement import Placement
 from headwise.run.progress import StudyBar
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
-from headwise.run.tasks import Task, plan
+from headwise.run.tasks import Task, check_before, plan
 from headwise.study.cells import Cell, fingerprint
 from headwise.system.cache import spool_folder
 
@@ -52,13 +52,18 @@ class Job:
         checkpoint = find_checkpoint(study.model, placement.allow_pickle)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
-        tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study))
+        clips = check_before(checkpoint, cells, placement.allow_pickle)
+        tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study), clips)
         return cls(study, checkpoint, cells, tasks, placement, scale)
 
     @cached_property
     def answerer(self) -> Answerer:
         """The loaded model, on first use: a study whose answers are all on disk never loads it."""
-        return Answerer(self.placement.load(self.checkpoint, self.study), self.study.max_new_tokens)
+        return Answerer(
+            self.placement.load(self.checkpoint, self.study),
+            self.study.max_new_tokens,
+            allow_pickle=self.placement.allow_pickle,
+        )
 
     @contextmanager
     def executor(self, say: Callable[[str], None]) -> Iterator[Executor]:
@@ -116,7 +121,7 @@ def answer_study(job: Job, console: Console) -> None:
 
 
 def _kind_of_workers(study: StudySettings, placement: Placement, scale: Scale) -> str:
-    """cpu or cuda: what a cluster has, where there is one to ask, since the machine of the driver may be another.
+    """Cpu or cuda: what a cluster has, where there is one to ask, since the machine of the driver may be another.
 
     Joins the cluster, so that an address that cannot be used is found before a run is opened.
     """

@@ -15,7 +15,7 @@ from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
 from headwise.study.cells import fingerprint
 from headwise.tracking.orphans import new_mark
-from headwise.tracking.pending import Note, claimed_now, tracking_place
+from headwise.tracking.pending import Note, tracking_place, try_study_lock
 from headwise.tracking.resume import begun_runs, is_finished, take_over
 
 Compare = Callable[[tracking.StudyRun, Console], None]
@@ -56,7 +56,7 @@ def sync_note(note: Note, console: Console, compare: Compare, forget: bool = Fal
     benchmarks = note.study.get("benchmark")
     listed = ", ".join(map(str, benchmarks)) if isinstance(benchmarks, list) else benchmarks
     name = f"study {note.key} ({listed}, model {note.study.get('model')})"
-    with claimed_now(note) as mine:
+    with try_study_lock(note) as mine:
         if not mine:
             return _left(console, f"{name}: another process is working on it")
         job, reason = _job(note)

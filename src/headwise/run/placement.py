@@ -61,7 +61,7 @@ class Placement:
         return self.devices[0] if self.devices else study.device
 
     def kind(self, study: StudySettings) -> str:
-        """cpu or cuda."""
+        """The kind of device: cpu or cuda."""
         return self.made_on or pick_device(self.device(study)).type
 
     def load(self, checkpoint: Checkpoint, study: StudySettings) -> Vlm:

@@ -29,8 +29,10 @@ CONTRADICTED = "contradicted"
 LOG_SCORE = "headwise.log_score"
 
 
-def rescore(cells: Iterable[Mapping[str, Any]], data_dir: str | None = None) -> Iterator[tuple[str, Scorecard]]:
-    """Score each cell (a row of `tracking.find_cells`) again and log the figures; yields its run id and card.
+def rescore(
+    cells: Iterable[Mapping[str, Any]], data_dir: str | None = None, log: bool = True
+) -> Iterator[tuple[str, Scorecard]]:
+    """Score each cell (a row of `tracking.find_cells`) again; yields its run id and card. The run gets it with `log`.
 
     Labels come from `data_dir`, or from where the run's own parameter says. TrackingError where a run has no
     answers, DataError where answers and questions do not fit; the runs before it stay rescored.
@@ -38,13 +40,18 @@ def rescore(cells: Iterable[Mapping[str, Any]], data_dir: str | None = None) -> 
     for cell in cells:
         answers = tracking.download(cell["run_id"], ANSWERS, cell["artifact_uri"])
         card, verdicts, tags = _score(cell, answers, data_dir or str(cell["data_dir"]))
-        with tempfile.TemporaryDirectory(prefix="headwise-") as folder:
-            write_verdicts(Path(folder), verdicts)
-            against = contradicted(cell, card)
-            tags |= {"headwise.status": CONTRADICTED} if against else {}
-            note = _note(cell, card, against)
-            tracking.update_cell(cell["run_id"], metrics=card.as_metrics(), folder=Path(folder), tags=tags, note=note)
+        if log:
+            _log(cell, card, verdicts, tags)
         yield cell["run_id"], card
+
+
+def _log(cell: Mapping[str, Any], card: Scorecard, verdicts: list[Verdict], tags: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="headwise-") as folder:
+        write_verdicts(Path(folder), verdicts)
+        against = contradicted(cell, card)
+        tags |= {"headwise.status": CONTRADICTED} if against else {}
+        note = _note(cell, card, against)
+        tracking.update_cell(cell["run_id"], metrics=card.as_metrics(), folder=Path(folder), tags=tags, note=note)
 
 
 def contradicted(cell: Mapping[str, Any], card: Scorecard) -> bool:

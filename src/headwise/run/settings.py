@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headwise.benchmarks import BENCHMARKS, default_names, named_sets
 from headwise.errors import ConfigError
-from headwise.methods.stages import check_cell
+from headwise.methods import METHODS
+from headwise.methods.stages import before_method, check_cell, require_clip
 from headwise.study import names
 from headwise.study.cells import LARGEST, LARGEST_SEED, Cell, Geometry
 from headwise.system.reading import has_lone_surrogate, read_text
@@ -47,6 +51,13 @@ class StudySettings(BaseModel):
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
     tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
     heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
+    query: list[str] = Field(["last_token"], min_length=1, description="attention rows that head strategies read")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of methods, such as vispruner.important_ratio=0.75"
+    )
+    clip: str | None = Field(
+        None, description="folder or hub name of the full CLIP whose text tower cdpruner and trim read"
+    )
     layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept", "published"] = Field(
         "average", description="what T counts: mean per layer, kept after the last stage, or as the method publishes"
@@ -58,7 +69,7 @@ class StudySettings(BaseModel):
     device: str = Field("auto", description="device to run on: auto, cpu, cuda, cuda:1")
     max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
 
-    @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
+    @field_validator("benchmark", "strategy", "controls", "tokens", "heads", "query", mode="before")
     @classmethod
     def _listed(cls, value: Any, info: Any) -> Any:
         listed = _as_list(str(info.field_name), value)
@@ -93,12 +104,9 @@ class StudySettings(BaseModel):
     @field_validator("strategy")
     @classmethod
     def _known_strategies(cls, value: list[str]) -> list[str]:
-        from headwise.methods import METHODS  # read when a study names one, so that importing this stays cheap
-        from headwise.methods.stages import InsideMethod
-
         known = [*names.STRATEGIES, *names.CONTROLS]
         if any(name not in known for name in value):
-            known += [name for name, method in METHODS.items() if isinstance(method, InsideMethod)]
+            known += METHODS
         for name in value:
             if name not in known:
                 raise ValueError(f"{name!r} is not one of {', '.join(known)}")
@@ -107,9 +115,37 @@ class StudySettings(BaseModel):
     @field_validator("controls")
     @classmethod
     def _known_controls(cls, value: list[str]) -> list[str]:
+        known = [*names.CONTROLS]
+        if any(name not in known for name in value):
+            known += [name for name, method in METHODS.items() if method.role == "control"]
         for name in value:
-            if name not in names.CONTROLS:
-                raise ValueError(f"{name!r} is not one of {', '.join(names.CONTROLS)}, none")
+            if name not in known:
+                raise ValueError(f"{name!r} is not one of {', '.join(known)}, none")
+        return value
+
+    @field_validator("query")
+    @classmethod
+    def _known_queries(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in names.QUERIES:
+                raise ValueError(f"{name!r} is not one of {', '.join(names.QUERIES)}")
+        return value
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _options_by_method(cls, value: Any) -> Any:
+        return parse_options(value) if isinstance(value, str) else value
+
+    @field_validator("options")
+    @classmethod
+    def _known_options(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, given in value.items():
+            if name not in METHODS:
+                raise ValueError(f"{name!r} is not a method; those that have options are {_with_options()}")
+            try:
+                METHODS[name].options(**given)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
         return value
 
     @field_validator("device")
@@ -129,10 +165,10 @@ class StudySettings(BaseModel):
                 raise ValueError(f"{number} is larger than {LARGEST}")
         return value
 
-    @field_validator("model", "data_dir", "device")
+    @field_validator("model", "data_dir", "device", "clip")
     @classmethod
-    def _writable(cls, value: str) -> str:
-        if has_lone_surrogate(value):
+    def _writable(cls, value: str | None) -> str | None:
+        if value is not None and has_lone_surrogate(value):
             raise ValueError(f"{value!r} is not Unicode text, so it cannot be written to any file")
         return value
 
@@ -145,23 +181,40 @@ class StudySettings(BaseModel):
         grid = [cell for name in ordered for cell in self._cells_of(name, geometry)]
         for cell in grid:
             check_cell(cell, geometry)
+            method = before_method(cell.strategy)
+            if method is not None and method.text_encoder.startswith("clip"):
+                require_clip(cell.strategy, cell.clip)
         return grid
 
     def _cells_of(self, strategy: str, geometry: Geometry) -> Iterable[Cell]:
         tokens = self.tokens if names.needs_tokens(strategy) else [geometry.visual]
         heads = self.heads if names.needs_heads(strategy) else [geometry.heads if strategy == "all_heads" else 0]
-        for count in dict.fromkeys(tokens):
-            for number in dict.fromkeys(heads):
-                yield Cell(
-                    strategy=strategy,
-                    tokens=count,
-                    heads=number,
-                    layer=self.layer,
-                    budget=self.budget,
-                    score_dtype=self.score_dtype,
-                    # What draws nothing is one cell under every seed, and answered once.
-                    seed=self.seed if names.needs_seed(strategy) else 0,
-                )
+        queries = self.query if names.reads_query(strategy) else ["last_token"]
+        options = self._options_of(strategy)
+        for count, number, query in product(dict.fromkeys(tokens), dict.fromkeys(heads), dict.fromkeys(queries)):
+            yield Cell(
+                strategy=strategy,
+                tokens=count,
+                heads=number,
+                layer=self.layer,
+                budget=self.budget,
+                score_dtype=self.score_dtype,
+                # What draws nothing is one cell under every seed, and answered once.
+                seed=self.seed if names.needs_seed(strategy) else 0,
+                query=query,
+                options=options,
+            )
+
+    def _options_of(self, strategy: str) -> tuple[tuple[str, Any], ...]:
+        """The method's options that are not its defaults, by name: what is a default says nothing."""
+        if strategy in names.STRATEGIES + names.CONTROLS:
+            return ()
+        kind = METHODS[strategy].options_type
+        given = self.options.get(strategy, {})
+        if self.clip is not None and "clip" in {field.name for field in fields(kind)}:
+            given = {"clip": self.clip, **given}
+        chosen, default = asdict(METHODS[strategy].options(**given)), asdict(kind())
+        return tuple((name, value) for name, value in sorted(chosen.items()) if value != default[name])
 
 
 def load_settings(path: str | Path | None, overrides: Mapping[str, Any]) -> StudySettings:
@@ -171,10 +224,50 @@ def load_settings(path: str | Path | None, overrides: Mapping[str, Any]) -> Stud
     """
     settings = _read_yaml(Path(path)) if path else {}
     given = {name: value for name, value in overrides.items() if value is not None and value != AS_CONFIGURED}
+    if isinstance(given.get("options"), str) and isinstance(settings.get("options"), dict):
+        given["options"] = _joined(settings["options"], parse_options(given["options"]))
     try:
         return StudySettings.model_validate({**settings, **given})
     except ValidationError as error:
         raise ConfigError(_one_line(error, path)) from error
+
+
+def parse_options(text: str) -> dict[str, dict[str, Any]]:
+    """`vispruner.important_ratio=0.75,pool.grid=12x16` by method; ConfigError for what is no such text."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in re.split(r",(?=\s*[^\s,.=]+\.[^\s,.=]+=)", text) if text.strip() else ():
+        where, joined, value = part.strip().partition("=")
+        method, dot, option = where.partition(".")
+        if not (joined and dot and method and option and value):
+            raise ConfigError(
+                f"options: {part.strip()!r} is not METHOD.OPTION=VALUE, as vispruner.important_ratio=0.75"
+            )
+        found.setdefault(method, {})[option] = _option_value(value.strip())
+    return found
+
+
+def _option_value(text: str) -> Any:
+    """A number, true or false, or a list as JSON; 12x16 is two numbers; anything else is text."""
+    if re.fullmatch(r"\d+(x\d+)+", text):
+        return [int(part) for part in text.split("x")]
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text)
+    except ValueError:
+        return text
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of both, those of `second` where both name one."""
+    return {
+        name: {**(first.get(name) or {}), **second.get(name, {})}
+        if isinstance(first.get(name, {}), dict)
+        else first[name]
+        for name in {**first, **second}
+    }
+
+
+def _with_options() -> str:
+    return ", ".join(name for name, method in METHODS.items() if fields(method.options_type))
 
 
 def _as_list(field: str, value: Any) -> Any:

@@ -34,7 +34,7 @@ class Spool:
         self.damaged = 0
         self._out: FileIO | None = None
         self._synced = 0.0
-        with _room(folder):
+        with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def append(self, *rows: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class Spool:
         DataError where the disk is full; what was appended before stays.
         """
         content = b"".join(_line(row) for row in rows)
-        with _room(self.folder):
+        with disk_errors(self.folder):
             if self._out is None:
                 self._out = self._opened()
             _write_whole(self._out, content)
@@ -52,7 +52,7 @@ class Spool:
 
     def close(self) -> None:
         if self._out is not None:
-            with _room(self.folder), self._out:
+            with disk_errors(self.folder), self._out:
                 self._sync()
             self._out = None
 
@@ -117,7 +117,7 @@ def _write_whole(out: FileIO, content: bytes) -> None:
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
     """Turn a failure of the disk inside the block into one line that says what is kept and what to do."""
     try:
         yield

@@ -8,8 +8,8 @@ are asked, which device, how many processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.engine.version import ENGINE_VERSION
 from headwise.methods.heads import version_of
+from headwise.methods.stages import before_method
 from headwise.models.checkpoint import PROMPT_VERSION, Checkpoint
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
@@ -32,7 +33,10 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One benchmark under a study's cells. `questions` are the samples' fingerprints, in the same order."""
+    """One benchmark under a study's cells. `questions` are the samples' fingerprints, in the same order.
+
+    `clips`: the digest of each CLIP checkpoint that a cell's method reads.
+    """
 
     name: str
     data_dir: Path
@@ -40,6 +44,7 @@ class Task:
     questions: list[str]
     cells: list[Cell]
     group: str
+    clips: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def benchmark(self) -> Benchmark:
@@ -59,8 +64,13 @@ class Task:
         return places
 
     def key(self, cell: Cell) -> str:
-        """What the cell's answers are kept under."""
-        return fingerprint(asdict(cell), version_of(cell.strategy))
+        """What the cell's answers are kept under: a CLIP counts by its content, options only where there are any."""
+        settings = asdict(cell)
+        options = settings.pop("options")
+        if options:
+            digests = {"clip": self.clips.get(cell.clip, cell.clip)} if cell.clip else {}
+            settings["options"] = sorted({**dict(options), **digests}.items())
+        return fingerprint(settings, version_of(cell.strategy))
 
     def answered(self, spool: Spool) -> np.ndarray:
         """Which answers the spool holds: bool [questions, cells]."""
@@ -73,8 +83,27 @@ class Task:
         return done
 
 
+def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bool = False) -> dict[str, str]:
+    """What methods before the language model need of checkpoints, before any is loaded; digests of the CLIPs.
+
+    ModelError where the tower is none that they read, or a CLIP is absent or of another width.
+    """
+    if all(before_method(cell.strategy) is None for cell in cells):
+        return {}
+    from headwise.models.vision import clip_digest, vision_shape
+
+    width = vision_shape(checkpoint).width
+    names = dict.fromkeys(cell.clip for cell in cells if cell.clip)
+    return {name: clip_digest(name, width, allow_pickle) for name in names}
+
+
 def plan(
-    study: StudySettings, checkpoint: Checkpoint, cells: Sequence[Cell], data_dir: Path, device: str
+    study: StudySettings,
+    checkpoint: Checkpoint,
+    cells: Sequence[Cell],
+    data_dir: Path,
+    device: str,
+    clips: Mapping[str, str] | None = None,
 ) -> list[Task]:
     """The study's benchmarks with their questions; `device` is cpu or cuda. DataError where a file is missing."""
     dtype = "float32" if (study.dtype, device) == ("auto", "cpu") else study.dtype
@@ -91,6 +120,7 @@ def plan(
                 questions=question_keys(name, data_dir, samples),
                 cells=list(cells),
                 group=fingerprint(*parts),
+                clips=clips or {},
             )
         )
     return tasks

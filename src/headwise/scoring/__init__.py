@@ -1,1 +1,1 @@
-"""From answers to verdicts and scores. Never imports torch."""
+"""Scoring: answers → verdicts and scorecards. Never imports torch."""

@@ -1,4 +1,4 @@
-"""Answers → verdicts and scorecards, and verdicts as files. No torch, no MLflow."""
+"""Scoring of answers: verdicts, scorecards, verdict files. No torch, no MLflow."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from headwise.records import (
     well_formed,
     write_jsonl,
 )
+from headwise.system.wording import counted
 
 ANSWERS = "answers.jsonl"
 VERDICTS_JSONL = "verdicts.jsonl"
 VERDICTS_PARQUET = "verdicts.parquet"
+# Tolerance of a comparison with the official script: half its last printed digit.
 PRINTED_TO = {"textvqa": 0.0051, "gqa": 0.0051, "pope": 1e-6, "mme": 1e-6}
-"""Half the last digit of the score that each official script prints."""
+# Tags of every cell run: the answer key and the scorer version behind its verdicts.
 LABELS_TAG, SCORER_TAG = "headwise.labels_digest", "headwise.scorer"
-"""Tags of every cell run: what its verdicts were made by."""
 SHOWN = 3
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,10 @@ log = logging.getLogger(__name__)
 def score_answers(
     benchmark_name: str, data_dir: Path, answers_path: Path, limit: int | None = None
 ) -> tuple[Scorecard, list[Verdict]]:
-    """Score an answer file (JSON Lines: question_id, prompt, text) against the `limit` questions a study asks.
+    """Score an answer file (JSON Lines: question_id, prompt, text) on the questions selected by `limit`.
 
-    Answers to other questions are left aside. Raises ConfigError for an unknown benchmark and DataError for
-    files that are missing or malformed, an answer to a question that the benchmark does not have, or two
-    answers to one question.
+    Answers to the benchmark's other questions are ignored. Raises ConfigError for an unknown benchmark and
+    DataError for missing or malformed files, answers to unknown questions, and duplicate answers.
     """
     benchmark(benchmark_name)
     return score_records(benchmark_name, data_dir, read_answers(answers_path), limit, source=str(answers_path))
@@ -63,7 +63,7 @@ def score_records(
     *,
     source: str = "answers",
 ) -> tuple[Scorecard, list[Verdict]]:
-    """As `score_answers`, for answers already read; `source` names them in errors."""
+    """As `score_answers`, for records in memory; `source` names them in errors."""
     bench = benchmark(benchmark_name)
     everything = bench.samples(data_dir)
     answers = by_question(everything, _asked(bench.not_asked(data_dir), records, source), source)
@@ -81,20 +81,20 @@ def score_records(
 
 
 def _asked(not_asked: frozenset[str], records: Sequence[Answer | Failure], source: str) -> Sequence[Answer | Failure]:
-    """The answers but those to questions that the benchmark's files hold and its score leaves out (no image)."""
+    """The answers without those to questions that the official score excludes (questions without an image)."""
     kept = [record for record in records if record.question_id not in not_asked]
     if len(kept) < len(records):
-        log.warning("%s: %d answers to questions outside the score were set aside", source, len(records) - len(kept))
+        log.warning("%s: ignored %s outside the score", source, counted(len(records) - len(kept), "answer", "answers"))
     return kept
 
 
 def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, list[Verdict]]:
-    """Score answers that carry their `label` beside the text, as MME's own tool writes them.
+    """Score answers with a `label` beside the text, as MME's official tool writes them.
 
-    DataError for another benchmark than MME, or where a row has no text or label.
+    DataError for benchmarks other than MME, and for rows without text or label.
     """
     if benchmark_name != mme.MME.name:
-        raise DataError(f"{answers_path}: answers of {benchmark_name} carry no labels; give --data-dir")
+        raise DataError(f"{answers_path}: answers to {benchmark_name} have no labels; give --data-dir")
     rows = list(read_jsonl(answers_path))
     for number, row in enumerate(rows, 1):
         if not {"question_id", "prompt", "text", "label"} <= row.keys():
@@ -107,10 +107,10 @@ def score_labelled(benchmark_name: str, answers_path: Path) -> tuple[Scorecard, 
 
 
 def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple[Scorecard, list[Verdict]]:
-    """As `score_labelled`, for rows already read. What the official MME asks and no row answers is missing."""
+    """As `score_labelled`, for rows in memory. Official MME questions without a row count as missing."""
     keys = [(row["question_id"], row["prompt"]) for row in rows]
     repeated = [key[0] for key, before in zip(keys, _occurrences(keys), strict=True) if before]
-    _refuse(repeated, source, "were answered before")
+    _refuse(repeated, source, "already answered")
     verdicts = mme.judge_labelled(rows)
     answered = Counter(verdict.category for verdict in verdicts)
     missing = sum(max(0, asked - answered[category]) for category, asked in mme.QUESTIONS.items())
@@ -118,15 +118,15 @@ def score_labelled_rows(rows: Sequence[Mapping[str, str]], source: str) -> tuple
 
 
 def labels_digest(truths: Iterable[tuple[str, str, str]]) -> str:
-    """Digest of an answer key: `truths` are question_id, prompt and all that the key says of the question."""
+    """Digest of an answer key: `truths` are question_id, prompt and the full key entry of each question."""
     content = json.dumps(sorted(truths), ensure_ascii=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def key_tags(benchmark_name: str, data_dir: Path, limit: int | None = None) -> dict[str, str]:
-    """What verdicts on the first `limit` questions are made by: digest of the labels, and the scorer's version.
+    """Tags of verdicts on the questions selected by `limit`: digest of the labels, and the scorer's version.
 
-    DataError where a label is missing or malformed.
+    DataError if a label is missing or malformed.
     """
     bench = benchmark(benchmark_name)
     assert isinstance(bench, KeyedBenchmark)
@@ -137,14 +137,14 @@ def key_tags(benchmark_name: str, data_dir: Path, limit: int | None = None) -> d
 
 
 def labelled_key_tags(rows: Sequence[Mapping[str, str]], card: Scorecard) -> dict[str, str]:
-    """As `key_tags`, for MME's answers that carry their label; without the digest where answers (so labels) lack."""
+    """As `key_tags`, for labelled MME answers; without the digest if answers (and so labels) are missing."""
     truths = [(row["question_id"], row["prompt"], mme.category_of(row["question_id"]), row["label"]) for row in rows]
     tags = _tags(card.benchmark, truths)
     return tags if card.complete else {SCORER_TAG: tags[SCORER_TAG]}
 
 
 def _tags(benchmark_name: str, truths: Iterable[tuple[str, str, str, Any]]) -> dict[str, str]:
-    """The whole key is digested: category and rule's input (TextVQA's ten answers), not the text shown as truth."""
+    """Covers the full key (category and the rule's input, such as TextVQA's ten answers), not the displayed truth."""
     rows = [
         (*_identity(benchmark_name, question_id, prompt), json.dumps([category, key], ensure_ascii=False))
         for question_id, prompt, category, key in truths
@@ -153,7 +153,7 @@ def _tags(benchmark_name: str, truths: Iterable[tuple[str, str, str, Any]]) -> d
 
 
 def _identity(benchmark_name: str, question_id: str, prompt: str) -> Key:
-    """The question's identity; MME's own tables name images and word questions a little otherwise."""
+    """Identity of a question; normalised for MME, whose tables name images and questions differently."""
     if benchmark_name != mme.MME.name:
         return question_id, prompt
     category, image, text = mme.question_of(question_id, prompt)
@@ -163,28 +163,30 @@ def _identity(benchmark_name: str, question_id: str, prompt: str) -> Key:
 def by_question(
     samples: Sequence[Sample], records: Sequence[Answer | Failure], source: str
 ) -> dict[tuple[Key, int], Answer | Failure]:
-    """Answers by the question they belong to; DataError for unknown and for twice answered questions.
+    """Match answers to questions; DataError for unknown questions and duplicate answers.
 
-    An answer belongs to the question of its id and prompt. Where the prompt is worded otherwise the id
-    decides if it names one question only (GQA's and POPE's official scorers look at nothing else), and the
-    log says so. Where a benchmark asks the same twice, the n-th answer (from 0) belongs to the n-th asking.
+    An answer is matched by question_id and prompt. If the prompt differs, it is matched by question_id alone,
+    provided the id is unique (GQA's and POPE's official scorers use nothing else), with a warning. If a benchmark
+    repeats a question, the n-th answer (from 0) belongs to its n-th occurrence.
     """
     asked = Counter(sample.key for sample in samples)
     owners = _owners(samples)
     keys = [record.key if record.key in asked else owners.get(record.question_id) for record in records]
-    _refuse([r.question_id for r, key in zip(records, keys, strict=True) if key is None], source, "the benchmark lacks")
+    unknown = [record.question_id for record, key in zip(records, keys, strict=True) if key is None]
+    _refuse(unknown, source, "not in the benchmark")
     found: dict[tuple[Key, int], Answer | Failure] = {}
     for record, key, nth in zip(records, keys, _occurrences(keys), strict=True):
         assert key is not None
         found[key, nth] = replace(record, prompt=key[1])
-    _refuse([key[0] for key, nth in found if nth >= asked[key]], source, "were answered before")
+    _refuse([key[0] for key, nth in found if nth >= asked[key]], source, "already answered")
     if reworded := sum(key != record.key for record, key in zip(records, keys, strict=True)):
-        log.warning("%s: %d answers were to another wording of the question; matched by question_id", source, reworded)
+        answers = counted(reworded, "answer", "answers")
+        log.warning("%s: matched %s by question_id, since the prompt differs", source, answers)
     return found
 
 
 def _occurrences(keys: Iterable[Key | None]) -> list[int]:
-    """How often each key occurred before."""
+    """For each key, the number of earlier occurrences."""
     seen: Counter[Key | None] = Counter()
     before = []
     for key in keys:
@@ -194,7 +196,7 @@ def _occurrences(keys: Iterable[Key | None]) -> list[int]:
 
 
 def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
-    """The one question of an id, for ids that name one question only."""
+    """The question of each id that is unique."""
     ids = Counter(sample.question_id for sample in samples)
     return {sample.question_id: sample.key for sample in samples if ids[sample.question_id] == 1}
 
@@ -202,16 +204,17 @@ def _owners(samples: Sequence[Sample]) -> dict[str, Key]:
 def _refuse(question_ids: Sequence[str], source: str, why: str) -> None:
     if question_ids:
         shown = ", ".join(question_ids[:SHOWN]) + (", …" if len(question_ids) > SHOWN else "")
-        raise DataError(f"{source}: {len(question_ids)} answers are to questions that {why} ({shown})")
+        answers = counted(len(question_ids), "answer is to a question", "answers are to questions")
+        raise DataError(f"{source}: {answers} {why} ({shown})")
 
 
 def agrees(benchmark_name: str, score: float | None, printed: float) -> bool:
-    """Whether a score is the one that the official script printed."""
+    """Whether a score equals the one printed by the official script, up to rounding."""
     return score is not None and abs(score - printed) <= PRINTED_TO[benchmark_name]
 
 
 def as_record(card: Scorecard) -> dict[str, object]:
-    """A scorecard as one flat JSON object: the headline and counts first, then the sub-metrics."""
+    """A scorecard as one flat JSON object: headline score and counts first, then the sub-metrics."""
     head: dict[str, object] = {"benchmark": card.benchmark, "score": card.score, "complete": card.complete}
     if partial := coverage(benchmark(card.benchmark).categories, card.metrics):
         head["score_of"] = partial
@@ -220,10 +223,10 @@ def as_record(card: Scorecard) -> dict[str, object]:
 
 
 def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write `verdicts.jsonl` (to read) and `verdicts.parquet` (columns, to compute with) into `folder`.
+    """Write `verdicts.jsonl` (for reading) and `verdicts.parquet` (for computing) into `folder`.
 
     Columns: question_id, image, category, status, prediction, truth (dictionary-encoded strings) and
-    correct (float32, null where the question failed or is missing). Each file appears whole or not at all.
+    correct (float32, null if the question failed or is missing). Each file is written atomically.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / f".{VERDICTS_JSONL}.part"
@@ -235,7 +238,7 @@ def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pa.Table:
-    """Verdicts as an Arrow table, one column a field."""
+    """Verdicts as an Arrow table, one column per field."""
     columns = {}
     for field in fields(Verdict):
         values = [getattr(verdict, field.name) for verdict in verdicts]
@@ -246,7 +249,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pa.Table:
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
-    """Read either form of verdict file; DataError where it is unreadable or lacks a column."""
+    """Read a verdict file (.jsonl or .parquet); DataError if it is unreadable or lacks a column."""
     rows = _parquet_rows(path) if path.suffix == ".parquet" else list(read_jsonl(path))
     names = {field.name for field in fields(Verdict)}
     for number, row in enumerate(rows, 1):

@@ -116,11 +116,10 @@ class MeanF1(Aggregate):
 
 @dataclass(frozen=True)
 class GroupMean(Aggregate):
-    """Share of groups whose questions are ALL right, in percent (circular evaluation: a group is one question,
-    asked with its options rotated).
+    """Share of groups whose questions are ALL right, in percent.
 
-    `group` says from a question_id which group it belongs to. A group that was not answered whole does not
-    count. Images are drawn with their groups.
+    In circular evaluation a group is one question, asked with its options rotated. `group` says from a question_id
+    which group it belongs to. A group that was not answered whole does not count. Images are drawn with their groups.
     """
 
     group: Callable[[str], str]

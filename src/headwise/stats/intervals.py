@@ -27,7 +27,7 @@ class Spread:
 
 
 def t_interval(estimate_C: Floats, spread: Spread, level: float = LEVEL) -> Floats:
-    """estimate ± t · standard error, [C, 2].
+    """Estimate ± t · standard error, [C, 2].
 
     One question in favour and one against are counted besides those observed, so that two cells that agree on every
     question have an interval too (Bonett & Price 2012, J. Educ. Behav. Stat. 37:479-488, for paired proportions).

@@ -1,1 +1,1 @@
-"""What is asked of headwise: for now the registry by which methods, models and benchmarks are found."""
+"""Definition of a study: cells, names, token budgets, digests, versions, and the registry of plug-ins."""

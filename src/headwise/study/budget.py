@@ -1,24 +1,24 @@
-"""Token budgets: average visual tokens a layer ↔ visual tokens kept above the pruning layer."""
+"""Token budgets: average visual tokens per layer ↔ visual tokens kept after the pruning layer."""
 
 from __future__ import annotations
 
 from headwise.errors import ConfigError
 from headwise.study.names import BUDGETS
 
+# Values of T in the published study of head strategies.
 PUBLISHED = (192, 128, 64)
-"""Values of T in the published study of head strategies."""
 
 
 def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget: str = "average") -> int:
     """Visual tokens R that stay after decoder layer `layer` (K).
 
-    `average`: T = `tokens` is the mean number of visual tokens a layer sees, so that
+    `average`: T = `tokens` is the mean number of visual tokens per layer, so that
     R = round((L·T − K·V) / (L − K)) with L = `layers`, V = `visual`: K layers see all V, the others R
     (the accounting of FastV and its successors). `kept`: R = T. `published`: as the study of head strategies counts,
     which is `average` for T = 192, 128 and 64.
 
-    Raises ConfigError where K is not inside the decoder, the rule is unknown, or R is not in 1..V; the
-    message then names the smallest feasible T.
+    Raises ConfigError if K is not a layer of the decoder, the rule is unknown, or R is not in 1..V; the
+    message then gives the smallest feasible T.
     """
     if budget not in BUDGETS:
         raise ConfigError(f"budget: {budget!r} is not one of {', '.join(BUDGETS)}")
@@ -40,7 +40,7 @@ def kept_tokens(tokens: int, *, layers: int, visual: int, layer: int = 2, budget
 
 
 def mean_tokens(kept: int, *, layers: int, visual: int, layer: int) -> float:
-    """Mean number of visual tokens a decoder layer sees when `kept` of `visual` stay after `layer`."""
+    """Mean number of visual tokens per decoder layer when `kept` of `visual` are kept after `layer`."""
     return (layer * visual + (layers - layer) * kept) / layers
 
 

@@ -1,4 +1,4 @@
-"""A cell of a study: one configuration of pruning; and the shape of a checkpoint that it must fit."""
+"""A cell of a study (one pruning configuration) and the checkpoint geometry it must fit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
+# Upper bound of every count (tokens, heads, layers, questions).
 LARGEST = 2**31 - 1
-"""No count of tokens, heads, layers or questions is larger."""
+# The largest int64, which is what a table column can hold.
 LARGEST_SEED = 2**63 - 1
-"""What a column of a table can hold: a larger number would spoil every table that it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen (0: none are).
+    """One pruning configuration. `tokens` is the budget T, `heads` the number of selected heads (0: none).
 
-    `query` says which rows of the attention a head strategy reads.
+    `query` says which rows of the attention a head strategy reads. `options` are a method's options that are not its
+    defaults, as (name, value) by name; `clip` among them is the CLIP checkpoint whose text tower it reads.
     """
 
     strategy: str
@@ -31,11 +32,23 @@ class Cell:
     score_dtype: str = "float64"
     seed: int = 0
     query: str = "last_token"
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
         query = "" if self.query == "last_token" else f"-{self.query}"
-        return f"{self.strategy}-{self.tokens}-{self.heads}{query}"
+        options = f"-{self.options_text}" if self.options_text else ""
+        return f"{self.strategy}-{self.tokens}-{self.heads}{query}{options}"
+
+    @property
+    def options_text(self) -> str:
+        """The options as `name=value,…`, fit for a file's name; without `clip`, which may be a path."""
+        return ",".join(f"{name}={_shown(value)}" for name, value in self.options if name != "clip")
+
+    @property
+    def clip(self) -> str | None:
+        """The CLIP checkpoint whose text tower the method reads."""
+        return dict(self.options).get("clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +60,12 @@ class Geometry:
     visual: int
 
 
+def _shown(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def fingerprint(*parts: Any) -> str:
-    """Short stable digest of anything that is JSON (dataclasses included)."""
+    """Short stable digest of JSON-serialisable values (dataclasses included)."""
     text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

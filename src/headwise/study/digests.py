@@ -1,4 +1,4 @@
-"""Digests of files' whole content, so that changed data or weights are never taken for the old ones."""
+"""Content digests of files, so that changed data or weights are always noticed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from headwise.errors import DataError
 from headwise.study.cells import fingerprint
 from headwise.system.cache import home
 
+# Digests of files of at least this many bytes (weights) are cached by path, size, times and inode.
 REMEMBERED = 64 << 20
-"""Files from this size on (weights) are read once; their digest is kept under name, size, times and inode."""
 
+# A file changed more recently than this is not cached: a second change could have the same timestamp.
 SETTLED_NS = 3_000_000_000
-"""A file changed less than this long ago is not remembered: a second change could bear the same time."""
 
 ABSENT = "absent"
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
 
 def image_digests(paths: Sequence[Path]) -> list[str]:
-    """As `file_digests`, but `absent` for what is missing or unreadable: a question about it has no answer."""
+    """As `file_digests`, but `absent` for a missing or unreadable image, whose questions get no answer."""
 
     def digest(path: Path) -> str:
         try:
@@ -60,7 +60,7 @@ def _read(path: Path) -> str:
 
 
 def _remembered(path: Path, state: os.stat_result) -> str:
-    """The digest from its note, or read and noted. The time of status change (ctime) cannot be set by a program."""
+    """The cached digest, or computed and cached. No program can set the time of status change (ctime)."""
     note = home() / "digests" / fingerprint(str(path.resolve()), *_identity(state))
     if known := _noted(note):
         return known
@@ -77,7 +77,7 @@ def _identity(state: os.stat_result) -> tuple[int, ...]:
 
 
 def _noted(note: Path) -> str:
-    """The digest that the note holds; empty where there is none, or none that can be read."""
+    """The cached digest; empty if there is none or it is unreadable."""
     try:
         known = note.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
@@ -86,7 +86,7 @@ def _noted(note: Path) -> str:
 
 
 def _note(note: Path, digest: str) -> None:
-    """Remember the digest. Where that fails, the file is read again next time: it costs time and nothing else."""
+    """Cache the digest. A failure only costs time: the file is read again next time."""
     part = note.with_name(f"{note.name}.{os.getpid()}")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)

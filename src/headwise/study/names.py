@@ -1,8 +1,8 @@
-"""The names a study may use, for code that must not import torch (configuration, scoring, comparison)."""
+"""Names of strategies, controls and options, for code that must not import torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headwise.errors import ConfigError
 
@@ -30,6 +30,8 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
+REFERENCE, CONTROL, METHOD = "reference", "control", "method"
+"""Roles: the unpruned model, what methods are compared with, what may be recommended."""
 RANDOM = ("random_heads", "random_tokens")
 """Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
@@ -47,27 +49,69 @@ QUERIES = (
 )
 
 
+# Parameters of a cell that affect its answers apart from pruning: cells that differ in one of them are not
+# comparable as strategies.
 ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
-"""Parameters of a cell that say how its questions were answered, whatever was pruned: cells that differ in one of
-them differ in more than their strategy."""
+
+
+_added: list[str] = []
+
+
+def add_head_strategy(name: str) -> None:
+    """Make a plug-in's head strategy known by name."""
+    if name not in _added:
+        _added.append(name)
+
+
+def head_strategies() -> tuple[str, ...]:
+    """The head strategies of this process: the built-in ones, then those of plug-ins."""
+    return (*STRATEGIES, *_added)
+
+
+def ranks_heads(strategy: str) -> bool:
+    """True for a head strategy: it ranks heads by a formula."""
+    return strategy in STRATEGIES or strategy in _added
+
+
+def in_order(found: Iterable[str]) -> list[str]:
+    """Names as tables and figures list them: built-in strategies, other methods by alphabet, controls."""
+    rest = set(found)
+    others = sorted(rest - {*STRATEGIES, *CONTROLS})
+    return [name for name in (*STRATEGIES, *others, *CONTROLS) if name in rest]
+
+
+RANKING = ("layer", "budget", "score_dtype", "seed", "query", "options")
+"""Parameters of a cell that change what a pruned one keeps, and nothing of the unpruned one."""
 
 
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:
-    """ConfigError naming the allowed strategies where `name` is none of them."""
+    """ConfigError that lists the allowed strategies if `name` is not one of them."""
     if name not in allowed:
         raise ConfigError(f"strategy: {name!r} is not one of {', '.join(allowed)}")
 
 
 def needs_heads(strategy: str) -> bool:
     """True where the number of heads changes what the strategy keeps."""
-    return strategy in STRATEGIES or strategy == "random_heads"
+    return ranks_heads(strategy) or strategy == "random_heads"
 
 
 def needs_seed(strategy: str) -> bool:
-    """True where the seed changes what the strategy keeps."""
+    """True if the seed affects what the strategy keeps."""
     return strategy in RANDOM
 
 
+def reads_query(strategy: str) -> bool:
+    """True where the query rows change what the strategy keeps."""
+    return strategy in STRATEGIES or strategy in ("all_heads", "random_heads")
+
+
 def needs_tokens(strategy: str) -> bool:
-    """True for every strategy but the unpruned control."""
+    """True for every strategy except the unpruned control."""
     return strategy != "vanilla"
+
+
+def role_of(strategy: str) -> str:
+    """The role of a strategy that is known here; of any other it is a method's, unless its run says otherwise."""
+    if strategy == "vanilla":
+        return REFERENCE
+    return CONTROL if strategy in CONTROLS else METHOD

@@ -1,8 +1,9 @@
-"""Finding what a package and its plug-ins offer, by name: methods, families of models, benchmarks.
+"""Registry of methods, model families and benchmarks of headwise and its plug-ins.
 
-Nothing is listed by hand. Every module of the package is imported and its classes are collected; other
-installed packages add theirs by an entry point. The modules are imported to learn their names, so they import torch
-inside their functions; a module whose name starts with `_`, or a package inside, holds helpers and is not looked at.
+Nothing is listed by hand. Every module of the package is imported and its classes are collected; other installed
+packages add theirs by an entry point, a single file by `--plugin` (plugins.py). The modules are imported to learn
+their names, so they import torch inside their functions; a module whose name starts with `_`, or a package inside,
+holds helpers and is not looked at.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Generic, TypeVar
 
 from headwise.errors import ConfigError
+from headwise.study import plugins
 
 Base = TypeVar("Base")
+NAME = re.compile(r"[A-Za-z0-9][\w.+@-]*")
 
 
 class Registry(Mapping[str, Base], Generic[Base]):
@@ -30,12 +34,17 @@ class Registry(Mapping[str, Base], Generic[Base]):
         package: the package whose modules are searched, such as `headwise.methods`.
         group: the entry point group of other installed packages; the value is a subclass of `base` or a module of them.
 
+        reserved: names that no entry may have.
+
     Looking up an unknown name raises ConfigError that lists the known ones. So does, on first use, a name that
     two classes claim, and an entry point that cannot be loaded.
     """
 
-    def __init__(self, kind: str, base: type[Base], package: str, group: str) -> None:
+    def __init__(self, kind: str, base: type[Base], package: str, group: str, *, reserved: Sequence[str] = ()) -> None:
+        self.reserved = reserved
         self.kind, self.base, self.package, self.group = kind, base, package, group
+        self._plugins: list[ModuleType] = []
+        plugins.offer_to(self.add)
 
     def __getitem__(self, name: str) -> Base:
         if name not in self._found:
@@ -51,16 +60,37 @@ class Registry(Mapping[str, Base], Generic[Base]):
     def __contains__(self, name: object) -> bool:  # Mapping's own expects KeyError
         return name in self._found
 
+    def add(self, plugin: ModuleType) -> int:
+        """Take in the entries that a plug-in's module defines; how many there are. ConfigError for a name in use."""
+        found = list(self._classes(plugin))
+        for one in found:
+            if (name := self._name(one)) in self._found:
+                self._clash(type(self._found[name]), one)
+        self._plugins.append(plugin)
+        self.__dict__.pop("_found", None)
+        return len(found)
+
+    def _name(self, found: type[Base]) -> str:
+        """The class's name, which a list separated by commas can hold. ConfigError where it cannot, or is reserved."""
+        name = found.name  # type: ignore[attr-defined]
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"{self.kind}: {name!r} of {_path(found)} may hold letters, digits and . _ + @ - only")
+        if name in self.reserved:
+            raise ConfigError(f"{self.kind}: {name!r} of {_path(found)} is a name of headwise's own")
+        return str(name)
+
+    def _clash(self, known: type[Base], found: type[Base]) -> None:
+        name = found.name  # type: ignore[attr-defined]
+        raise ConfigError(f"{self.kind}: {name!r} is the name of two classes, {_path(known)} and {_path(found)}")
+
     @cached_property
     def _found(self) -> dict[str, Base]:
         """Instances by name, in alphabetical order."""
         classes: dict[str, type[Base]] = {}
         for found in [*self._of_package(), *self._of_plugins()]:
-            name = found.name  # type: ignore[attr-defined]
+            name = self._name(found)
             if classes.setdefault(name, found) is not found:
-                raise ConfigError(
-                    f"{self.kind}: {name!r} is the name of two classes, {_path(classes[name])} and {_path(found)}"
-                )
+                self._clash(classes[name], found)
         return {name: classes[name]() for name in sorted(classes)}
 
     def _of_package(self) -> Iterator[type[Base]]:
@@ -84,9 +114,11 @@ class Registry(Mapping[str, Base], Generic[Base]):
                     f"{self.kind}: entry point {point.name!r} ({point.value}) is not a named {self.base.__name__}"
                 )
             yield from classes
+        for plugin in self._plugins:
+            yield from self._classes(plugin)
 
     def _classes(self, module: ModuleType) -> Iterator[type[Base]]:
-        """Entries that the module defines itself; those it imports from elsewhere belong to that place."""
+        """Entries defined in the module itself, without those it imports."""
         for found in vars(module).values():
             if self._is_entry(found) and found.__module__ == module.__name__:
                 yield found

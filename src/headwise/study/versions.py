@@ -1,8 +1,8 @@
-"""Versions that code carries, and digests of that code: changed code must never pass for what it was.
+"""Versions and source digests of code, so that results of changed code are never reused.
 
-What makes answers (engine, prompt, each strategy and control) and what scores them carries a version, which
-is part of what answers and verdicts are kept under. Inside this package a test holds versions and code
-together (`tests/versions.py`); a unit of another package is kept under its version and its code's digest.
+Code that makes answers (engine, prompt, each strategy and control) and code that scores them carries a version,
+which is part of the fingerprint of answers and verdicts. For this package a test ties versions to the code
+(`tests/versions.py`); for units of other packages the source digest is part of the fingerprint, too.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 PACKAGE = __name__.split(".")[0]
+# Fields of syntax-tree nodes that cannot affect a result.
 SAYS_NOTHING = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
-"""Parts of a syntax tree that change no result."""
 
 
 def carried(version: int | str, *roots: Any) -> str:
-    """What is recorded of a unit's code: its version, and for one of another package the digest of its source."""
+    """Recorded version of a unit: its version, plus the source digest if it belongs to another package."""
     own = all(_package(root) == PACKAGE for root in roots)
     return str(version) if own else f"{version}+{source_digest(*roots)}"
 
 
 def source_digest(*roots: Any, apart: Sequence[Any] = ()) -> str:
-    """Digest of the code of functions and classes, and of all that they use of their own packages.
+    """Digest of the source of functions and classes, and of everything they use from their own packages.
 
-    Comments, docstrings, annotations, imports, and where a definition lies do not count; names, values and
-    texts do. Objects in `apart` are not followed: they belong to another unit. What a function imports when
-    it is called is not seen.
+    Comments, docstrings, annotations, imports and the place of a definition do not count; names, values and
+    strings do. Objects in `apart` are not followed: they belong to another unit. Imports inside functions are
+    not followed.
     """
     packages = {_package(root) for root in roots}
     waiting = [inspect.unwrap(root) for root in roots]
@@ -47,7 +47,7 @@ def source_digest(*roots: Any, apart: Sequence[Any] = ()) -> str:
         skipped.add(id(code))
         tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
         content.add(json.dumps([code.__qualname__, _plain(tree)]))
-        for name, used in _used(tree, _globals(code)):
+        for name, used in _used(tree, _globals(code), packages):
             for part in _parts(used, packages, skipped):
                 if _is_code(part):
                     waiting.append(part)
@@ -69,7 +69,7 @@ def _globals(code: Any) -> Mapping[str, Any]:
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree as lists: without positions, docstrings, imports and annotations; the same on every Python."""
+    """A syntax tree as lists, without positions, docstrings, imports, annotations; the same on every Python version."""
     if isinstance(node, ast.AST):
         fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name not in SAYS_NOTHING)
         return [type(node).__name__, *([name, value] for name, value in fields if value not in (None, []))]
@@ -83,19 +83,20 @@ def _is_silent(node: Any) -> bool:
     return text or isinstance(node, (ast.Import, ast.ImportFrom))
 
 
-def _used(tree: ast.AST, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What a definition uses of its module, and of modules that it names (`composite.graph_based`)."""
+def _used(tree: ast.AST, known: Mapping[str, Any], packages: set[str]) -> Iterator[tuple[str, Any]]:
+    """What a definition uses of its module, and of its packages' modules that it names (`composite.graph_based`)."""
     for node in _walk(tree):
         if isinstance(node, ast.Name) and node.id in known and not isinstance(known[node.id], ModuleType):
             yield node.id, inspect.unwrap(known[node.id])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             module = known.get(node.value.id)
-            if isinstance(module, ModuleType) and hasattr(module, node.attr):
+            own = isinstance(module, ModuleType) and module.__name__.split(".")[0] in packages  # not os.environ
+            if own and hasattr(module, node.attr):
                 yield node.attr, inspect.unwrap(getattr(module, node.attr))
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node that can change a result."""
+    """All nodes that can affect a result."""
     yield node
     for name, value in ast.iter_fields(node):
         for each in value if isinstance(value, list) else [value]:
@@ -104,7 +105,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _parts(value: Any, packages: set[str], skipped: set[int]) -> Iterator[Any]:
-    """The code, and as text the plain values, that a global is made of; what is another package's is left out."""
+    """Code objects, and plain values as text, that a global consists of; other packages' code is left out."""
     if _is_code(value):
         if _package(value) in packages:
             yield value

@@ -1,1 +1,1 @@
-"""The machine around a study: text files, cache directory, locks, terminal, environment, provenance."""
+"""Operating-system services: text files, cache directory, locks, terminal, environment, provenance."""

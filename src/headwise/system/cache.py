@@ -1,4 +1,4 @@
-"""Where headwise keeps answers and scratch files: `.headwise` in the working folder, or HEADWISE_HOME."""
+"""Directories for answers and scratch files: `.headwise` in the working directory, or HEADWISE_HOME."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from headwise.system.environment import expanded
 
 
 def home() -> Path:
+    """The base directory, as an absolute path."""
     return expanded(os.environ.get("HEADWISE_HOME", ".headwise"), "HEADWISE_HOME").resolve()
 
 
 def spool_folder(group: str) -> Path:
-    """Answers already given, by what they were given under."""
+    """Directory of the spooled answers of one group (see docs/survival.md for the fingerprints)."""
     return home() / "spool" / group
 
 
 def work_folder() -> Path:
-    """Scratch space, emptied by those who use it."""
+    """Scratch directory, created if needed; its users remove what they put there."""
     folder = home() / "work"
     try:
         folder.mkdir(parents=True, exist_ok=True)

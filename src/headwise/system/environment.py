@@ -1,4 +1,4 @@
-"""What the environment and paths on the command line say, checked: one line where they cannot be used."""
+"""Checked reading of environment variables and of paths given on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headwise.errors import ConfigError
 
 
 def whole_number(name: str, default: int, least: int = 0) -> int:
-    """The value of an environment variable that holds a count or a rank; ConfigError where it is no such number."""
+    """An environment variable that holds a count or a rank; ConfigError if it is not such a number."""
     text = os.environ.get(name)
     if text is None:
         return default
@@ -20,7 +20,7 @@ def whole_number(name: str, default: int, least: int = 0) -> int:
 
 
 def expanded(path: str | Path, what: str) -> Path:
-    """The path with `~` and `~USER` replaced; ConfigError that names `what` where there is no such user."""
+    """The path with `~` and `~USER` expanded; ConfigError that names `what` if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

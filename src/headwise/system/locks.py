@@ -1,4 +1,4 @@
-"""Locks between processes: files that one process at a time holds, released by the system however it ends."""
+"""File locks between processes; the operating system releases them however a process ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from headwise.errors import ConfigError
 
 @contextmanager
 def held(path: Path, what: str, *, timeout: float = -1, waits: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file `path` inside the block, after those who hold it now.
+    """Hold the lock file `path` inside the block; waits for its current holder.
 
-    `what` names the setting that says where the lock lies, for the error. `waits` is called once where
-    another process holds it. ConfigError where the file cannot be used, `filelock.Timeout` after `timeout` seconds.
+    `what` is the setting named in the error. `waits` is called once if another process holds the lock.
+    ConfigError if the file cannot be used, `filelock.Timeout` after `timeout` seconds.
     """
     lock = FileLock(path)
     if not (waits is not None and _acquired(lock, what)):
@@ -49,7 +49,7 @@ def _acquire(lock: FileLock, what: str, timeout: float) -> None:
 
 
 def owner(path: Path) -> str:
-    """`, it is USER's` for a file that is there; empty where that cannot be told."""
+    """`, it is USER's` for an existing file; empty if the owner is unknown."""
     with contextlib.suppress(OSError, KeyError, NotImplementedError):
         return f", it is {path.owner()}'s"
     return ""

@@ -1,4 +1,4 @@
-"""The studies and published figures that headwise brings along: `configs/` at the top of a checkout.
+"""Packaged studies and published results: `configs/` at the top of a checkout.
 
 An installed package holds them as `headwise/configs` (setup.py maps the folder); code that runs from a checkout,
 by PYTHONPATH or an editable install, finds them where they are.
@@ -10,26 +10,26 @@ from pathlib import Path
 
 from headwise.errors import ConfigError
 
+# The embedded study: what `headwise run` runs without options.
 DEFAULT = "default"
-"""The embedded study, which `headwise run` without options is."""
 ENDING = ".yaml"
 
 
 def configs() -> Path:
-    """The folder of studies (`*.yaml`) and of published figures (`published/`)."""
+    """The folder of studies (`*.yaml`) and of published results (`published/`)."""
     installed = Path(__file__).resolve().parents[1] / "configs"
     return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "configs"
 
 
 def study_names() -> list[str]:
-    """The names of the studies that headwise brings along."""
+    """The names of the packaged studies."""
     return sorted(path.stem for path in configs().glob(f"*{ENDING}"))
 
 
 def study_file(name: str) -> Path:
-    """The study of this name: a file where there is one, else one that headwise brings along (`llava-1.5-7b`).
+    """The study file of this name: a path if it exists, else a packaged study (`llava-1.5-7b`).
 
-    ConfigError where there is neither.
+    ConfigError if there is neither.
     """
     path = Path(name)
     packaged = configs() / f"{name.removesuffix(ENDING)}{ENDING}"

@@ -1,4 +1,4 @@
-"""What software and machine a run came from."""
+"""Provenance of a run: software versions, git commit, platform."""
 
 from __future__ import annotations
 

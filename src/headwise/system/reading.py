@@ -1,7 +1,7 @@
-"""Files as users hand them in, text and pictures: whatever is wrong with one is one line of a HeadwiseError.
+"""Reading the user's text and image files; every defect is reported as a one-line HeadwiseError.
 
-Text is UTF-8 with or without a byte order mark, which editors on Windows put before the first line. It is no
-part of that line; where files were joined it stands before later lines too.
+Text is UTF-8 with or without a byte order mark, which Windows editors put before the first line. The mark is
+removed, also in front of later lines (concatenated files).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENCODING = "utf-8-sig"
 
 
 def read_text(path: Path, kind: type[HeadwiseError] = DataError) -> str:
-    """The file's text; an error of `kind` where it cannot be read or is not UTF-8."""
+    """The file's text; an error of `kind` if it cannot be read or is not UTF-8."""
     return "".join(read_lines(path, kind))
 
 
@@ -39,10 +39,10 @@ def read_lines(path: Path, kind: type[HeadwiseError] = DataError) -> Iterator[st
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text; DataError that begins with `where` for anything that cannot be used.
+    """The value of a JSON text; DataError that begins with `where` for anything unusable.
 
-    That is more than the grammar: nesting beyond Python's stack, numbers of more digits than Python converts, and
-    lone surrogates, which are halves of characters and can be written to no file.
+    Besides invalid JSON these are: nesting beyond Python's recursion limit, numbers with more digits than Python
+    converts, and lone surrogates, which cannot be encoded as UTF-8.
     """
     try:
         value = json.loads(text)
@@ -59,7 +59,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def has_lone_surrogate(value: Any) -> bool:
-    """True where a string inside the value (anything made of lists, dicts and scalars) is no Unicode text."""
+    """True if a string anywhere in the value (lists, dicts and scalars) holds a lone surrogate."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
@@ -68,7 +68,7 @@ def has_lone_surrogate(value: Any) -> bool:
 
 
 def read_image(path: Path) -> Image.Image:
-    """The image as RGB. DataError where it is missing, cannot be decoded, or is too large to be padded to a square."""
+    """The image as RGB. DataError if it is missing, cannot be decoded, or is too large to be padded to a square."""
     from PIL import Image
 
     try:
@@ -77,14 +77,14 @@ def read_image(path: Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise DataError(f"cannot read image {path}: no such file") from error
-    # Pillow's decoders raise what they like for broken files: OSError, SyntaxError, RuntimeError (AVIF), struct.error,
-    # IndexError, …. Whatever it is, it costs this image's questions and no others.
+    # Pillow's decoders raise many types for broken files: OSError, SyntaxError, RuntimeError (AVIF), struct.error,
+    # IndexError, …. Any of them must only affect the questions about this image.
     except Exception as error:
         raise DataError(f"cannot read image {path}: {_first_line(error)}") from error
 
 
 def check_square(image: Image.Image) -> None:
-    """DataError for an image whose square, which the model sees, has more pixels than Pillow allows any image."""
+    """DataError for an image that, padded to the square the model sees, exceeds Pillow's pixel limit."""
     from PIL import Image
 
     side = max(image.size)

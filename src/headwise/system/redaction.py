@@ -1,4 +1,4 @@
-"""Keeps passwords and tokens out of whatever is printed or logged."""
+"""Redaction of passwords and tokens in printed and logged text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHORTEST = 6
 def without_secrets(text: str) -> str:
     """The text with `user:password@` of URLs, secrets in their queries and those of the environment as `***`.
 
-    Passwords may hold `@`, `/`, `#` or `?` as they are: drivers of databases take them so. Where it cannot be
-    told what is password and what is not, all of the URL goes. Secret in the environment are the variables
-    whose name says so (TOKEN, PASSWORD, SECRET, …) and passwords in addresses; values shorter than six
-    characters are left there, since they stand in ordinary words.
+    Passwords may contain unescaped `@`, `/`, `#` or `?`, which database drivers accept. If the end of the password
+    is ambiguous, the whole URL is redacted. Secrets of the environment are variables whose name says so (TOKEN,
+    PASSWORD, SECRET, …) and passwords in URLs; values shorter than six characters are not redacted, since they
+    occur in ordinary words.
     """
     text = URL.sub(lambda found: _redacted(found[0]), text)
     for value in _secrets():
@@ -30,21 +30,21 @@ def without_secrets(text: str) -> str:
 
 
 def without_userinfo(uri: str) -> str:
-    """An address to be opened by others: scheme, host and path of the URL, without user, password, query, fragment."""
+    """A URL that is safe to share: scheme, host and path, without user, password, query and fragment."""
     scheme, _, rest = uri.partition("://")
     address = _redacted(rest).removeprefix("***@")
     return f"{scheme}://{re.split('[?#]', address)[0]}"
 
 
 def unclear_address(uri: str) -> bool:
-    """True for an HTTP address whose password holds `/`, `?` or `#` as it is: no client reads it as it is meant."""
+    """True for an HTTP URL whose password contains an unescaped `/`, `?` or `#`, which no client parses as meant."""
     rest = uri.partition("://")[2]
     authority = re.split("[/?#]", rest)[0]
     return uri.startswith(("http://", "https://")) and _has_user(rest) and authority.count("@") != rest.count("@")
 
 
 def _redacted(rest: str) -> str:
-    """What stands behind `://`, without its secrets."""
+    """The part of a URL after `://`, redacted."""
     before, _, after = rest.rpartition("@")
     if not _has_user(rest):
         return _without_parameters(rest)
@@ -54,7 +54,7 @@ def _redacted(rest: str) -> str:
 
 
 def _has_user(rest: str) -> bool:
-    """Whether an @ ends a user's name or password; it may also stand in a path, such as s3://bucket/a@b."""
+    """Whether an @ ends the userinfo; it may also be part of a path, such as s3://bucket/a@b."""
     before, at, _ = rest.rpartition("@")
     return bool(at) and ("/" not in before or ":" in before.split("/")[0])
 
@@ -64,7 +64,7 @@ def _without_parameters(rest: str) -> str:
 
 
 def _secrets() -> list[str]:
-    """Values that must not be shown, longest first, as they are and as an address writes them."""
+    """Values that must not be shown, longest first, raw and percent-encoded."""
     found: set[str] = set()
     for name, value in os.environ.items():
         if SECRET_NAME.search(name):
@@ -75,7 +75,7 @@ def _secrets() -> list[str]:
 
 
 def _passwords(uri: str) -> set[str]:
-    """The password of an address and the secrets in its query, as they are and decoded."""
+    """The password of a URL and the secrets in its query, raw and decoded."""
     rest = uri.partition("://")[2]
     password = rest.rpartition("@")[0].partition(":")[2] if _has_user(rest) else ""
     values = [found[0].partition("=")[2] for found in SECRET_PARAMETER.finditer(rest)]

@@ -1,4 +1,4 @@
-"""The console that every command prints on."""
+"""The console that all commands print to."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def plain_console(**options: Any) -> Console:
-    """A rich console that prints text as it is: `[b]` or `:cat:` in a path are characters, neither style nor picture.
+    """A rich console without markup and emoji codes: `[b]` or `:cat:` in a path are printed literally.
 
-    What is to be styled is a `rich.text.Text`, or has its style beside it.
+    For styled output, pass a `rich.text.Text` or a `style`.
     """
     from rich.console import Console
 

@@ -1,13 +1,13 @@
 """Studies, cells and comparisons as MLflow runs. Only this package imports mlflow.
 
-A study is one run (the one `mlflow run` made, where it made one); each of its cells is a flat run of
-its own in the same experiment, tagged `headwise.study` with the study's run id; a comparison is one
-more run. `headwise.kind` says which is which, so that every query is a filter of the server's.
+A study is one run (under `mlflow run`, the run it created); each of its cells is a separate, non-nested run in
+the same experiment, tagged `headwise.study` with the study's run id; a comparison is another run. The tag
+`headwise.kind` distinguishes them, so that the server can filter.
 """
 
 import os
 
-# Decided before mlflow is imported: nothing is reported to third parties, no line is printed a run.
+# Set before mlflow is imported: no telemetry, and no printed line per run.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

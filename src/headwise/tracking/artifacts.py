@@ -1,4 +1,4 @@
-"""A run's files: in place where the store is on this machine, fetched once where it is not."""
+"""Artifacts of a run: read in place from a local store, downloaded once from a remote one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from headwise.tracking.connection import ServerUnreachable, reaching
 
 
 def download(run_id: str, name: str, artifact_uri: str | None = None) -> Path:
-    """The artifact `name` of a run as a local file; TrackingError where the run has none of that name.
+    """The artifact `name` of a run as a local file; TrackingError if the run has no such artifact.
 
-    `artifact_uri` (a column of `find_cells`) saves the question where the artifacts are. A file that lies
-    on this machine is returned in place: read it, do not change it.
+    `artifact_uri` (a column of `find_cells`) saves a request to the server. A local file is returned in place and
+    must not be changed.
     """
     with reaching():
         artifact_uri = artifact_uri or MlflowClient().get_run(run_id).info.artifact_uri
@@ -32,7 +32,7 @@ def download(run_id: str, name: str, artifact_uri: str | None = None) -> Path:
 
 
 def local_file(artifact_uri: str, name: str) -> Path | None:
-    """Where the artifact lies if the artifact store is a folder of this machine, else None."""
+    """Path of the artifact if the artifact store is a local folder, else None."""
     parts = urlparse(artifact_uri)
     if parts.scheme not in ("", "file"):
         return None
@@ -54,7 +54,7 @@ def _fetched(run_id: str, name: str) -> Path:
 
 @cache
 def _download_folder() -> Path:
-    """One folder for this process's downloads, removed when it ends."""
+    """Download folder of this process, removed when it exits."""
     holder = tempfile.TemporaryDirectory(prefix="headwise-")
     atexit.register(holder.cleanup)
     return Path(holder.name)

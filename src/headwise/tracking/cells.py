@@ -1,4 +1,4 @@
-"""Cell runs: one answered, scored configuration each, complete in MLflow or not there at all."""
+"""Cell runs: one answered and scored configuration each; a run is FINISHED only once it is complete."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def log_cell(
     note: str,
     seconds_range: tuple[float, float] | None = None,
 ) -> str:
-    """Log one cell as a finished run of its own in the study's experiment, and return its run id.
+    """Log one cell as a finished run in the study's experiment, and return its run id.
 
     `params` need `benchmark` and `strategy`; None values are left out. `metrics` are those of the
     scorecard and the engine; None is left out. Every file in `folder` becomes an artifact. `dataset` has
     `name`, `digest` (at most 36 characters), `source` and optionally `profile` (JSON text).
-    `seconds_range` is when the cell was computed (Unix seconds). The run counts as `complete` where
-    metrics say that nothing failed or is missing, unless `tags` has another `headwise.status`.
+    `seconds_range` is when the cell was computed (Unix seconds). The run is `complete` if `metrics` has a score
+    and no failed or missing answers, unless `tags` sets another `headwise.status`.
 
-    The run turns FINISHED last: one that was cut short is never found by `find_cells`.
+    The run becomes FINISHED last: `find_cells` never returns an interrupted one.
     """
     client, (start, end) = MlflowClient(), seconds_range or (time.time(), time.time())
     with reaching(study.uri):
@@ -63,9 +63,9 @@ def update_cell(
     tags: Mapping[str, str] | None = None,
     note: str | None = None,
 ) -> None:
-    """Log a cell's figures anew (after rescoring): metrics get a newer value, files are replaced.
+    """Update a cell after rescoring: metrics get a newer value, files are replaced.
 
-    The tag `headwise.status` follows the new metrics, unless `tags` says otherwise.
+    The tag `headwise.status` follows the new metrics, unless `tags` sets it.
     """
     client = MlflowClient()
     news = {"headwise.status": _status(metrics)} | dict(tags or {}) | ({NOTE: note} if note else {})
@@ -77,13 +77,13 @@ def update_cell(
 
 
 def run_name(params: Mapping[str, Any]) -> str:
-    """`textvqa-192-16-sparsity`: benchmark, tokens, heads and strategy, without what the strategy lacks."""
+    """`textvqa-192-16-sparsity`: benchmark, tokens, heads and strategy, without those that do not apply."""
     parts = (params.get(name) for name in ("benchmark", "tokens", "heads", "strategy"))
     return "-".join(str(part) for part in parts if part is not None)
 
 
 def metric_name(name: str) -> str:
-    """The name as MLflow allows it: what is no letter, digit, `_`, `-`, `.`, `/` or space becomes `_`."""
+    """A valid MLflow metric name: characters other than letters, digits, `_`, `-`, `.`, `/` and space become `_`."""
     return ILLEGAL.sub("_", name)
 
 

@@ -1,4 +1,4 @@
-"""A comparison in MLflow: a run of its own that holds tables, their Markdown and the report's files."""
+"""Comparison runs: tables, their Markdown and the report's files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from headwise.tracking.connection import connect, reaching
 from headwise.tracking.orphans import marked
 from headwise.tracking.study import context_tags
 
+# MLflow truncates tags at 8,000 characters; the artifact compare.md has the full Markdown.
 NOTE_LENGTH = 7900
-"""MLflow cuts a tag at 8,000 characters; the whole Markdown is the artifact compare.md."""
 
 
 def log_compare(
@@ -35,9 +35,9 @@ def log_compare(
     """Log a comparison as a run of kind `compare` and return its run id.
 
     Each table becomes `tables/<name>.csv`, those in `in_ui` also an MLflow table `tables/<name>.json` (shown by
-    the UI, slow to log); `markdown` the run's note and `compare.md`; `figures` (file name → matplotlib
-    Figure) go below `figures/`; everything in the folder `files` is added as it is. The run that
-    `mlflow run -e compare` made is used, where there is one.
+    the UI, slow to log); `markdown` becomes the run's note and `compare.md`; `figures` (file name → matplotlib
+    Figure) go below `figures/`; everything in the folder `files` is added unchanged. Under
+    `mlflow run -e compare` the run it created is used.
     """
     client, uri = MlflowClient(), connect()
     with reaching(uri), marked(experiment_id) as mark:
@@ -68,7 +68,7 @@ def _write(folder: Path, markdown: str, tables: Mapping[str, pd.DataFrame]) -> N
 
 
 def _adopted(client: MlflowClient, mark: Mapping[str, str]) -> str | None:
-    """The run `mlflow run -e compare` made. In `main` that run is the study, which compare leaves alone."""
+    """The run created by `mlflow run -e compare`. For the entry point `main` that run is the study: not adopted."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id and client.get_run(run_id).data.tags.get("headwise.kind", "compare") == "compare":
         for key, value in mark.items():

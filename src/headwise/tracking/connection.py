@@ -1,4 +1,4 @@
-"""Reaching the tracking server: bounded waits, one-line errors, a store initialised once."""
+"""Connection to the tracking server: bounded waits, one-line errors, one initialisation of the store."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from mlflow.exceptions import MlflowException
 from headwise.errors import TrackingError
 from headwise.system.redaction import unclear_address, without_secrets
 from headwise.tracking.orphans import close_orphans
-from headwise.tracking.sqlite_store import made_whole
+from headwise.tracking.sqlite_store import initialised_store
 
+# Defaults for variables that the user's environment does not set; mlflow's own would wait for 15 minutes.
 BOUNDED = {
-    # Three tries of 8 s and the pauses between them (0, 2 s, jitter): a dead or hanging server is known in 30 s.
+    # Three attempts of 8 s and the pauses between them (0, 2 s, jitter): a dead or hanging server is detected in 30 s.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-"""What headwise sets where the user's environment does not; mlflow's own defaults wait a quarter of an hour."""
 UNCLEAR = (
-    "MLFLOW_TRACKING_URI: its password holds /, ? or # as it is, which no client reads as it is meant; write "
+    "MLFLOW_TRACKING_URI: its password contains an unescaped /, ? or #, which no client parses as meant; write "
     "%2F, %3F or %23 (and %40 for an @ in the path), or use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 )
 
 
 class ServerUnreachable(TrackingError):
-    """The tracking server did not answer in time; what was to be logged can be logged later."""
+    """The tracking server did not answer in time; results can be logged later."""
 
 
 class NothingFound(TrackingError):
-    """The store was asked and has no study or cell of the kind."""
+    """The store answered and has no matching study or cell."""
 
 
 def connect() -> str:
     """Make sure the tracking store answers, and return its URI.
 
     The URI is MLFLOW_TRACKING_URI, or mlflow's own default: `mlflow.db` in the working folder, which
-    `mlflow ui` started in the same folder shows. An empty sqlite store is initialised here, once, under
-    a lock, whatever the number of processes. Runs that killed processes of this folder left open are ended.
-    ServerUnreachable within 30 s where nothing answers, TrackingError where the URI cannot be used.
+    `mlflow ui` started in the same folder shows. An empty SQLite store is initialised here, once, under
+    a lock shared by all processes. Open runs of killed processes of this folder are ended. ServerUnreachable
+    within 30 s if nothing answers, TrackingError if the URI cannot be used.
     """
     for name, value in BOUNDED.items():
         os.environ.setdefault(name, value)
@@ -53,7 +53,7 @@ def connect() -> str:
     uri = mlflow.get_tracking_uri()
     if unclear_address(uri):
         raise TrackingError(UNCLEAR)
-    with reaching(uri), made_whole(uri):
+    with reaching(uri), initialised_store(uri):
         MlflowClient().search_experiments(max_results=1)
     with reaching(uri):
         close_orphans()
@@ -62,7 +62,7 @@ def connect() -> str:
 
 @contextmanager
 def reaching(uri: str | None = None) -> Iterator[None]:
-    """Turn what mlflow raises inside the block into a TrackingError of one line that names the server."""
+    """Convert exceptions of mlflow inside the block to a one-line TrackingError that names the server."""
     try:
         yield
     except MlflowException as error:
@@ -84,7 +84,7 @@ def reaching(uri: str | None = None) -> Iterator[None]:
 
 
 def _not_written(error: OSError, uri: str) -> TrackingError:
-    """An error of the artifact store: a folder that cannot be written, a disk that is full, a server that failed."""
+    """An error of the artifact store: an unwritable folder, a full disk, a failing server."""
     server = without_secrets(uri)
     if isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
         return ServerUnreachable(f"tracking server {server} does not answer: {without_secrets(_reason(error))}")
@@ -101,7 +101,7 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, which is the one that says what happened ("Connection refused")."""
+    """The innermost cause, which is the informative one ("Connection refused")."""
     innermost = list(_causes(error))[-1]
     return getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
 

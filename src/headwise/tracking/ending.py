@@ -1,4 +1,4 @@
-"""How a run ends: FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM."""
+"""Lifecycle of a run: ends FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
-def ended_as_it_went(run_id: str, uri: str) -> Iterator[None]:
-    """End the run as the block ends. Inside the block SIGTERM raises SystemExit(143)."""
+def run_lifecycle(run_id: str, uri: str) -> Iterator[None]:
+    """Set the run's final status when the block ends. Inside the block SIGTERM raises SystemExit(143)."""
     with _on_signals({signal.SIGTERM: _raise_exit}):
         try:
             yield
         except ServerUnreachable:
-            raise  # asking the same server once more would only double the wait
+            raise  # another request to the same server would only double the wait
         except BaseException as error:
             _end_after(error, run_id, uri)
             raise
@@ -59,7 +59,7 @@ def _raise_exit(signum: int, frame: object) -> None:
 
 @contextmanager
 def _on_signals(handlers: Mapping[signal.Signals, Callable[..., Any] | signal.Handlers]) -> Iterator[None]:
-    """Install handlers for the block; a thread other than the main one may not, and then goes without."""
+    """Install signal handlers for the block; only possible, and only done, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Runs that a killed process left RUNNING: a mark on disk while a run is open, so that the next command ends it."""
+"""Orphaned runs (left RUNNING by a killed process): a mark on disk lets the next command end them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def new_mark() -> str:
 
 @contextmanager
 def marked(experiment_id: str, mark: str | None = None) -> Iterator[dict[str, str]]:
-    """Keep a mark below `.headwise/runs` while the run made in the block is open; yields the tag to make it with.
+    """Keep a mark below `.headwise/runs` while the block's run is open; yields the tag to create the run with.
 
-    The tag is on the run from its first moment, so that a process killed right after it made the run still
-    leaves one that can be found. An error leaves the mark to the next command: only it can tell whether the
-    run was ended. A folder that cannot be written costs nothing but the mark.
+    The run has the tag from its creation, so that it is found even if its process is killed right afterwards.
+    After an error the mark stays for the next command, which checks whether the run was ended. If the folder
+    cannot be written, there is no mark.
     """
     mark = mark or new_mark()
     folder = home() / "runs"
@@ -48,14 +48,14 @@ def marked(experiment_id: str, mark: str | None = None) -> Iterator[dict[str, st
 
 
 def close_orphans() -> None:
-    """End as KILLED what processes of this folder left open in this store when they were killed."""
+    """End, as KILLED, runs in this store that killed processes of this folder left open."""
     for path in (home() / "runs").glob("*.json"):
         with contextlib.suppress(Timeout, ConfigError), held(path.with_suffix(".lock"), "HEADWISE_HOME", timeout=0):
             _close(path)
 
 
 def marked_runs(mark: str, experiment_id: str) -> list[str]:
-    """Run ids of the runs with this mark, the latest first; under `mlflow run` every start has one of its own."""
+    """Ids of the runs with this mark, latest first; under `mlflow run` every start has its own run."""
     return _found(experiment_id, f"tags.`{TAG}` = '{mark}'")
 
 
@@ -65,7 +65,7 @@ def _close(path: Path) -> None:
         place, experiment_id = found["tracking"], found["experiment_id"]
     except FileNotFoundError:  # its process has just ended
         return
-    except (ValueError, KeyError, TypeError):  # killed while it wrote the mark, before there was a run
+    except (ValueError, KeyError, TypeError):  # killed while writing the mark, before the run existed
         _remove(path)
         return
     if place == tracking_place():

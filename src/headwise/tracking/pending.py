@@ -1,7 +1,7 @@
-"""The studies of this working folder that have been begun: who works on one, and what is left to upload.
+"""Studies started in this working folder: which process works on one, and what is left to upload.
 
-A note a study below `.headwise/studies`, written whole or not at all, and a lock beside it. The note says
-which run the study is, so that the same command goes on with that run, and `headwise sync` can finish it.
+One note per study below `.headwise/studies`, written atomically, with a lock file beside it. The note records
+the study's run id, so that the same command continues that run, and `headwise sync` can finish it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from headwise.system.cache import home
 from headwise.system.locks import held, owner
 from headwise.system.redaction import without_secrets
 
+# Named in errors: the setting for the folder of notes and locks, and the remedy if another user owns it.
 OWN_HOME = "HEADWISE_HOME (set it to a folder of your own)"
-"""The setting that says where notes and locks lie, and what to do where they are somebody else's."""
 State = Literal["new", "open", "finished"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """One study: its key, its settings, where it is logged, and how far it is.
+    """State of one study: key, settings, tracking store and progress.
 
-    `tracking` names the server without its password; `run_id` is None as long as no run was opened;
-    `mark` is a tag of the run from its first moment, noted before there is a run. `placement` says on what kind of
-    device its answers are made (`placement.Placement`): where they are logged may have another.
+    `tracking` is the server without its password; `run_id` is None until a run is opened; `mark` is a tag that the
+    run has from its creation, noted beforehand. `placement` is the kind of device that answers the questions
+    (`placement.Placement`); the machine that logs them may have another.
     """
 
     key: str
@@ -65,16 +65,16 @@ class Note:
 
 
 @contextmanager
-def claimed(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
-    """Be the only process on this host's study; the note as it is now, after those who had it before.
+def study_lock(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
+    """Hold the study's lock inside the block; yields the current note.
 
-    Waits where another process works on it, and says so. `finished` in what comes back means that it was
-    finished while this process waited.
+    If another process holds the lock, `say` is called once and this process waits. A yielded note in state
+    `finished` means that the study was finished meanwhile.
     """
     since = time.time()
 
     def waits() -> None:
-        say(f"{_holder(note.key)} works on this study already; waiting for it to end")
+        say(f"{_holder(note.key)} is already working on this study; waiting for it to end")
 
     with held(_folder() / f"{note.key}.lock", OWN_HOME, waits=waits):
         _sign(note.key)
@@ -83,8 +83,8 @@ def claimed(note: Note, say: Callable[[str], None]) -> Iterator[Note]:
 
 
 @contextmanager
-def claimed_now(note: Note) -> Iterator[bool]:
-    """As `claimed`, but False at once where another process works on the study."""
+def try_study_lock(note: Note) -> Iterator[bool]:
+    """As `study_lock`, but without waiting: yields False if another process holds the lock."""
     with ExitStack() as stack:
         try:
             stack.enter_context(held(_folder() / f"{note.key}.lock", OWN_HOME, timeout=0))
@@ -96,7 +96,7 @@ def claimed_now(note: Note) -> Iterator[bool]:
 
 
 def read(key: str) -> Note | None:
-    """The note under this key, if there is one."""
+    """The note of this key; None if there is none."""
     path = _folder() / f"{key}.json"
     try:
         note = Note(**json.loads(path.read_text(encoding="utf-8")))
@@ -115,7 +115,7 @@ def read(key: str) -> Note | None:
 
 
 def tracking_place() -> str:
-    """The tracking server or store of this process, as a study is bound to it: absolute, without a password."""
+    """The tracking server or store of this process, as recorded in notes: absolute, without password."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
@@ -123,13 +123,13 @@ def tracking_place() -> str:
 
 
 def open_notes() -> list[Note]:
-    """The studies that were begun and not finished, oldest first."""
+    """Unfinished studies, oldest first."""
     notes = [read(path.stem) for path in _folder().glob("*.json")]
     return sorted((note for note in notes if note and note.state == "open"), key=lambda note: note.changed)
 
 
 def forget_unreadable() -> list[str]:
-    """Drop the notes that cannot be read (damaged, or of another version of headwise); what was wrong with each."""
+    """Delete unreadable notes (damaged, or of another version of headwise); the reason for each."""
     reasons = []
     for path in sorted(_folder().glob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""Questions to the tracking server: the latest study, its cells. The server does the filtering."""
+"""Queries: the latest study and its cells. The server does the filtering."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from headwise.tracking.connection import NothingFound, reaching
 from headwise.tracking.study import EXPERIMENT
 
 PAGE = 1000
+# Accepted in place of a study's run id: the latest finished study.
 LATEST = "latest"
-"""Stands for the newest finished study wherever a study's run id is asked for."""
 WHOLE = re.compile(r"[+-]?\d{1,19}")
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
 
@@ -29,12 +29,12 @@ def find_cells(
     run_ids: Sequence[str] | None = None,
     include_incomplete: bool = False,
 ) -> pd.DataFrame:
-    """The finished cell runs of a study, of an experiment (by name), or those named; one row each.
+    """Finished cell runs of a study, of an experiment (by name), or of `run_ids`; one row per run.
 
     Columns: run_id, run_name, study, experiment_id, artifact_uri, complete (bool); every parameter under
     its name (text; tokens, heads, layer, limit and seed Int64); every metric under its name (float);
-    every tag of headwise's under `tags.<name>`. Order: as they were started. The experiment is the study's
-    or as in `experiment_of`; the study `latest` is that of `latest_study`. NothingFound where there are none.
+    every `headwise.` tag under `tags.<name>`. Rows are in order of start time. The experiment is the study's,
+    else that of `experiment_of`; `latest` is the study of `latest_study`. NothingFound if there are none.
     """
     if study == LATEST:
         study = latest_study(experiment)
@@ -45,13 +45,13 @@ def find_cells(
         runs = list(_search(where.experiment_id, _cell_filter(study, include_incomplete)))
     if not runs:
         searched = f"study {study}" if study else f"experiment {where.name!r}"
-        hint = "" if include_incomplete else " that is complete (--include-incomplete takes in the others)"
+        hint = "" if include_incomplete else " that is complete (--include-incomplete adds the others)"
         raise NothingFound(f"{searched} has no finished cell{hint}")
     return _table(runs)
 
 
 def latest_study(experiment: str | None = None) -> str:
-    """Run id of the finished study of an experiment that started last; NothingFound where there is none."""
+    """Run id of the finished study of an experiment that started last; NothingFound if there is none."""
     with reaching():
         where = experiment_of(experiment)
         query = "attributes.status = 'FINISHED' and tags.`headwise.kind` = 'study'"
@@ -68,7 +68,7 @@ def study_of(run_id: str) -> str | None:
 
 
 def experiment_of(name: str | None = None) -> Experiment:
-    """The experiment to read: the one named, that of the run `mlflow run` made, MLFLOW_EXPERIMENT_NAME, "headwise"."""
+    """The experiment `name`, else that of `mlflow run`'s run, else MLFLOW_EXPERIMENT_NAME, else "headwise"."""
     client = MlflowClient()
     if name is None and (run_id := os.environ.get("MLFLOW_RUN_ID")):
         return client.get_experiment(client.get_run(run_id).info.experiment_id)
@@ -107,7 +107,7 @@ def _experiment_of_study(study: str) -> Experiment:
 
 
 def _cell(run_id: str) -> Run:
-    """A cell named by its id may be of any experiment and in any state: the user asked for it."""
+    """A cell requested by id; it may be in any experiment and in any state."""
     run = MlflowClient().get_run(run_id)
     kind = run.data.tags.get("headwise.kind")
     if kind != "cell":
@@ -125,19 +125,19 @@ def _table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _whole(table: pd.DataFrame, name: str) -> pd.Series:
-    """The parameter as Int64; TrackingError names the run that logged what is no such number."""
+    """The parameter as Int64; TrackingError names the run whose value is not a 64-bit integer."""
     fits = table[name].map(_fits, na_action="ignore").fillna(True).astype(bool)
     if not fits.all():
         row = table[~fits].iloc[0]
         raise TrackingError(
-            f"run {row['run_id']} has {name}={row[name]}, which no table can hold; delete that run "
+            f"run {row['run_id']} has {name}={row[name]}, which is not a 64-bit integer; delete that run "
             f"(`mlflow runs delete --run-id {row['run_id']}`)"
         )
     return pd.to_numeric(table[name]).astype("Int64")
 
 
 def _fits(text: str) -> bool:
-    """A whole number of 64 bits."""
+    """True for a 64-bit integer."""
     return WHOLE.fullmatch(text) is not None and abs(int(text)) < 2**63
 
 
@@ -158,7 +158,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _elsewhere() -> str:
-    """Which experiments do have cells, for the message that this one has none."""
+    """The experiments that have studies, for the message that this one has none."""
     query = "tags.`headwise.kind` = 'study'"
     experiments = MlflowClient().search_experiments()
     names = [e.name for e in experiments if MlflowClient().search_runs([e.experiment_id], query, max_results=1)]

@@ -1,4 +1,4 @@
-"""A study that was cut short: what of it is logged, and what of it is half logged."""
+"""Resuming an interrupted study: its finished and its half-logged cells."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from headwise.tracking.pending import Note
 from headwise.tracking.queries import experiment_of
 from headwise.tracking.study import StudyRun
 
+# Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers).
 Logged = dict[tuple[str, str], Run]
-"""Finished cells by the fingerprints of their answers: (headwise.group, headwise.answers)."""
 
 
 def resumable(run_id: str) -> bool:
-    """True where the run is still there and not deleted."""
+    """True if the run exists and is not deleted."""
     with reaching():
         try:
             return MlflowClient().get_run(run_id).info.lifecycle_stage == "active"
@@ -31,9 +31,9 @@ def resumable(run_id: str) -> bool:
 
 
 def begun_runs(note: Note) -> list[str]:
-    """Run ids of what was begun for this study and is still there, the one to go on with first.
+    """Ids of existing runs that were started for this study, the one to continue first.
 
-    The note names the run only after it was made; one that was made right before its process was killed is
+    The note records the run id only after the run was created; a run whose process was killed in between is
     found by its mark.
     """
     known = [note.run_id] if note.run_id and resumable(note.run_id) else []
@@ -51,7 +51,7 @@ def is_finished(run_id: str) -> bool:
 
 
 def logged_cells(study: StudyRun) -> Logged:
-    """The study's finished cells. Cells whose logging was cut short are deleted: they will be logged whole."""
+    """The study's finished cells. Half-logged cells are deleted; they will be logged again."""
     with reaching(study.uri):
         finished = {}
         for run in _cells(study, study.run_id):
@@ -64,14 +64,14 @@ def logged_cells(study: StudyRun) -> Logged:
 
 
 def drop_cells(study: StudyRun, runs: Sequence[Run]) -> None:
-    """Delete cells of the study that will be logged anew."""
+    """Delete cells of the study that will be logged again."""
     with reaching(study.uri):
         for run in runs:
             MlflowClient().delete_run(run.info.run_id)
 
 
 def take_over(study: StudyRun, run_id: str) -> None:
-    """Make the cells of the run that this study goes on from this study's own, so that none is logged twice."""
+    """Move the cells of the run that this study continues to this study, so that none is logged twice."""
     with reaching(study.uri):
         for cell in _cells(study, run_id):
             MlflowClient().set_tag(cell.info.run_id, "headwise.study", study.run_id)

@@ -1,7 +1,7 @@
-"""A tracking store in an SQLite file: made aside and moved into place whole, refused where it is half made.
+"""SQLite tracking stores: initialised in a temporary file, then moved into place; half-initialised ones are refused.
 
-MLflow makes its tables one by one, in a second or two; a process killed meanwhile would leave a file that
-MLflow can neither use nor finish.
+MLflow creates its tables one by one, in a second or two; a process killed meanwhile would leave a file that
+MLflow can neither use nor complete.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from headwise.system.locks import held
 from headwise.system.redaction import without_secrets
 
 SCHEME = "sqlite:///"
+# Tables that MLflow fills itself; the experiment Default is created last.
 SEEDED = ("alembic_version", "experiments", "workspaces")
-"""Tables that MLflow fills itself; the experiment Default is the last thing that it makes."""
 LOCK_SECONDS = 60.0
+# A half-initialised file that has not changed for this long is abandoned.
 STILL_SECONDS = 5.0
-"""A file that is half made and has not changed for so long is nobody's work any more."""
 
 
 @contextmanager
-def made_whole(uri: str) -> Iterator[None]:
-    """Inside the block the SQLite store of this URI exists, is whole and is locked; other stores are left alone.
+def initialised_store(uri: str) -> Iterator[None]:
+    """Inside the block the SQLite store of this URI exists, is complete and is locked; other stores are not touched.
 
-    TrackingError where it cannot be used: no folder, a folder itself, not writable, half made, no SQLite file.
-    mlflow locks the making of tables by the URI's spelling, in a folder for temporary files, and the Default
-    experiment not at all: two processes that meet on an empty store would still collide.
+    TrackingError if it cannot be used: missing folder, path is a folder, not writable, half initialised, not an
+    SQLite file. mlflow's own lock depends on the spelling of the URI and does not cover the Default experiment, so
+    two processes that initialise the same store would collide.
     """
     if not uri.startswith(SCHEME) or uri.endswith(":memory:"):
         yield
@@ -55,7 +55,7 @@ def made_whole(uri: str) -> Iterator[None]:
 
 
 def database_of(uri: str) -> Path:
-    """The file of an SQLite URI, absolute."""
+    """Absolute path of an SQLite URI's file."""
     return Path(uri.removeprefix(SCHEME).split("?")[0]).absolute()
 
 
@@ -70,18 +70,18 @@ def _check_place(database: Path, name: str) -> None:
 
 
 def _content(database: Path) -> int:
-    """Bytes of the file; 0 where there is none."""
+    """Size of the file in bytes; 0 if it does not exist."""
     return database.stat().st_size if database.exists() else 0
 
 
 def _make(uri: str, database: Path) -> None:
-    """Make the store under another name, then give it its own, unless another program was faster."""
-    for left in database.parent.glob(f"{database.name}.making-*"):  # the lock is held: its maker is dead
+    """Initialise the store under a temporary name, then move it into place, unless another program was faster."""
+    for left in database.parent.glob(f"{database.name}.making-*"):  # we hold the lock, so its process is dead
         left.unlink()
     aside = database.with_name(f"{database.name}.making-{os.getpid()}")
     _initialise(uri.replace(SCHEME + uri.removeprefix(SCHEME).split("?")[0], f"{SCHEME}{aside}"))
     try:
-        if database.exists() and not _content(database):  # empty since before the making began: its maker is dead
+        if database.exists() and not _content(database):  # empty since before we started: its process is dead
             os.replace(aside, database)
         else:
             os.link(aside, database)  # as os.rename, but never over a file that is there
@@ -94,7 +94,7 @@ def _make(uri: str, database: Path) -> None:
 
 
 def _initialise(uri: str) -> None:
-    """Have MLflow make its tables, with no connection left open on a file that is to be moved."""
+    """Let MLflow create its tables, without leaving a connection open on the file, which will be moved."""
     before = os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOLCLASS")
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     try:
@@ -106,7 +106,7 @@ def _initialise(uri: str) -> None:
 
 
 def _check_whole(database: Path, name: str) -> None:
-    """TrackingError for a store that was never finished; one that another program is making is waited for."""
+    """TrackingError for an abandoned half-initialised store; waits while another program initialises it."""
     while _unfinished(database, name):
         if time.time() - _last_change(database) > STILL_SECONDS:
             raise TrackingError(
@@ -122,14 +122,14 @@ def _last_change(database: Path) -> float:
 
 
 def _unfinished(database: Path, name: str) -> bool:
-    """True where MLflow's last step, the Default experiment, is lacking and nothing else is stored."""
+    """True if MLflow's last step, the Default experiment, is missing and nothing else is stored."""
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as store:
             tables = [row[0] for row in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             if "experiments" in tables and _has_rows(store, "experiments"):
                 return False
             return not any(_has_rows(store, table) for table in tables if table not in SEEDED)
-    except sqlite3.OperationalError:  # locked by who writes: mlflow waits and says so
+    except sqlite3.OperationalError:  # locked by a writer: mlflow waits and reports it
         return False
     except sqlite3.DatabaseError as error:
         raise TrackingError(f"{name}: {database} is not an SQLite database ({error})") from error

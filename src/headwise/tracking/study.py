@@ -1,4 +1,4 @@
-"""A study: the run that its cells belong to, begun and ended whatever happens in between."""
+"""Study runs: the run that cells belong to, opened, continued and always ended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from headwise.errors import TrackingError
 from headwise.tracking.connection import connect, reaching
-from headwise.tracking.ending import ended_as_it_went
+from headwise.tracking.ending import run_lifecycle
 from headwise.tracking.links import compare_url, runs_url
 from headwise.tracking.orphans import TAG, marked
 
 EXPERIMENT = "headwise"
 DEFAULT_EXPERIMENT = "Default"
+# Makes the MLflow UI show the experiment as runs with metrics, not as GenAI traces.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tells the MLflow UI to show the experiment as runs with metrics, not as GenAI traces."""
-PARAMS_A_BATCH = 100
+PARAMS_PER_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class StudyRun:
         return runs_url(self.uri, self.experiment_id, study=self.run_id)
 
     def compare_url(self, run_ids: Sequence[str]) -> str:
-        """The MLflow UI's page that puts these runs side by side."""
+        """The MLflow UI's page that compares these runs."""
         return compare_url(self.uri, self.experiment_id, run_ids)
 
 
@@ -56,14 +56,13 @@ def open_study(
     resume: str | None = None,
     mark: str | None = None,
 ) -> Iterator[StudyRun]:
-    """Begin the study's run and end it FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
+    """Open the study's run; it ends FINISHED, FAILED on an error, KILLED on Ctrl-C or SIGTERM.
 
-    Under `mlflow run` (MLFLOW_RUN_ID) that run is the study, in the experiment it is in; a parameter it
-    already holds with other wording (`all`) gets its meaning beside it as `resolved/<name>`. Otherwise a
-    run is created in `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise"; unless `resume` names the run
-    of the same study that was cut short, which then goes on. `mark` is what the run can be found by from its
-    first moment (`orphans.marked`). SIGTERM raises SystemExit(143) inside the
-    block. ServerUnreachable and TrackingError as in `connect`.
+    Under `mlflow run` (MLFLOW_RUN_ID) that run, in its experiment, is the study; a parameter that it already has
+    with another value (`all`) is logged in resolved form as `resolved/<name>`. Otherwise a run is created in
+    `experiment`, or MLFLOW_EXPERIMENT_NAME, or "headwise", unless `resume` is the id of the interrupted run of the
+    same study, which is then continued. `mark` is the tag the run has from its creation (`orphans.marked`).
+    SIGTERM raises SystemExit(143) inside the block. ServerUnreachable and TrackingError as in `connect`.
     """
     uri = connect()
     with reaching(uri):
@@ -74,12 +73,12 @@ def open_study(
             _set_params(run, params)
             context = {key: value for key, value in context_tags().items() if key not in run.data.tags}
             _set_tags(run.info.run_id, {**context, **(tags or {}), "headwise.kind": kind})
-        with ended_as_it_went(run.info.run_id, uri):
+        with run_lifecycle(run.info.run_id, uri):
             yield StudyRun(run_id=run.info.run_id, experiment_id=where, experiment=name, uri=uri)
 
 
 def _found(experiment: str | None, resume: str | None) -> tuple[Run | None, str, str]:
-    """The run to go on with, where there is one; id and name of the experiment it is or will be in."""
+    """The run to continue, if any; id and name of its present or future experiment."""
     client = MlflowClient()
     if run_id := os.environ.get("MLFLOW_RUN_ID") or resume:
         run = client.get_run(run_id)
@@ -93,7 +92,7 @@ def _found(experiment: str | None, resume: str | None) -> tuple[Run | None, str,
 
 
 def _begun(run: Run | None, experiment: str, tags: Mapping[str, str]) -> Run:
-    """The run, RUNNING and with these tags from its first moment."""
+    """The run, RUNNING, with these tags from its creation."""
     client = MlflowClient()
     if run is None:
         return client.create_run(experiment, tags={**context_tags(), **tags})
@@ -110,7 +109,7 @@ _IN_DEFAULT = (
 
 
 def experiment_id(name: str) -> str:
-    """The id of the experiment, created where it does not exist (another process may be faster)."""
+    """The id of the experiment, created if it does not exist (another process may be faster)."""
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -127,7 +126,7 @@ def experiment_id(name: str) -> str:
 
 @cache
 def context_tags() -> dict[str, str]:
-    """Who and what made the run: user, source and git commit (asked of git once a process)."""
+    """MLflow's context tags: user, source and git commit (computed once per process)."""
     return resolve_tags()
 
 
@@ -139,15 +138,15 @@ def _set_params(run: Run, params: Mapping[str, Any]) -> None:
     if clash:
         raise TrackingError(
             f"run {run.info.run_id} already holds {clash[0]}={held[clash[0]]}, not {resolved[clash[0]]}: "
-            "it is another study's; start a new run"
+            "it belongs to another study; start a new run"
         )
     new = [Param(name, value) for name, value in resolved.items() if name not in held]
-    for start in range(0, len(new), PARAMS_A_BATCH):
-        MlflowClient().log_batch(run.info.run_id, params=new[start : start + PARAMS_A_BATCH])
+    for start in range(0, len(new), PARAMS_PER_BATCH):
+        MlflowClient().log_batch(run.info.run_id, params=new[start : start + PARAMS_PER_BATCH])
 
 
 def as_text(value: Any) -> str:
-    """A parameter as MLflow shows it: lists as the command line takes them."""
+    """A parameter as logged text: lists are comma-separated, as on the command line."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

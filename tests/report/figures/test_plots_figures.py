@@ -52,8 +52,32 @@ def test_score_by_tokens_draws_each_interval_where_its_score_is(cells):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["64", "192"] * 3
 
 
+def test_cells_that_differ_in_more_than_strategy_are_series_of_their_own(cells):
+    """A mean over two queries, or one of the two, would be drawn under the strategy's name."""
+    other = cells.assign(label=cells["strategy"] + " text_tokens_only", score=cells["score"] + 1)
+    both = pd.concat([cells.assign(label=cells["strategy"]), other[other["heads"].notna()]], ignore_index=True)
+    maps = figures.heat_maps(both, "GQA", "%")
+    blocks = [np.asarray(image.get_array()) for image in maps.axes[0].images]
+    assert len(blocks) == 6
+    assert (blocks[1] == blocks[0] + 1).all()
+    (ax,) = figures.score_by_tokens(both, "GQA", "%").axes
+    assert {"sum", "sum\ntext_tokens_only"} <= {text.get_text() for text in ax.texts}
+
+
+def test_methods_without_heads_have_a_line_each_and_other_controls_a_dash_of_their_own(cells):
+    rows = [("fastv", t, None, "method", t / 5) for t in (192, 64)] + [
+        ("pool", t, None, "control", 20) for t in (192, 64)
+    ]
+    more = pd.DataFrame(rows, columns=["strategy", "tokens", "heads", "role", "score"])
+    both = pd.concat([cells, more.assign(low=1.0, high=2.0, in_best_set=False)], ignore_index=True)
+    figure = figures.score_by_tokens(both.astype({"tokens": "Int64", "heads": "Int64"}), "GQA", "%")
+    line = [line for line in figure.axes[0].lines if line.get_ydata()[0] == pytest.approx(64 / 5)]
+    assert [each.get_ydata().tolist() for each in line] == [pytest.approx([12.8, 38.4])]
+    assert {"pool", "no heads", "8 heads"} <= set(texts(figure))
+
+
 def test_best_set_fills_what_is_in_it(cells):
-    figure = figures.best_set(cells, "GQA", "%")
+    figure = figures.draw_best_set(cells, "GQA", "%")
     faces = figure.axes[0].collections[-1].get_facecolors()
     filled = (faces[:, :3] != 1).any(axis=1)
     ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
@@ -126,7 +150,7 @@ def test_drawing_leaves_matplotlib_as_it_was(cells):
 @pytest.mark.parametrize("score", [90.0, -20.0], ids=["vanilla highest", "vanilla lowest"])
 def test_the_name_of_the_reference_line_is_not_cut_off(cells, score):
     cells.loc[cells["strategy"] == "vanilla", "score"] = score
-    figure = figures.best_set(cells, "GQA", "%")
+    figure = figures.draw_best_set(cells, "GQA", "%")
     assert figure.png
     (name,) = [text for text in figure.findobj(mpl.text.Text) if text.get_text() == "vanilla"]
     place = name.get_window_extent()

@@ -13,5 +13,5 @@ DRAWERS = {"textvqa": draw_textvqa, "mme": draw_mme, "gqa": draw_gqa, "pope": dr
 
 
 def draw(out: Path, seed: int = SEED) -> dict[str, list[Scene]]:
-    """Write every benchmark under `out`; return the scenes, for the proof that training saw none of them."""
+    """Write every benchmark under `out`; return the scenes, to be checked against the training scenes."""
     return {name: drawer(out, seed) for name, drawer in DRAWERS.items()}

@@ -1,4 +1,4 @@
-"""Writing what the drawers make: JSON, JSON Lines and images, the same bytes every time."""
+"""Deterministic writers of JSON, JSON Lines and images."""
 
 import json
 from collections import Counter
@@ -41,7 +41,7 @@ def prompt(question: str, line: str | None = None) -> str:
 
 
 def balanced(kind: str, scene: Scene, rng: Random, tally: Tally) -> Question | None:
-    """Of thirty draws of a kind the one with the rarest answer so far, so that guessing does not pay."""
+    """Of thirty draws of a kind, the one with the rarest answer so far, so that answers are balanced."""
     drawn = [question for _ in range(30) if (question := KINDS[kind](scene, rng)) is not None]
     if not drawn:
         return None

@@ -1,4 +1,4 @@
-"""GQA: six questions an image, every structural type, with the program each question stands for."""
+"""GQA: six questions per image, every structural type, with the program each question stands for."""
 
 from collections import Counter
 from pathlib import Path

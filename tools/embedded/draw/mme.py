@@ -1,4 +1,4 @@
-"""MME: two questions an image, one true and one false, in the categories synthetic scenes can carry."""
+"""MME: two questions per image, one true and one false, in the categories that suit synthetic scenes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def of_kind(kind: str) -> Callable[[Scene, Random], Pair | None]:
 
 
 def word_pair(scene: Scene, rng: Random) -> Pair | None:
-    """The sign's word, and another of the same list, so that the word alone tells nothing."""
+    """The sign's word, and another of the same list, so that the word alone does not give the answer away."""
     if (sign := pick_sign(scene, rng, False)) is None:
         return None
     others = [w for w in TEST_WORDS if len(w) == len(sign.text) and not any(map(str.__eq__, w, sign.text))]

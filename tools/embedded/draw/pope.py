@@ -1,8 +1,8 @@
-"""POPE: is a shape there? Three of six are; the absent ones are random, frequent, or usual company.
+"""POPE: is a shape there? Three of six are; the absent ones are random, frequent, or frequent co-occurrences.
 
 Li et al., "Evaluating Object Hallucination in Large Vision-Language Models" (2023): popular negatives are
 the most frequent objects of the data set that are not in the image, adversarial ones those that most often
-appear together with the objects that are. So shapes here come in families, and some are common.
+appear together with the objects that are. So shapes here come in groups that co-occur, and some are common.
 """
 
 from collections import Counter
@@ -18,20 +18,20 @@ from tools.embedded.vocabulary import SHAPES, TEST_WORDS
 IMAGES, EACH = 20, 3
 CORPUS = 400  # scenes behind the frequencies
 CATEGORIES = ("random", "popular", "adversarial")
-FAMILY = 4  # SHAPES in fours: those of one four keep company
+GROUP = 4  # SHAPES in groups of four: shapes of one group often appear together
 
 
-def company(present: list[str]) -> list[float]:
-    """Weight of each next shape: common ones first in each family, and kin of the last one more."""
+def co_occurrence(present: list[str]) -> list[float]:
+    """Weight of each next shape: common ones first in each group; the group of the last shape counts more."""
     weights = []
     for i, shape in enumerate(SHAPES):
-        common = 3.0 - i % FAMILY * 0.7
-        kin = any(SHAPES.index(other) // FAMILY == i // FAMILY for other in present[-1:])
-        weights.append(common * (4.0 if kin and shape not in present else 1.0))
+        common = 3.0 - i % GROUP * 0.7
+        same_group = any(SHAPES.index(other) // GROUP == i // GROUP for other in present[-1:])
+        weights.append(common * (4.0 if same_group and shape not in present else 1.0))
     return weights
 
 
-RECIPE = Recipe(things=(4, 7), repeats=0.3, words=(0, 1), sums=0.2, clutter=(120, 200), shape_weights=company)
+RECIPE = Recipe(things=(4, 7), repeats=0.3, words=(0, 1), sums=0.2, clutter=(120, 200), shape_weights=co_occurrence)
 
 
 def draw_pope(out: Path, seed: int) -> list[Scene]:
@@ -67,7 +67,7 @@ def present_shapes(scene: Scene) -> list[str]:
 
 
 def asked(scene: Scene, category: str, rng: Random, counts: Counter[str], pairs: Counter[tuple[str, str]]) -> list[str]:
-    """Six shapes: present and absent in turn."""
+    """Six shapes, alternately present and absent."""
     present, absent = present_shapes(scene), absent_shapes(scene)
     if category == "random":
         negatives = rng.sample(absent, EACH)

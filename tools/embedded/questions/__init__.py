@@ -1,6 +1,6 @@
-"""Questions about a scene, each with its true answer and the cells that hold it.
+"""Questions about a scene, each with its true answer and the cells that show it.
 
-Every kind is one function `(scene, rng) -> Question | None` in `KINDS`; None where the scene cannot carry it.
+Every kind is one function `(scene, rng) -> Question | None` in `KINDS`; None if it does not fit the scene.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is told and not asked."""
+"""Captions: statements about a scene, for the first steps of training."""
 
 from random import Random
 
@@ -8,9 +8,9 @@ from tools.embedded.vocabulary import GRID
 
 
 def caption(scene: Scene, rng: Random) -> Question | None:
-    """Not a question: three things told word by word, or a sign letter by letter; training's first diet.
+    """A statement, not a question: three things described word by word, or a sign letter by letter.
 
-    Nearly every word must be found in the image, where a question asks for one.
+    Nearly every word depends on the image; of a question, only the answer does.
     """
     words: list[str] = []
     marks: list[Cells | None] = []

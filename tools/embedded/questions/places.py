@@ -1,4 +1,4 @@
-"""Where things are: halves of the image, one beside another, and the place the image shows."""
+"""Position questions: halves of the image, relations between objects, and the place shown."""
 
 from random import Random
 

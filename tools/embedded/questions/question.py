@@ -1,4 +1,4 @@
-"""A question about a scene, and what every kind of question is built from."""
+"""Questions about a scene, and helpers to build them."""
 
 from dataclasses import dataclass
 from random import Random
@@ -7,15 +7,15 @@ from tools.embedded.scenes import Scene, Thing
 from tools.embedded.vocabulary import SHAPES
 
 Cells = tuple[int, ...]
-NOTHING: Cells = (-1,)  # "look at the start of the prompt": what is asked for is not in the image
+NOTHING: Cells = (-1,)  # attend to the start of the prompt: the object is not in the image
 
 
 @dataclass(frozen=True)
 class Question:
-    """`first` and `second` are the cells of what the question names; `spelled`, one cell a character.
+    """`first` and `second` are the cells of the objects the question names; `spelled` has one cell per character.
 
-    They guide training only (see `batches.looks`): no prompt and no image carries them. Where a question asks
-    whether something is so, `first` is what would make it so: those cells, or nothing.
+    They guide attention in training (see `batches.looks`) and are part of no prompt or image. For verification
+    questions, `first` is the evidence: the cells that make the statement true, or NOTHING.
     """
 
     kind: str
@@ -26,7 +26,7 @@ class Question:
     counted: Cells | None = None
     spelled: Cells = ()
     quoted: Cells = ()
-    marks: tuple[Cells | None, ...] = ()  # captions: per word, where to look for the next one (None: not asked)
+    marks: tuple[Cells | None, ...] = ()  # captions: per word, the cells that show the next one (None: no target)
 
 
 def article(word: str) -> str:

@@ -1,4 +1,4 @@
-"""What signs say: words and sums."""
+"""Questions about signs: words and sums."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""What things there are: shapes, colors, sizes, how many, and what two of them have in common."""
+"""Object questions: shapes, colors, sizes, counts, and comparisons of two objects."""
 
 from random import Random
 
@@ -82,7 +82,7 @@ def size_choose(scene: Scene, rng: Random) -> Question | None:
 
 
 def logic(scene: Scene, rng: Random) -> Question | None:
-    """Both or either of two shapes; "both" and "either" balance each other's answers."""
+    """Both or either of two shapes; the two kinds balance each other's answers."""
     absent = rng.sample(absent_shapes(scene), 2)
     present = sorted({thing.shape for thing in scene.things})
     if len(present) < 2:
@@ -136,7 +136,7 @@ def counting(scene: Scene, shape: str, asked: int) -> Question:
 
 
 def _countable(scene: Scene, rng: Random) -> str:
-    """Repeated shapes as often as single ones, or "one" would be a good guess."""
+    """Repeated shapes as often as single ones, so that "one" is not a good guess."""
     repeated = [thing.shape for thing in scene.things if len(of_shape(scene, thing.shape)) > 1]
     if repeated and rng.random() < 0.7:
         return repeated[0]

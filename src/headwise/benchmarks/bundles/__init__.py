@@ -1,1 +1,1 @@
-"""Folders of benchmarks: checked, mended, and made from Hugging Face datasets."""
+"""Benchmark bundles: checking, repairing, and building them from Hugging Face datasets."""

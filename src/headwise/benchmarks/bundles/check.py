@@ -1,4 +1,4 @@
-"""Where a study's benchmarks are, and whether they are all there."""
+"""Locate a study's benchmarks and check that they are complete."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ BUNDLE = "unpack LLaVA's eval.zip (docs/Evaluation.md of LLaVA) so that DIR is i
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What a bundle has of one benchmark: questions, questions with a label, whole images; and what is wrong.
+    """State of one benchmark in a bundle: questions, questions with a label, intact images; and defects.
 
-    `notes` are lines a reader should see that are no mistakes, such as counts that differ from the literature's.
+    `notes` are remarks that are not defects, such as counts that differ from the literature's.
     """
 
     benchmark: str
@@ -42,7 +42,7 @@ def data_folder(data_dir: str | Path, benchmarks: Sequence[str] | None = None) -
     """The bundle folder that `data_dir` means: `embedded`, a folder, `hf:` or `hf:FOLDER` (converted once).
 
     Only the named benchmarks (none named: those that are embedded) are looked for in Hugging Face datasets.
-    DataError where there is no such folder.
+    DataError if there is no such folder.
     """
     benchmarks = named_sets()["published"] if benchmarks is None else benchmarks
     if str(data_dir) == EMBEDDED:
@@ -57,9 +57,9 @@ def data_folder(data_dir: str | Path, benchmarks: Sequence[str] | None = None) -
 
 
 def chosen_benchmarks(data_dir: str, asked: str | None) -> list[str]:
-    """The benchmarks that `asked` names (names and sets, separated by commas); None: those that `data_dir` holds.
+    """The benchmarks that `asked` names (names and sets, separated by commas); None: those that `data_dir` has.
 
-    ConfigError for a name that is none.
+    ConfigError for an unknown name.
     """
     sets = named_sets()
     if asked is None:
@@ -72,10 +72,10 @@ def chosen_benchmarks(data_dir: str, asked: str | None) -> list[str]:
 
 
 def check_benchmark(name: str, data_dir: Path, progress: Callable[[list[Path]], Iterable[Path]] = iter) -> Check:
-    """Look at every question, label and image of one benchmark.
+    """Check every question, label and image of one benchmark.
 
-    `progress` wraps the list of images, which takes longest. Only truncation is looked for in images, not
-    every pixel. The embedded benchmarks have counts of their own, others are held against the official ones.
+    `progress` wraps the list of images, which takes longest. Images are checked for truncation, not decoded
+    fully. Counts are compared with the official ones, or with the embedded benchmarks' own.
     """
     bench = benchmark(name)
     own = data_dir.resolve() == embedded.DATA_DIR.resolve()
@@ -106,7 +106,7 @@ def _fix(bench: Benchmark, part: str) -> str:
 
 def _labels(bench: Benchmark, data_dir: Path, samples: Sequence[Sample]) -> tuple[int, list[Problem]]:
     if not isinstance(bench, KeyedBenchmark):
-        return len(samples), []  # its answers are judged without a key that could be looked at here
+        return len(samples), []  # judged without an answer key, so there is nothing to check
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.category, []).append(sample)
@@ -120,7 +120,7 @@ def _labels(bench: Benchmark, data_dir: Path, samples: Sequence[Sample]) -> tupl
         lacking = [reason for sample in group if (reason := _lacks(truth_of, sample))]
         found += len(group) - len(lacking)
         if lacking:
-            what = f"{len(lacking):,} of {len(group):,} questions have no label; the first: {lacking[0]}"
+            what = f"{len(lacking):,} of {len(group):,} questions {_have(lacking)} no label; the first: {lacking[0]}"
             problems.append(Problem(what=what, fix=_fix(bench, "labels")))
     return found, problems
 
@@ -145,12 +145,20 @@ def _images(
     states = {path: image_state(path) for path in progress(list(paths))}
     for state in ("missing", "truncated or unreadable"):
         if bad := [path for path in states if states[path] == state]:
-            what = f"{len(bad):,} of {len(states):,} images are {state}; the first: {bad[0]}"
+            what = f"{len(bad):,} of {len(states):,} images {_are(bad)} {state}; the first: {bad[0]}"
             all_missing = state == "missing" and len(bad) == len(states)
             tail = 1 if len({path.name for path in bad}) == len(bad) else len(Path(paths[bad[0]]).parts)
             moved = found_elsewhere(data_dir, bad[0], tail) if all_missing else ""
             problems.append(Problem(what=what, fix=moved or _fix(bench, "images")))
     return sum(state == "whole" for state in states.values()), problems
+
+
+def _are(things: Sequence[object]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _have(things: Sequence[object]) -> str:
+    return "has" if len(things) == 1 else "have"
 
 
 def _other_questions(bench: Benchmark, official: Counts, samples: Sequence[Sample]) -> Problem | None:
@@ -162,13 +170,13 @@ def _other_questions(bench: Benchmark, official: Counts, samples: Sequence[Sampl
         wanted = bench.official_categories.items()
         differ = [f"{category} {counts[category]:,} of {n:,}" for category, n in wanted if counts[category] != n]
         what += f" ({', '.join(differ)})"
-    return Problem(what=what, fix=f"the question file is cut short or another release: {_fix(bench, 'questions')}")
+    return Problem(what=what, fix=f"the question file is truncated or of another release: {_fix(bench, 'questions')}")
 
 
 def image_state(path: Path) -> str:
     """`whole`, `missing`, or `truncated or unreadable`.
 
-    A JPEG or PNG that can be opened and ends as its format ends counts as whole; any other is decoded to see.
+    A JPEG or PNG that opens and has its end marker counts as whole; other formats are decoded.
     """
     try:
         with open(path, "rb") as file:

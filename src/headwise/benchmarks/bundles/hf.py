@@ -1,7 +1,7 @@
-"""Benchmarks out of Hugging Face datasets: parquet files already on this machine → a bundle folder.
+"""Build a bundle folder from Hugging Face datasets (parquet files already on this machine).
 
 A benchmark names its dataset (`lmms-lab/POPE`) and turns its rows into its official layout
-(`Benchmark.from_dataset`), in the cache folder and once, so that everything else has one layout to know.
+(`Benchmark.from_dataset`), once, in the cache directory, so that all other code handles a single layout.
 Nothing is downloaded here.
 """
 
@@ -28,8 +28,8 @@ def bundle_from_datasets(source: str, benchmarks: Sequence[str]) -> Path:
     """A bundle folder with the named benchmarks, from the dataset folders in `source` or the local hub cache.
 
     `source` is empty (the hub cache: HF_HOME, HF_HUB_CACHE) or a folder that holds the datasets' folders as on
-    the hub (POPE/ or lmms-lab/POPE/). The bundle is made anew when a parquet file changes, under HEADWISE_CACHE
-    (default ~/.cache/headwise). DataError where a dataset is not there or its files cannot be read.
+    the hub (POPE/ or lmms-lab/POPE/). The bundle is rebuilt when a parquet file changes, under HEADWISE_CACHE
+    (default ~/.cache/headwise). DataError if a dataset is missing or unreadable.
     """
     asked = {benchmark(name).home: name for name in benchmarks}  # several rules of a benchmark share its files
     folders = {name: dataset_folder(source, _dataset(name)) for name in asked.values()}
@@ -43,7 +43,7 @@ def bundle_from_datasets(source: str, benchmarks: Sequence[str]) -> Path:
 
 
 def dataset_folder(source: str, dataset: str) -> Path:
-    """The files of `dataset` (OWNER/NAME): below `source`, or in the hub cache where `source` is empty."""
+    """The files of `dataset` (OWNER/NAME): below `source`, or in the hub cache if `source` is empty."""
     if source:
         root = expanded(source, "data_dir")
         places = [root / dataset.split("/")[-1], root / dataset]
@@ -64,12 +64,12 @@ def dataset_folder(source: str, dataset: str) -> Path:
 def _dataset(name: str) -> str:
     dataset = benchmark(name).dataset
     if dataset is None:
-        raise DataError(f"{name}: there is no Hugging Face dataset that it is read from; give its folder as data_dir")
+        raise DataError(f"{name}: cannot be read from a Hugging Face dataset; give its folder as data_dir")
     return dataset
 
 
 def _build_once(bundle: Path, folders: dict[str, Path]) -> None:
-    """Build the bundle in one of the processes that want it; the others wait for it."""
+    """Build the bundle in one process; the others wait."""
     try:
         bundle.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -80,7 +80,7 @@ def _build_once(bundle: Path, folders: dict[str, Path]) -> None:
 
 
 def _build(bundle: Path, folders: dict[str, Path]) -> None:
-    """Write the bundle beside its place, then move it there whole; another host may have been faster."""
+    """Build in a temporary folder, then move it into place; another host may have been faster."""
     work = Path(tempfile.mkdtemp(dir=bundle.parent))
     try:
         for name, folder in folders.items():

@@ -1,4 +1,4 @@
-"""Files of a benchmark that lie in the wrong place of a bundle, and the command that moves them to the right one."""
+"""Misplaced files of a bundle, and the command that moves them to the right place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from headwise.benchmarks import Benchmark, Problem
 
+# Depth of the search; deeper folders hold thousands of images.
 DEPTH = 5
-"""Levels of folders that are looked into: deeper ones hold images by the thousand."""
 
 
 def misplaced(bench: Benchmark, data_dir: Path) -> list[Problem]:
-    """The question file where it lies in another folder of `data_dir`; empty where it is not found."""
+    """The problem of a question file in a wrong folder of `data_dir`; empty if it is not found."""
     wanted = data_dir / bench.question_file
     if not bench.question_file or wanted.exists():
         return []
@@ -23,16 +23,16 @@ def misplaced(bench: Benchmark, data_dir: Path) -> list[Problem]:
 
 
 def found_elsewhere(data_dir: Path, wanted: Path, tail: int = 1) -> str:
-    """The command that brings a file of that name in `data_dir` to where it is wanted; empty if there is none.
+    """The command that moves a file of that name in `data_dir` to the wanted path; empty if there is none.
 
-    A folder under another name is renamed (`SEED-Bench/` to `seed_bench/`). Where the wanted folder exists, what
-    lies in the found one is moved into it. The last `tail` parts of the path must agree (`95/image.png`: 2).
+    A folder under another name is renamed (`SEED-Bench/` to `seed_bench/`). If the wanted folder exists, the
+    content of the found one is moved into it. The last `tail` parts of the path must agree (`95/image.png`: 2).
     """
     places = (place for place in _places(data_dir, wanted.name) if _same_tail(place, wanted, tail))
     place = next(places, None)
     if place is None:
         return ""
-    if place.parent == wanted.parent:  # the name alone differs, in its case
+    if place.parent == wanted.parent:  # only the case of the name differs
         return f"mv {_quoted(place)} {_quoted(wanted)}"
     old, new = place.parents[tail - 1], wanted.parents[tail - 1]
     while old.name == new.name and data_dir not in (old.parent, new.parent):
@@ -46,7 +46,7 @@ def found_elsewhere(data_dir: Path, wanted: Path, tail: int = 1) -> str:
 
 
 def _places(data_dir: Path, name: str) -> Iterator[Path]:
-    """Where below `data_dir` a file of that name lies, whatever its case; nearest folders first."""
+    """Paths below `data_dir` of files with that name, ignoring case; nearest folders first."""
     level = [data_dir]
     for _ in range(DEPTH):
         below: list[Path] = []

@@ -1,12 +1,15 @@
-"""Head strategies: which of the H attention heads of layer K say what to keep.
+"""Head strategies: rank the H attention heads of layer K and select the best.
 
 Shape suffixes used throughout headwise: H heads, V visual tokens, S prompt positions, D hidden size,
 K chosen heads, R kept visual tokens, B branches, Q question positions, N samples.
 
-A new strategy is one function of Maps and its line in STRATEGIES; the controls are in CONTROLS.
+STRATEGIES are the built-in ones; a plug-in's is a subclass of methods.head_strategies.HeadStrategy, which has the
+same `score`, `version` and `counts_heads`. The controls are in CONTROLS.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,9 +18,12 @@ from headwise.errors import ConfigError
 from headwise.methods.heads import composite, statistics
 from headwise.methods.heads.maps import Maps
 from headwise.methods.heads.strategy import Strategy
-from headwise.study.names import CONTROLS, SCORE_DTYPES, check_strategy
+from headwise.study.names import CONTROLS, SCORE_DTYPES, check_strategy, head_strategies
 from headwise.study.names import STRATEGIES as NAMES
 from headwise.study.versions import carried
+
+if TYPE_CHECKING:
+    from headwise.methods.head_strategies import HeadStrategy
 
 STRATEGIES: dict[str, Strategy] = {
     "sum": Strategy(score=statistics.attention_sum),
@@ -33,10 +39,10 @@ STRATEGIES: dict[str, Strategy] = {
     "graph_based": Strategy(score=composite.graph_based),
     "hierarchical": Strategy(score=composite.hierarchical, counts_heads=True),
 }
-assert tuple(STRATEGIES) == NAMES, "heads/names.py lists the strategies for those who must not import torch"
+assert tuple(STRATEGIES) == NAMES, "study/names.py must list the same strategies, for code that must not import torch"
 
+# As `Strategy.version`, for the controls: incremented when one can keep other tokens.
 CONTROL_VERSIONS = dict.fromkeys(CONTROLS, 1)
-"""As `Strategy.version`, for the controls: changes whenever one can keep other tokens."""
 
 __all__ = [
     "CONTROLS",
@@ -56,11 +62,11 @@ __all__ = [
 
 def counts_heads(name: str) -> bool:
     """True where the ranking by strategy `name` depends on how many heads will be chosen."""
-    return STRATEGIES[name].counts_heads
+    return _strategy(name).counts_heads
 
 
 def version_of(name: str) -> str:
-    """What answers by a strategy, control or method are kept under: its version (`versions.carried`)."""
+    """Version of a strategy, control or method, as part of the fingerprint of answers (`versions.carried`)."""
     from headwise.methods import METHODS  # methods read heads' formulas, not the other way round
 
     if name in METHODS:
@@ -73,8 +79,7 @@ def version_of(name: str) -> str:
 
 def score_heads(name: str, attention_HV: Tensor, num_heads: int, score_dtype: str = "float64") -> Tensor:
     """Scores of the heads, larger is better: [..., H] in `score_dtype`. ConfigError for an unknown name."""
-    check_strategy(name, allowed=NAMES)
-    strategy = STRATEGIES[name]
+    strategy = _strategy(name)
     return strategy.score(Maps(attention_HV.to(_dtype(score_dtype)), num_heads if strategy.counts_heads else None))
 
 
@@ -115,13 +120,27 @@ def best(score: Tensor, count: int) -> Tensor:
 
 
 def degenerate(score_H: Tensor) -> Tensor:
-    """True [...] where a ranking of heads says nothing: a NaN among the scores, or all of them equal.
+    """True [...] where a ranking of heads is degenerate: a NaN among the scores, or all scores equal.
 
-    Heads that a coarse first choice left out (-inf) do not count.
+    Heads excluded by a coarse pre-selection (-inf) do not count.
     """
     in_play_H = score_H != -torch.inf
     low = torch.where(in_play_H, score_H, torch.inf).amin(-1)
     return score_H.isnan().any(-1) | (low == score_H.amax(-1))
+
+
+def _strategy(name: str) -> Strategy | HeadStrategy:
+    """A built-in head strategy or a plug-in's. ConfigError for any other name."""
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    from headwise.methods import METHODS
+    from headwise.methods.head_strategies import HeadStrategy
+
+    found = METHODS[name] if name in METHODS else None  # noqa: SIM401 (get expects KeyError)
+    if not isinstance(found, HeadStrategy):
+        check_strategy(name, allowed=head_strategies())
+    assert isinstance(found, HeadStrategy)
+    return found
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -23,7 +23,7 @@ def multi_objective(maps: Maps) -> Tensor:
 
 
 def graph_based(maps: Maps) -> Tensor:
-    """Five features a head, smoothed twice over the graph of heads whose maps are similar."""
+    """Five features per head, smoothed twice over the graph of heads with similar maps."""
     p_HV = maps.p_HV
     above_H = (p_HV > p_HV.mean(-1, keepdim=True)).to(p_HV.dtype).mean(-1)
     features = [maps.sum_squares_H, maps.entropy_H, p_HV.amax(-1), p_HV.var(-1, correction=1), above_H]
@@ -37,7 +37,7 @@ def graph_based(maps: Maps) -> Tensor:
 
 
 def hierarchical(maps: Maps) -> Tensor:
-    """A coarse choice of about twice the heads, then a fine ranking inside it (others score -inf)."""
+    """A coarse selection of about twice the heads, then a fine ranking within it (others score -inf)."""
     p_HV, heads = maps.p_HV, maps.p_HV.shape[-2]
     if heads <= maps.num_heads or heads <= 8:
         return 0.5 * maps.sum_squares_H + 0.3 * p_HV.amax(-1) + 0.2 * p_HV.var(-1, correction=1)
@@ -49,7 +49,7 @@ def hierarchical(maps: Maps) -> Tensor:
 
 
 def _fine(p_CV: Tensor) -> Tensor:
-    """Score of the coarse heads among themselves: entropy, KL to uniform, distance to their mean, flatness."""
+    """Fine score among the coarsely selected heads: entropy, KL to uniform, distance to their mean, flatness."""
     uniform = 1 / p_CV.shape[-1]
     entropy_C = -(p_CV * torch.log(p_CV + EPSILON)).sum(-1)
     divergence_C = (p_CV * torch.log(p_CV / (uniform + EPSILON) + EPSILON)).sum(-1)

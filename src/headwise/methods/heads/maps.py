@@ -1,4 +1,4 @@
-"""The input of every head strategy: one prompt's attention over the image, and what is derived from it."""
+"""Input of the head strategies: a prompt's attention over the image, and derived quantities."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Maps:
     """Attention rows of the last prompt token at the pruning layer, as the strategies see them.
 
     `attention_HV` [..., H, V] is the row after the softmax over all keys, cut to the V image positions
-    and not renormalised, already in the dtype the ranking runs in. `chosen` is how many heads will be
-    chosen, None for a strategy that does not say `counts_heads`. Leading dimensions are independent prompts.
+    and not renormalised, already in the dtype of the ranking. `chosen` is the number of heads to
+    select, None for a strategy without `counts_heads`. Leading dimensions are independent prompts.
     """
 
     attention_HV: Tensor
@@ -25,14 +25,14 @@ class Maps:
 
     @property
     def num_heads(self) -> int:
-        """How many heads will be chosen. TypeError for a strategy that is ranked once for every number of heads."""
+        """The number of heads to select. TypeError for a strategy without `counts_heads`."""
         if self.chosen is None:
-            raise TypeError("a strategy that reads num_heads says counts_heads=True in heads.STRATEGIES")
+            raise TypeError("a strategy that reads num_heads says counts_heads=True")
         return self.chosen
 
     @cached_property
     def p_HV(self) -> Tensor:
-        """softmax over V of the attention row: a second softmax, as the published definition has it."""
+        """Softmax over V of the attention row: a second softmax, as the published definition has it."""
         return torch.softmax(self.attention_HV, dim=-1)
 
     @cached_property

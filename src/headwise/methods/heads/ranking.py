@@ -1,4 +1,4 @@
-"""From the attention of the last prompt tokens to the visual tokens each cell keeps, many questions at once."""
+"""Token selection: from prompt attention to the visual tokens that each cell keeps, for a batch of questions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from headwise.methods.heads import counts_heads, degenerate, rank, score_heads, token_scores
 from headwise.methods.stages import Choice
 from headwise.study.cells import Cell
-from headwise.study.names import STRATEGIES
+from headwise.study.names import ranks_heads
 
 
 class Ranker:
-    """Choices of any number of cells for N questions; what cells have in common is computed once.
+    """Token choices of any number of cells for N questions; work shared between cells is done once.
 
     `attention_NHV` [N, H, V]; `sample_ids` [N] seed the random controls.
     """
@@ -33,14 +33,14 @@ class Ranker:
         if cell.strategy in ("vanilla", "random_tokens"):
             return [Choice(kept_R) for kept_R in kept_NR]
         heads_NK = self._heads(cell)
-        if cell.strategy not in STRATEGIES:
+        if not ranks_heads(cell.strategy):
             return [Choice(kept_R, heads_K) for kept_R, heads_K in zip(kept_NR, heads_NK, strict=True)]
         tied_N = degenerate(self._scores(cell)).tolist()
         rows = zip(kept_NR, heads_NK, tied_N, self._agreement(cell), strict=True)
         return [Choice(*row) for row in rows]
 
     def _token_order(self, cell: Cell) -> Tensor:
-        """All visual tokens of each question, first to last to be kept: [N, V]."""
+        """All visual tokens of each question, best first: [N, V]."""
         visual = self.attention_NHV.shape[-1]
         if cell.strategy == "vanilla":
             return torch.arange(visual, device=self.attention_NHV.device).expand(len(self.sample_ids), -1)
@@ -49,7 +49,7 @@ class Ranker:
         return rank(token_scores(self.attention_NHV, self._heads(cell), cell.score_dtype))
 
     def _heads(self, cell: Cell) -> Tensor:
-        """Chosen heads of each question, ascending: [N, K]."""
+        """Selected heads of each question, ascending: [N, K]."""
         heads = self.attention_NHV.shape[-2]
         if cell.strategy == "all_heads":
             return torch.arange(heads, device=self.attention_NHV.device).expand(len(self.sample_ids), -1)
@@ -65,7 +65,7 @@ class Ranker:
         )
 
     def _agreement(self, cell: Cell) -> list[float]:
-        """Share of the chosen heads that the rankings in float16 and in float64 have in common, a question."""
+        """Share of selected heads on which the float16 and float64 rankings agree, per question."""
 
         def shared() -> list[float]:
             half_NK, full_NK = (self._heads(replace(cell, score_dtype=dtype)) for dtype in ("float16", "float64"))
@@ -77,7 +77,7 @@ class Ranker:
     def _drawn(self, cell: Cell, population: int) -> Tensor:
         """A random order of the population for each question: [N, population].
 
-        It depends on control, seed and sample alone, so that smaller budgets are subsets of larger ones.
+        It depends only on control, seed and sample, so smaller budgets select subsets of larger ones.
         """
         orders = [torch.randperm(population, generator=_generator(cell, name)) for name in self.sample_ids]
         return torch.stack(orders).to(self.attention_NHV.device)
@@ -89,7 +89,7 @@ class Ranker:
 
 
 def _score_key(cell: Cell) -> tuple[str, str, int]:
-    """What a ranking depends on; how many heads will be chosen is part of it where the strategy says so."""
+    """Cache key of a ranking; includes the number of heads for strategies with `counts_heads`."""
     return cell.strategy, cell.score_dtype, cell.heads if counts_heads(cell.strategy) else 0
 
 

@@ -1,6 +1,6 @@
-"""Strategies that read one statistic of each head's own map. Formulas: the published head-strategy study.
+"""Strategies based on one statistic of each head's own map. Formulas: the published head-strategy study.
 
-Each takes Maps ([..., H, V]) and returns one score a head ([..., H]), larger is better.
+Each takes Maps ([..., H, V]) and returns one score per head ([..., H]), larger is better.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def sparsity(maps: Maps) -> Tensor:
 
 
 def top_k_sum(maps: Maps) -> Tensor:
-    """Sum of the ten largest attention values (of all of them where the image has fewer tokens)."""
+    """Sum of the ten largest attention values (of all, if the image has fewer tokens)."""
     count = min(TOP_K, maps.attention_HV.shape[-1])
     return maps.attention_HV.topk(count, dim=-1).values.sum(-1)
 

@@ -1,4 +1,4 @@
-"""What a head strategy says of itself beside its formula."""
+"""Declaration of a head strategy: formula, version, dependence on the head count."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from headwise.methods.heads.maps import Maps
 class Strategy:
     """A head strategy: `score` gives [..., H] from Maps, larger is better.
 
-    `version` changes whenever the formula can rank heads otherwise: answers given under another version are not
-    reused. `counts_heads`: true where the scores depend on how many heads will be chosen (`Maps.num_heads`).
+    `version` is incremented when the formula can rank heads differently; answers of other versions are not reused.
+    `counts_heads`: true if the scores depend on the number of heads to select (`Maps.num_heads`).
     """
 
     score: Callable[[Maps], Tensor]

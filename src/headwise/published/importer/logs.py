@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwise.benchmarks import mme
-from headwise.published.importer.sources import CELL_FOLDER, UNREADABLE, Identity, Issue, identity, one_line
+from headwise.published.importer.names import CELL_FOLDER
+from headwise.published.importer.sources import UNREADABLE, Identity, Issue, identity, one_line
 from headwise.system.reading import read_text
 
 NUMBER = r"(\d+(?:\.\d+)?)"
@@ -26,6 +27,7 @@ PRINTED = {
 }
 """How LLaVA's `eval_textvqa.py` and `eval_pope.py`, GQA's `eval.py` and MME's `calculation.py` print."""
 
+CellKey = tuple[str, str, int, int | None, str]
 LOG_FILES = ("*.log", "*.out", "*.txt")
 
 
@@ -38,13 +40,13 @@ class LogFigure:
     where: str
 
     @property
-    def key(self) -> tuple[str, str, int, int | None]:
+    def key(self) -> CellKey:
         return cell_key(self.cell)
 
 
-def cell_key(cell: Identity) -> tuple[str, str, int, int | None]:
+def cell_key(cell: Identity) -> CellKey:
     """What a log and a folder both say of a cell."""
-    return cell.benchmark, cell.strategy, cell.tokens, cell.heads
+    return cell.benchmark, cell.strategy, cell.tokens, cell.heads, cell.options
 
 
 def read_logs(root: Path, model: str, report: Callable[[Issue], None]) -> list[LogFigure]:

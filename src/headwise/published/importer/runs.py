@@ -7,7 +7,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from headwise.benchmarks import benchmark, mme
 from headwise.benchmarks.bundles.check import data_folder
 from headwise.errors import DataError
 from headwise.published.importer.logs import LogFigure, cell_key, read_logs
+from headwise.published.importer.names import mean_tokens, settings
 from headwise.published.importer.sources import UNREADABLE, Identity, Issue, Source, find_sources, one_line
 from headwise.records import Answer, Failure, Scorecard, Verdict, write_jsonl
 from headwise.run.rescore import CONTRADICTED, KEY_IN_ANSWERS, LOG_SCORE
@@ -31,11 +32,9 @@ from headwise.scoring.score import (
     write_verdicts,
 )
 from headwise.study.cells import fingerprint
+from headwise.study.names import role_of
 
 DIGEST = "headwise.import"
-AS_PUBLISHED = {"layer": 2, "budget": "average", "score_dtype": "float16", "seed": 0}
-"""How the original study ran: pruning after the second layer, average tokens, ranking in float16."""
-
 Progress = Callable[[Sequence[Source]], Iterable[Source]]
 
 
@@ -191,10 +190,12 @@ def _log_issues(figures: Sequence[LogFigure], sources: Sequence[Source]) -> list
 def _log(study: tracking.StudyRun, scored: Scored, root: Path) -> None:
     source, cell = scored.source, scored.source.identity
     path = source.folder.relative_to(root).as_posix()
-    tags = {"headwise.source": "import", DIGEST: source.digest} | scored.key
+    tags = {"headwise.source": "import", "headwise.role": role_of(cell.strategy), DIGEST: source.digest} | scored.key
     if scored.contradiction:
         tags |= {"headwise.status": CONTRADICTED, LOG_SCORE: repr(scored.log_score)}
-    params = asdict(cell) | AS_PUBLISHED | {"data_dir": scored.data_dir, "source": "import", "answers": path}
+    params = (
+        cell.params() | settings(cell.strategy) | {"data_dir": scored.data_dir, "source": "import", "answers": path}
+    )
     with tempfile.TemporaryDirectory(prefix="headwise-") as work:
         folder = Path(work)
         write_jsonl(folder / ANSWERS, source.rows())
@@ -203,8 +204,7 @@ def _log(study: tracking.StudyRun, scored: Scored, root: Path) -> None:
         tracking.log_cell(
             study,
             params=params,
-            # The folder's number is the mean a layer: the metric that evaluated cells have.
-            metrics=scored.card.as_metrics() | {"mean_visual_tokens": cell.tokens},
+            metrics=scored.card.as_metrics() | mean_tokens(cell.strategy, cell.tokens),
             tags=tags,
             folder=folder,
             dataset=_dataset(scored),

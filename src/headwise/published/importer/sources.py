@@ -1,6 +1,6 @@
 """Which cells a tree of answers holds, and their answers.
 
-ANSWERS_DIR/…/<split>/<checkpoint>/<method>/vtn_<tokens>[_<heads>_<strategy>]/
+ANSWERS_DIR/…/<split>/<checkpoint>/<method>/vtn_<tokens>[_<heads>][_<strategy>]/
     merge.jsonl, or its chunks 8_0.jsonl … 8_7.jsonl     answers in LLaVA's form (need a data_dir)
     OCR.txt, artwork.txt, …                              MME's answers with their labels
 """
@@ -17,19 +17,16 @@ from typing import Any
 
 from headwise.benchmarks import mme
 from headwise.errors import DataError, HeadwiseError
+from headwise.published.importer.names import read_name
 from headwise.records import read_answers
-from headwise.study import names
-from headwise.study.cells import LARGEST, fingerprint
+from headwise.study.cells import fingerprint
 
 UNREADABLE = (HeadwiseError, OSError, ValueError, RecursionError)
 """What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
 are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep."""
 SHOWN = 3
-CELL_FOLDER = re.compile(r"vtn_(\d+)(?:_(\d+)_(\w+))?")
 CHUNK = re.compile(r"(\d+)_(\d+)\.jsonl")
 MERGED = "merge.jsonl"
-WITHOUT_HEADS = {"vanilla": "vanilla", "fastv": "all_heads"}
-"""Methods of the original study whose folders name no strategy; FastV ranks tokens by all heads."""
 SPLIT_WORDS = {"textvqa": "textvqa", "gqa": "gqa", "pope": "pope", "mme": "mme"}
 
 
@@ -43,7 +40,10 @@ class Issue:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Which cell a folder holds: `tokens` is the mean a layer, `heads` None where the strategy chooses none."""
+    """Which cell a folder holds: `tokens` is the mean a layer, `heads` None where the strategy chooses none.
+
+    `options`: settings that have no parameter of their own, such as the least and most heads of dynamic_heads (`6-24`).
+    """
 
     model: str
     benchmark: str
@@ -51,11 +51,16 @@ class Identity:
     strategy: str
     tokens: int
     heads: int | None
+    options: str = ""
 
     @property
     def name(self) -> str:
-        parts = (self.benchmark, self.tokens, self.heads, self.strategy)
+        parts = (self.benchmark, self.tokens, self.heads, self.strategy, self.options or None)
         return "-".join(str(part) for part in parts if part is not None)
+
+    def params(self) -> dict[str, Any]:
+        """Its parts as parameters of a run; no `options` where it has none, as cells were logged before there were."""
+        return {name: value for name, value in asdict(self).items() if name != "options" or value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,7 @@ def _sources(folder: Path, root: Path, model: str, report: Callable[[Issue], Non
 
 
 def _source(cell: Identity, folder: Path, rows: list[dict[str, str]], labelled: bool) -> Source:
-    digest = fingerprint(asdict(cell), _content(cell.benchmark, rows))
+    digest = fingerprint(cell.params(), _content(cell.benchmark, rows))
     return Source(identity=cell, folder=folder, labelled=labelled, digest=digest)
 
 
@@ -143,7 +148,7 @@ def read_merged(folder: Path, say: Callable[[str], None] = lambda text: None) ->
     chunks = _chunks(folder, (lambda text: None) if whole.exists() else say)
     merged = [asdict(row) for row in read_answers(whole, say)] if whole.exists() else []
     if merged and chunks and sorted(map(repr, merged)) != sorted(map(repr, chunks)):
-        raise DataError(f"{MERGED} ({len(merged)} answers) and its chunks ({len(chunks)} answers) differ; none taken")
+        raise DataError(f"{MERGED} and its chunks differ; none taken (answers: {len(merged)} and {len(chunks)})")
     return merged or chunks
 
 
@@ -171,30 +176,16 @@ def _chunks(folder: Path, say: Callable[[str], None]) -> list[dict[str, str]]:
 def identity(name: str, parts: Sequence[str], benchmark: str, model: str) -> Identity:
     """What folder names say; `parts` are the folders above the cell's, outermost first."""
     method = parts[-1] if parts else ""
-    found = CELL_FOLDER.fullmatch(name)
-    if not found:
-        raise DataError(f"{name}: expected vtn_<tokens>_<heads>_<strategy> or vtn_<tokens>")
-    tokens, heads, strategy = found.groups()
-    if strategy is None:
-        if method not in WITHOUT_HEADS:
-            raise DataError(f"{name}: names no strategy, and {method!r} is not {' or '.join(WITHOUT_HEADS)}")
-        strategy = WITHOUT_HEADS[method]
-    names.check_strategy(strategy)
+    cell = read_name(name, method)
     return Identity(
         model=next((part for part in reversed(parts) if _is_checkpoint(part)), model),
         benchmark=benchmark,
         method=method,
-        strategy=strategy,
-        tokens=_count(tokens, name),
-        heads=_count(heads, name) if heads and names.needs_heads(strategy) else None,
+        strategy=cell.strategy,
+        tokens=cell.tokens,
+        heads=cell.heads,
+        options=cell.options,
     )
-
-
-def _count(digits: str, name: str) -> int:
-    """A number of tokens or heads; DataError for one that no table could hold."""
-    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
-        raise DataError(f"{name[:80]}: {digits[:20]} tokens or heads are more than {LARGEST}")
-    return int(digits)
 
 
 def one_line(error: BaseException) -> str:

@@ -9,6 +9,9 @@ import pandas as pd
 
 from headwise.report.figures.style import Drawing, colour_bar, drawn, framed, write_title
 
+LEGIBLE = 16
+"""Strategies beyond which overlaps are colours only."""
+
 
 @drawn
 def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Drawing:
@@ -31,21 +34,27 @@ def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Drawing:
 
 @drawn
 def overlap(heads: pd.DataFrame, kept: pd.DataFrame, title: str) -> Drawing:
-    """Overlap between strategies in one square: chosen heads above the diagonal, kept tokens below it."""
+    """Overlap between strategies in one square: chosen heads above the diagonal, kept tokens below it.
+
+    Both tables name the same strategies; those without heads have NaN in `heads`, and their fields stay empty.
+    """
     size = len(heads)
     values = np.where(np.triu(np.ones((size, size), bool)), heads.to_numpy(float), kept.to_numpy(float))
     np.fill_diagonal(values, np.nan)
-    figure = framed(2.0 + 0.4 * size, left=1.35, right=0.75, top=0.5, bottom=1.15)
+    figure = framed(2.0 + min(0.4 * size, 6.4), left=1.35, right=0.75, top=0.5, bottom=1.15)
     ax = figure.subplots()
     image = ax.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
+        if size <= LEGIBLE and not np.isnan(value):
             colour = "black" if value > 0.6 else "white"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
-    ax.set_xticks(range(size), heads.columns, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(size), heads.index)
+    ax.set_xticks(range(size), kept.columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(size), kept.index)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     colour_bar(figure, image)
-    write_title(figure, f"{title}: Jaccard overlap of chosen heads (above the diagonal) and kept tokens (below)")
+    parts = (
+        "chosen heads (above the diagonal) and kept tokens (below)" if heads.notna().any(axis=None) else "kept tokens"
+    )
+    write_title(figure, f"{title}: Jaccard overlap of {parts}")
     return figure

@@ -16,12 +16,16 @@ FOG = 235
 
 @dataclass(frozen=True)
 class Overlay:
-    """One question under one configuration: `kept` is a square bool map of visual tokens (rows × columns)."""
+    """One question under one configuration: `kept` is a square bool map of visual tokens (rows × columns).
+
+    `merged`: how many merged rows the language model has beside them. Their areas are not recorded: they are counted.
+    """
 
     name: str
     answer: str
     correct: float
     kept: np.ndarray
+    merged: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ def _draw(ax: Axes, image: np.ndarray, overlay: Overlay) -> None:
     right = overlay.correct >= 0.5
     mark, colour = ("✓", BLUE) if right else ("✗", ORANGE)
     ax.set_title(f"{overlay.name}\n{mark} {_short(overlay.answer, 16)}", fontsize=9, color=colour)
+    if overlay.merged:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        ax.text(0.98, 0.02, f"+{overlay.merged} merged", transform=ax.transAxes, ha="right", fontsize=8, bbox=box)
 
 
 def faded(image: np.ndarray, kept: np.ndarray) -> np.ndarray:

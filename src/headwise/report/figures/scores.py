@@ -6,6 +6,8 @@ All take the cells of `report.Findings` (score, low, high, strategy, tokens, hea
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from headwise.analysis.roles import in_order, is_method, is_reference
 from headwise.report.figures.style import (
     BLUE,
     FAINT,
@@ -24,16 +27,16 @@ from headwise.report.figures.style import (
     colour_bar,
     drawn,
     framed,
-    in_order,
     series_style,
     write_title,
 )
-from headwise.study.names import CONTROLS
 
 BLOCKS = 4
 """Strategies side by side in the heat maps."""
 GROUPS = 6
 """Strategies side by side in the figure of score against tokens."""
+GROUP_WIDTH = 18
+"""Letters of a name that fit above a group."""
 COST_LABELS = {
     "flops": "FLOPs a question",
     "kv_bytes": "KV cache, bytes",
@@ -41,7 +44,11 @@ COST_LABELS = {
     "token_seconds": "decoding, seconds a token",
     "peak_bytes": "peak memory, bytes",
 }
+OTHER_LINES = ((0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)), (0, (3, 1, 1, 1)))
+"""Dashes of a study's other controls, such as pooling, in turn."""
 CONTROL_LINES = {"vanilla": "-.", "all_heads": "-", "random_heads": "--", "random_tokens": ":"}
+IN_LEGEND = 7
+"""Entries of a legend that fit beside each other."""
 MOST_ROWS = 30
 MOST_VALUES = 250
 """More scores than that are colours only: they would be illegible, and slow to draw."""
@@ -49,9 +56,9 @@ MOST_VALUES = 250
 
 @drawn
 def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
-    """Tokens × heads, a block a strategy, all on one colour scale; each score is written in its field."""
-    own = cells[~cells["strategy"].isin(CONTROLS)]
-    strategies = in_order(own["strategy"])
+    """Tokens × heads, a block a head strategy, all on one colour scale; each score is written in its field."""
+    own = _by_series(cells[is_method(cells) & cells["heads"].notna()])
+    strategies = list(dict.fromkeys(own["series"]))
     tokens, heads = (sorted(own[name].dropna().unique(), reverse=True) for name in ("tokens", "heads"))
     corners = [divmod(place, BLOCKS) for place in range(len(strategies))]
     high, wide = len(tokens) + 0.85, len(heads) + 0.25
@@ -61,7 +68,7 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     low_score, high_score = float(own["score"].min()), float(own["score"].max())
     scale = Normalize(low_score, high_score)
     for (row, column), strategy in zip(corners, strategies, strict=True):
-        block = own[own["strategy"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
+        block = own[own["series"] == strategy].pivot_table(index="tokens", columns="heads", values="score")
         values = block.reindex(index=tokens, columns=heads).to_numpy(float)
         left, top = column * wide, row * high
         place = (left, left + len(heads), top + len(tokens), top)
@@ -80,6 +87,13 @@ def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     return figure
 
 
+def _by_series(own: pd.DataFrame) -> pd.DataFrame:
+    """With a column `series`: the strategy and whatever else differs (its query, say), strategies in their order."""
+    rank = {name: place for place, name in enumerate(in_order(own["strategy"]))}
+    ordered = own.assign(series=own["label"] if "label" in own else own["strategy"], place=own["strategy"].map(rank))
+    return ordered.sort_values("place", kind="stable")
+
+
 def _write_values(ax: Axes, values: np.ndarray, left: float, top: float, middle: float) -> None:
     digits = 0 if middle > 200 else 1
     for (row, column), value in np.ndenumerate(values):
@@ -90,52 +104,69 @@ def _write_values(ax: Axes, values: np.ndarray, left: float, top: float, middle:
 
 @drawn
 def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
-    """Score against tokens with 95 % intervals: a group a strategy, a line a number of heads, controls in grey."""
-    own = cells[~cells["strategy"].isin(CONTROLS)]
-    strategies = in_order(own["strategy"])
+    """Score against tokens with 95 % intervals: a group a strategy, a line a number of heads, controls in grey.
+
+    A method without heads has one line, in the middle of its group.
+    """
+    own = _by_series(cells[is_method(cells)])
+    strategies = list(dict.fromkeys(own["series"]))
     tokens = sorted(own["tokens"].dropna().unique())
     heads = sorted(own["heads"].dropna().unique(), reverse=True)
+    lines = control_lines(cells)
     rows = math.ceil(len(strategies) / GROUPS)
-    figure = framed(1.1 + 1.9 * rows, left=0.55, top=0.65, bottom=0.65)
+    legend = math.ceil((len(lines) + len(heads) + own["heads"].isna().any()) / IN_LEGEND)
+    figure = framed(0.9 + 0.2 * legend + 1.9 * rows, left=0.55, top=0.65, bottom=0.45 + 0.2 * legend)
     axes = figure.subplots(rows, 1, squeeze=False, sharey=True, gridspec_kw={"hspace": 0.28})[:, 0]
     for place, strategy in enumerate(strategies):
         ax, start = axes[place // GROUPS], (place % GROUPS) * len(tokens)
-        for control in CONTROL_LINES:
-            _control_line(ax, cells[cells["strategy"] == control], tokens, start)
+        for control, dashes in lines.items():
+            _control_line(ax, cells[cells["strategy"] == control], tokens, start, dashes)
         for series, number in enumerate(heads):
-            line = own[(own["strategy"] == strategy) & (own["heads"] == number)]
+            line = own[(own["series"] == strategy) & (own["heads"] == number)]
             shift = start + 0.16 * (series - (len(heads) - 1) / 2)
             _line_with_intervals(ax, line, tokens, shift, series)
-        ax.text(start - 0.4, 1.02, strategy, transform=ax.get_xaxis_transform(), fontsize=9)
+        headless = own[(own["series"] == strategy) & own["heads"].isna()]
+        if len(headless):
+            _line_with_intervals(ax, headless, tokens, start, len(heads))
+        name = textwrap.fill(strategy, GROUP_WIDTH)
+        ax.text(start - 0.4, 1.02, name, transform=ax.get_xaxis_transform(), fontsize=9, va="bottom", linespacing=1)
     for row, ax in enumerate(axes):
         groups = min(GROUPS, len(strategies) - row * GROUPS)
         ax.set_xticks(range(groups * len(tokens)), [*map(str, tokens)] * groups)
         ax.set_xlim(-0.5, min(GROUPS, len(strategies)) * len(tokens) - 0.5)
         ax.vlines(np.arange(1, groups) * len(tokens) - 0.5, *ax.get_ylim(), color="#e6e6e6", linewidth=0.8)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    _legend(figure, cells, heads)
+    _legend(
+        figure, lines, [*(f"{number} heads" for number in heads), *(["no heads"] if own["heads"].isna().any() else [])]
+    )
     write_title(figure, f"{title}: score ({unit}) against tokens, 95 % intervals")
     return figure
 
 
-def _legend(figure: Figure, cells: pd.DataFrame, heads: list[int]) -> None:
-    controls = [name for name in CONTROL_LINES if (cells["strategy"] == name).any()]
+def control_lines(cells: pd.DataFrame) -> dict[str, Any]:
+    """The controls that occur, the unpruned model first, and the dashes of each."""
+    found = in_order(cells.loc[~is_method(cells), "strategy"])
+    others = [name for name in found if name not in CONTROL_LINES]
+    dashes = {name: line for name, line in CONTROL_LINES.items() if name in found}
+    return dashes | {name: OTHER_LINES[place % len(OTHER_LINES)] for place, name in enumerate(others)}
+
+
+def _legend(figure: Figure, controls: Mapping[str, Any], series: Sequence[str]) -> None:
     looks: list[dict[str, Any]] = [
-        {"color": GREY, "linestyle": CONTROL_LINES[name], "label": name} for name in controls
+        {"color": GREY, "linestyle": dashes, "label": name} for name, dashes in controls.items()
     ]
-    looks += [series_style(n) | {"markersize": 4, "label": f"{number} heads"} for n, number in enumerate(heads)]
+    looks += [series_style(n) | {"markersize": 4, "label": label} for n, label in enumerate(series)]
     lines = [Line2D([], [], linewidth=1.2, **look) for look in looks]
-    figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, fontsize=9)
+    figure.legend(handles=lines, loc="lower center", ncols=min(len(lines), IN_LEGEND), frameon=False, fontsize=9)
 
 
-def _control_line(ax: Axes, rows: pd.DataFrame, tokens: list[int], start: int) -> None:
+def _control_line(ax: Axes, rows: pd.DataFrame, tokens: list[int], start: int, dashes: Any) -> None:
     """A control over one group; vanilla has no token budget and is level."""
     if rows.empty:
         return
-    control = rows["strategy"].iloc[0]
     level = rows["tokens"].isna().all()
     means = [rows["score"].mean()] * len(tokens) if level else rows.groupby("tokens")["score"].mean().reindex(tokens)
-    ax.plot(start + np.arange(len(tokens)), means, color=GREY, linewidth=1.2, linestyle=CONTROL_LINES[control])
+    ax.plot(start + np.arange(len(tokens)), means, color=GREY, linewidth=1.2, linestyle=dashes)
 
 
 def _line_with_intervals(ax: Axes, line: pd.DataFrame, tokens: list[int], shift: float, series: int) -> None:
@@ -149,7 +180,7 @@ def _line_with_intervals(ax: Axes, line: pd.DataFrame, tokens: list[int], shift:
 @drawn
 def draw_best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     """The best cells with their intervals, highest first; filled where they cannot be told from the best."""
-    ranked = cells[cells["strategy"] != "vanilla"].sort_values("score", ascending=False, kind="stable")
+    ranked = cells[~is_reference(cells)].sort_values("score", ascending=False, kind="stable")
     shown = ranked.head(MOST_ROWS)
     inside = int(ranked["in_best_set"].sum())
     figure = framed(1.1 + 0.21 * len(shown), left=0.35 + 0.073 * shown["configuration"].str.len().max())
@@ -172,7 +203,7 @@ def draw_best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
 
 def _reference_line(ax: Axes, cells: pd.DataFrame) -> None:
     """Where the unpruned model is; its name stands on the side where the other cells are, so that it is not cut off."""
-    for _, row in cells[cells["strategy"] == "vanilla"].head(1).iterrows():
+    for _, row in cells[is_reference(cells)].head(1).iterrows():
         side, anchor = (-4, "right") if row["score"] > cells["score"].median() else (4, "left")
         ax.axvline(row["score"], color=GREY, linewidth=1.2, linestyle="-.")
         ax.annotate(
@@ -192,7 +223,7 @@ def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str)
         rows = known[known["tokens"] == tokens]
         look = series_style(series) | {"s": 26, "alpha": 0.75, "linewidths": 0}
         ax.scatter(rows[cost], rows["score"], label=f"{tokens} tokens", **look)
-    vanilla = known[known["strategy"] == "vanilla"]
+    vanilla = known[is_reference(known)]
     ax.scatter(vanilla[cost], vanilla["score"], s=60, color="black", marker="*", label="vanilla")
     front = known[known[f"front_{cost}"]].sort_values(cost)
     ax.plot(front[cost], front["score"], color=GREY, linewidth=1, zorder=0, label="Pareto front")
@@ -209,7 +240,7 @@ def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str)
 def _name_front(ax: Axes, front: pd.DataFrame, cost: str) -> None:
     """Names beside the front's points, at most one a token budget so that they stay apart."""
     best = front.sort_values("score", ascending=False).drop_duplicates("tokens")
-    for _, row in best[best["strategy"] != "vanilla"].iterrows():
+    for _, row in best[~is_reference(best)].iterrows():
         ax.annotate(
             row["configuration"], (row[cost], row["score"]), xytext=(7, -9), textcoords="offset points", fontsize=9,
             color=ORANGE,

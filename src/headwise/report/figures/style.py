@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -14,8 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
-
-from headwise.study.names import CONTROLS, STRATEGIES
 
 WIDTH = 8.0
 DPI = 120
@@ -93,11 +91,9 @@ def colour_bar(figure: Figure, image: ScalarMappable) -> None:
 
 
 def series_style(place: int) -> dict[str, Any]:
-    """Colour and marker of the n-th series of a figure: told apart by shape as well as colour."""
-    return {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)]}
+    """Colour and marker of the n-th series of a figure: told apart by shape as well as colour.
 
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Strategies, then controls, in the order of `headwise.study.names`."""
-    found = set(names)
-    return [name for name in (*STRATEGIES, *CONTROLS) if name in found]
+    The first len(SERIES) differ in both; of the next ones each pair of colour and marker is new, up to their product.
+    """
+    turn, colour = divmod(place, len(SERIES))
+    return {"color": SERIES[colour], "marker": MARKERS[(colour + turn) % len(MARKERS)]}

@@ -105,10 +105,11 @@ function drawSample() {
     row.addEventListener("click", () => { state.cell = cell; drawSample(); });
     body.append(row);
   });
-  drawKept(sample.kept[state.cell], part.side, part.cells[state.cell], sample.dark);
+  drawKept(sample, state.cell, part.side, part.cells[state.cell]);
 }
 
-function drawKept(packed, side, name, dark) {
+function drawKept(sample, cell, side, name) {
+  const packed = sample.kept[cell], dark = sample.dark;
   const canvas = at("samples-kept"), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
@@ -120,7 +121,10 @@ function drawKept(packed, side, name, dark) {
     if (bytes[n >> 3] & (128 >> (n & 7))) kept += 1;
     else pen.fillRect((n % side) * step, Math.floor(n / side) * step, step, step);
   }
-  at("samples-kept-text").textContent = `${name}: ${kept} of ${side * side} tokens kept`;
+  const merged = sample.merged[cell], stages = sample.stages[cell];
+  at("samples-kept-text").textContent = `${name}: ${kept} of ${side * side} tokens kept`
+    + (merged ? ` and ${merged} merged or added ${merged === 1 ? "row" : "rows"}, which are not drawn` : "")
+    + (stages.length ? ` (${stages.map(([layer, left]) => `after layer ${layer}: ${left}`).join(", ")})` : "");
 }
 
 if (data.length) {

@@ -29,7 +29,7 @@ class Local:
         waiting: list[tuple[Work, Future[Prepared]]] = []
         for each in work:
             paths = image_paths(each.task, each.window)
-            waiting.append((each, pool.submit(self._load().prepare, each.window, paths)))
+            waiting.append((each, pool.submit(self._load().prepare, each.window, paths, each.task.cells)))
             if len(waiting) > AHEAD:
                 yield waiting.pop(0)
         yield from waiting

@@ -59,7 +59,7 @@ def stop() -> None:
 
 
 def cluster_kind() -> str:
-    """cuda where the joined cluster has a GPU, else cpu."""
+    """Cuda where the joined cluster has a GPU, else cpu."""
     return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
 
 

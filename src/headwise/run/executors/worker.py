@@ -97,7 +97,7 @@ class Worker:
             sources |= image_paths(work.task, work.window)
         else:
             sources |= {name: None if content is None else io.BytesIO(content) for name, content in images.items()}
-        prepared = answerer.prepare(work.window, sources)
+        prepared = answerer.prepare(work.window, sources, work.task.cells)
         with self._turn:
             lines = answerer.answer(work.task, prepared)
         return lines, failures_of(work, prepared)
@@ -111,7 +111,7 @@ class Worker:
             if self._checkpoint is None:
                 raise HeadwiseError("worker: was asked to answer before it was asked who it is")
             vlm = self._placement().load(self._checkpoint, self.orders.study)
-            self._answerer = Answerer(vlm, self.orders.study.max_new_tokens)
+            self._answerer = Answerer(vlm, self.orders.study.max_new_tokens, allow_pickle=self.orders.allow_pickle)
         return self._answerer
 
     def _check_data(self, work: Work) -> None:

@@ -1,0 +1,56 @@
+"""What choosing before the language model costs: torch's count over the method's own computation on made-up signals.
+
+Axes as in methods/contract.py.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from headwise.methods import Vision
+from headwise.methods.contract import AXES
+from headwise.methods.stages import before_method
+from headwise.models.checkpoint import Checkpoint
+from headwise.models.vision import VisionShape, vision_shape
+from headwise.study.cells import Cell
+
+CLIP_WIDTH = 768
+WORDS = 12
+"""E of CLIP's joint space in LLaVA-1.5's tower, and words of a question."""
+
+
+def before_flops(checkpoint: Checkpoint, cell: Cell) -> float:
+    """FLOPs of one choice by a method before the language model: its matrix products, from signals to rows.
+
+    Towers, projector and CLIP's text tower are not in it, as the tower is in no other cost; 0 for other cells.
+    """
+    if before_method(cell.strategy) is None:
+        return 0.0
+    return _counted(cell, vision_shape(checkpoint), checkpoint.geometry.visual, checkpoint.shape["hidden"])
+
+
+@lru_cache(maxsize=4096)
+def _counted(cell: Cell, shape: VisionShape, visual: int, hidden: int) -> float:
+    method = before_method(cell.strategy)
+    assert method is not None
+    options = method.options(**dict(cell.options))
+    rows = visual if method.image_side(cell.tokens, 1) is None else method.rows(cell.tokens, visual, options) or visual
+    sizes = {"V": rows, "N": rows + 1, "H": shape.heads, "C": shape.width, "d": shape.width // shape.heads}
+    sizes |= {"D": hidden, "E": CLIP_WIDTH, "M": 1, "m": WORDS}
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        method.reduce(_made_up(method.needs, sizes), cell.tokens, options)
+    return float(counter.get_total_flops())
+
+
+def _made_up(needs: tuple[str, ...], sizes: dict[str, int]) -> Vision:
+    generator = torch.Generator().manual_seed(0)
+    signals: dict[str, Any] = {}
+    for name in needs:
+        signal: Tensor = torch.rand([sizes[axis] for axis in AXES[name]], generator=generator)
+        signals[name] = signal
+    return Vision(**signals)
