@@ -68,8 +68,8 @@ WINS = (
     "`topped`: rows of the tables above, of those with two strategies or more, in which the strategy has the "
     "highest score (ties shared); "
     "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best is statistically "
-    "tied with others, and where the strategy is significantly worse than another; `too_few`: rows of benchmarks with too "
-    "few images to tell any two strategies apart."
+    "tied with others, and where the strategy is significantly worse than another; `too_few`: rows of benchmarks "
+    "with too few images to tell any two strategies apart."
 )
 
 
