@@ -99,11 +99,11 @@ class Findings:
         return self.pruned.iloc[self.pruned["score"].to_numpy().argmax()]
 
     def best_set(self) -> pd.DataFrame:
-        """The cells that cannot be told from the best, highest score first."""
+        """The cells statistically tied with the best, highest score first."""
         return self.cells[self.cells["in_best_set"]].sort_values("score", ascending=False, kind="stable")
 
     def best_among(self, rows: np.ndarray) -> np.ndarray:
-        """Bool: which of these rows cannot be told from the best of them."""
+        """Bool: which of these rows are statistically tied with the best of them."""
         return best_set_p(self.flipped.of(rows)) > ALPHA
 
 

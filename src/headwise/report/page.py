@@ -160,7 +160,7 @@ def _ranked(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def sentence(found: Findings) -> str:
-    """The best configuration, and how many cannot be told from it."""
+    """The best configuration, and how many are statistically tied with it."""
     if found.pruned.empty:
         return "No pruned configuration was run."
     best, inside, digits = found.best, len(found.best_set()), 0 if found.unit == "points" else 1

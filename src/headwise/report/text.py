@@ -67,9 +67,9 @@ def _best_line(name: str, part: Findings) -> str:
 WINS = (
     "`topped`: rows of the tables above, of those with two strategies or more, in which the strategy has the "
     "highest score (ties shared); "
-    "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best cannot be told "
-    "from others, and where the strategy is significantly worse than another; `too_few`: rows of benchmarks with too "
-    "few images to tell any two strategies apart."
+    "`won`, `shared`, `lost`: the same rows where the difference is significant, where the best is statistically "
+    "tied with others, and where the strategy is significantly worse than another; `too_few`: rows of benchmarks "
+    "with too few images to tell any two strategies apart."
 )
 
 
@@ -101,7 +101,7 @@ def heading(name: str, part: Findings) -> str:
 
 
 def sentence(part: Findings, table: ScoreTable | None) -> str:
-    """The best cell with its interval, its ties, and who cannot be told from it."""
+    """The best cell with its interval, its ties, and which are statistically tied with it."""
     if part.pruned.empty:
         pruned = (~is_reference(part.cells)).any()
         return "No pruned cell answered every question, so none is named the best." if pruned else "No pruned cell."

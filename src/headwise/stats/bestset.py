@@ -1,4 +1,4 @@
-"""Multiple comparisons with the best: which cells cannot be told from the best one.
+"""Multiple comparisons with the best: which cells are statistically tied with the best one.
 
 A cell is a candidate for the best as long as no other is significantly better. For candidate i the statistic is
 T_i = max_j Σ_g d_ijg / √(Σ_g d_ijg²) over all other cells j, where d_ijg is what image g adds to score_j − score_i:

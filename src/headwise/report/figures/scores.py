@@ -179,7 +179,7 @@ def _line_with_intervals(ax: Axes, line: pd.DataFrame, tokens: list[int], shift:
 
 @drawn
 def draw_best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
-    """The best cells with their intervals, highest first; filled where they cannot be told from the best."""
+    """The best cells with their intervals, highest first; filled where they are statistically tied with the best."""
     ranked = cells[~is_reference(cells)].sort_values("score", ascending=False, kind="stable")
     shown = ranked.head(MOST_ROWS)
     inside = int(ranked["in_best_set"].sum())
@@ -196,7 +196,7 @@ def draw_best_set(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
     ax.invert_yaxis()
     ax.set_xlabel(f"score ({unit}) with 95 % interval")
     more = f"; the best {len(shown)} are drawn" if len(ranked) > len(shown) else ""
-    known = f"{inside} of {len(ranked)} configurations cannot be told from the best (filled)"
+    known = f"{inside} of {len(ranked)} configurations statistically tied with the best (filled)"
     write_title(figure, f"{title}: {known if len(ranked) > 1 else 'the only configuration'}{more}")
     return figure
 
