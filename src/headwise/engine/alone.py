@@ -26,11 +26,12 @@ from torch.utils._pytree import tree_iter
 from headwise.engine import Engine, Question
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
-from headwise.engine.grow import Tree
+from headwise.engine.grow import ImageRows, Tree, images_of, with_text
 from headwise.engine.levers import Optimizations
-from headwise.engine.prefix import Images, Questions
+from headwise.engine.prefix import Questions
 from headwise.engine.tree import Node
 from headwise.methods.stages import Stage
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
 from headwise.study.names import CONTROLS, STRATEGIES
@@ -87,11 +88,14 @@ class CostProbe:
         return not self._seen[benchmark] or self.spent + each < SHARE * self.answering
 
     @torch.inference_mode()
-    def costs(self, benchmark: str, engine: Engine, visual_VD: Tensor, question_QD: Tensor) -> list[dict[str, Any]]:
+    def costs(
+        self, benchmark: str, engine: Engine, image: Tensor | Picture, question_QD: Tensor
+    ) -> list[dict[str, Any]]:
         """Costs of one question under each kind of the engine's cells, as rows of plain values."""
         started = time.perf_counter()
         found = []
-        runs = [_Run(engine, kind, cell, visual_VD[None], question_QD) for kind, cell in _kinds(engine).items()]
+        visual = ImageRows.whole(image).visual
+        runs = [_Run(engine, kind, cell, image, question_QD) for kind, cell in _kinds(engine, visual).items()]
         for run in runs:
             if run.kind not in self._peaks:
                 self._peaks[run.kind] = self._weights + _peak(run.seconds, self.device)
@@ -101,7 +105,7 @@ class CostProbe:
             method, stages, layer = run.kind
             cost = Cost(
                 layer=stages[-1].layer if stages else layer,
-                kept=stages[-1].rows if stages else len(visual_VD),
+                kept=stages[-1].rows if stages else visual,
                 stages=[[stage.layer, stage.rows] for stage in stages],
                 method=method,
                 prefill=round(prefill, 6),
@@ -127,14 +131,14 @@ def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
     return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}", stages, cell.layer
 
 
-def _kinds(engine: Engine) -> dict[Kind, Cell]:
+def _kinds(engine: Engine, visual: int) -> dict[Kind, Cell]:
     """One cell of each kind, narrowest first. Those that choose before the language model are measured elsewhere."""
     found: dict[Kind, Cell] = {}
     for column, cell in enumerate(engine.cells):
-        stages = engine.stages(column, engine.visual)
+        stages = engine.stages(column, visual)
         if all(stage.layer for stage in stages):
-            found.setdefault(kind_of(cell, stages, engine.visual), cell)
-    return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else engine.visual))
+            found.setdefault(kind_of(cell, stages, visual), cell)
+    return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else visual))
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class _Run:
     engine: Engine
     kind: Kind
     cell: Cell
-    visual_1VD: Tensor
+    image: Tensor | Picture
     question_QD: Tensor
 
     def seconds(self) -> tuple[float, float]:
@@ -158,18 +162,19 @@ class _Run:
         """Where the cell's own choices lead: nothing is shared, for there is but this cell."""
         alone = copy(self.engine)
         alone.cells, alone._stages = [self.cell], {}
-        return Tree(alone, self.visual_1VD, [Question(0, self.question_QD)], None).grow()[0][0].node
+        return Tree(alone, [self.image], [Question(0, self.question_QD)], None).grow()[0][0].node
 
     def _spaced(self, stages: Sequence[Stage], layer: int) -> Node:
         """The state after the one stage of a head strategy, whichever tokens it keeps."""
-        images = Images(self.engine.decoder, self.engine.system, self.visual_1VD)
+        images = images_of(self.engine.decoder, self.engine.system, [ImageRows.whole(self.image)])
         trunk = Questions(images, [self.question_QD], [0])
         trunk.extend(stages[0].layer if stages else layer)
         whole = torch.arange(images.visual, device=self.engine.decoder.home)
         root = Node(trunk, 0, 0, trunk.layer, trunk, 0, whole, trunk.layer)
         if not stages:
             return root
-        places = torch.linspace(0, images.visual - 1, stages[0].rows, device=whole.device).round().long()
+        count = images.visual if (prunable_r := root.prunable_r) is None else len(prunable_r)
+        places = with_text(root, torch.linspace(0, count - 1, stages[0].rows, device=whole.device).round().long())
         return Node(trunk, 0, 0, trunk.layer, trunk, 0, places, trunk.layer, kept_R=places)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views
 from headwise.study import names
-from headwise.study.budget import kept_tokens
+from headwise.study.budget import head_count, kept_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class HeadStrategy(InsideMethod):
     """One strategy or control, named on creation: all share this class."""
 
+    takes_shares = True
+
     def __init__(self, strategy: str) -> None:
         self.strategy = strategy
 
@@ -30,7 +32,7 @@ class HeadStrategy(InsideMethod):
             raise ConfigError(f"score_dtype: {cell.score_dtype!r} is not one of {', '.join(names.SCORE_DTYPES)}")
         if cell.query not in names.QUERIES:
             raise ConfigError(f"query: {cell.query!r} is not one of {', '.join(names.QUERIES)}")
-        if names.needs_heads(self.strategy) and not 1 <= cell.heads <= geometry.heads:
+        if names.needs_heads(self.strategy) and not 1 <= head_count(cell.heads, geometry.heads) <= geometry.heads:
             raise ConfigError(f"heads: {cell.heads} is not between 1 and {geometry.heads}, the heads of a layer")
         if not names.needs_tokens(self.strategy):
             return ()

@@ -20,12 +20,14 @@ LARGEST_SEED = 2**63 - 1
 class Cell:
     """One configuration of pruning. `tokens` is the budget T, `heads` how many heads are chosen (0: none are).
 
+    Whole numbers are counts; below 1 they are shares of an image's visual tokens V and of a layer's heads H.
+
     `query` says which rows of the attention a head strategy reads.
     """
 
     strategy: str
-    tokens: int
-    heads: int = 0
+    tokens: float
+    heads: float = 0
     layer: int = 2
     budget: str = "average"
     score_dtype: str = "float64"
@@ -40,11 +42,14 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What a checkpoint's shape fixes: decoder layers L, attention heads a layer H, visual tokens V."""
+    """What a checkpoint's shape fixes: decoder layers L, attention heads per layer H, visual tokens V.
+
+    `visual` is None where V differs from image to image.
+    """
 
     layers: int
     heads: int
-    visual: int
+    visual: int | None
 
 
 def fingerprint(*parts: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -28,14 +28,15 @@ class Registry(Mapping[str, Base], Generic[Base]):
         kind: what one entry is called in error messages, such as `method`.
         base: the class that entries derive from. An entry has a class attribute `name`, which is not empty.
         package: the package whose modules are searched, such as `headwise.methods`.
+        apart: modules of the package that are not looked at either.
         group: the entry point group of other installed packages; the value is a subclass of `base` or a module of them.
 
     Looking up an unknown name raises ConfigError that lists the known ones. So does, on first use, a name that
     two classes claim, and an entry point that cannot be loaded.
     """
 
-    def __init__(self, kind: str, base: type[Base], package: str, group: str) -> None:
-        self.kind, self.base, self.package, self.group = kind, base, package, group
+    def __init__(self, kind: str, base: type[Base], package: str, group: str, apart: Collection[str] = ()) -> None:
+        self.kind, self.base, self.package, self.group, self.apart = kind, base, package, group, apart
 
     def __getitem__(self, name: str) -> Base:
         if name not in self._found:
@@ -66,7 +67,8 @@ class Registry(Mapping[str, Base], Generic[Base]):
     def _of_package(self) -> Iterator[type[Base]]:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-            if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"):
+            name = module.name.rpartition(".")[2]
+            if not module.ispkg and not name.startswith("_") and name not in self.apart:
                 yield from self._classes(importlib.import_module(module.name))
 
     def _of_plugins(self) -> Iterator[type[Base]]:
