@@ -1,7 +1,7 @@
 """What each cell's pruning chose: heads and kept tokens, question by question, out of `evidence.npz`.
 
 The file holds `heads_NH` and `kept_NV` (uint8, one row a question in question file order, sets as
-numpy.packbits packs them), `head_count`, `visual`, and `float16_agreement` where the cell ranks heads.
+numpy.packbits packs them), `head_count`, `visual` (the most, where `visual_N` says that images differ), and `float16_agreement` where the cell ranks heads.
 Sets stay packed here: overlaps are bit counts.
 """
 
@@ -32,6 +32,13 @@ class Evidence:
     head_count: int
     visual: int
     float16_agreement: float | None
+    visual_N: np.ndarray | None = None
+
+    @property
+    def side(self) -> int | None:
+        """Tokens per side of every image's square; None where they form none, or images differ in their number."""
+        side = round(self.visual**0.5)
+        return side if self.visual_N is None and side**2 == self.visual else None
 
     def kept(self, row: int) -> np.ndarray:
         """Bool [visual]: the tokens kept for one question."""
@@ -50,7 +57,8 @@ def read_evidence(path: Path) -> Evidence:
         with np.load(path, allow_pickle=False) as file:
             agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
             counts = int(file["head_count"]), int(file["visual"])
-            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement)
+            visual_N = file["visual_N"] if "visual_N" in file else None  # noqa: SIM401 (npz has no get)
+            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, visual_N)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the evidence {path}: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from headwise.stats import fewest_images
+from headwise.study.budget import plain
 from headwise.study.names import CONTROLS, STRATEGIES
 
 RULE = (
@@ -33,7 +34,7 @@ def recommend(cells: pd.DataFrame, images: int | None = None) -> pd.DataFrame:
 
 def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
     """The study's token budgets by size; with fewer than three there is no medium, then no tight one."""
-    found = sorted((int(tokens) for tokens in pruned["tokens"].dropna().unique()), reverse=True)
+    found = sorted((plain(tokens) for tokens in pruned["tokens"].dropna().unique()), reverse=True)
     if not found:
         return []
     picked = {"ample": found[0], "medium": found[len(found) // 2], "tight": found[-1]}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from headwise.study.budget import plain
 from headwise.study.names import CONTROLS
 
 TIE = 5e-7
@@ -124,7 +125,7 @@ def _place(tokens: Any, heads: Any) -> tuple[int | None, int | None]:
 
 def _or_any(number: Any) -> int | None:
     """None where the cell does not depend on it."""
-    return None if pd.isna(number) else int(number)
+    return None if pd.isna(number) else plain(number)
 
 
 def _lookup(known: Mapping[tuple[int | None, int | None], float], tokens: int | None, heads: int | None) -> float:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from headwise.analysis.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findings, Verdicts
 from headwise.stats import best_set_p, flip
+from headwise.study.budget import plain
 from headwise.study.names import CONTROLS
 
 SCORES = [
@@ -37,10 +38,10 @@ def retained(parts: Sequence[Findings]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _by_tokens(cells: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+def _by_tokens(cells: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
     """Token budgets, largest first, with their cells."""
     found = sorted(cells["tokens"].dropna().unique(), reverse=True)
-    return [(int(tokens), cells.loc[cells["tokens"] == tokens]) for tokens in found]
+    return [(plain(tokens), cells.loc[cells["tokens"] == tokens]) for tokens in found]
 
 
 def _retained(part: Findings, tokens: int, group: pd.DataFrame) -> dict[str, object]:

@@ -54,7 +54,7 @@ class Branch:
     greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step; `margin`:
     smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN or
     all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
-    controls); `shared`: cells that share this branch.
+    controls); `shared`: cells that share this branch; `visual`: V of the image.
     """
 
     kept_R: Tensor
@@ -66,6 +66,7 @@ class Branch:
     agreement: float | None = None
     shared: int = 1
     stages: tuple[StageKept, ...] = ()
+    visual: int = 0
 
 
 class Engine:
@@ -265,4 +266,5 @@ def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
         agreement=leaf.agreement,
         shared=shared,
         stages=tuple(leaf.kept),
+        visual=leaf.visual,
     )

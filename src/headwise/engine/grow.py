@@ -75,6 +75,7 @@ class Leaf:
     heads_K: Tensor | None = None
     degenerate: bool = False
     agreement: float | None = None
+    visual: int = 0
 
     def passed(self, node: Node, stage: Stage, choice: Choice) -> None:
         self.node = node
@@ -103,6 +104,9 @@ class Tree:
             [self._leaf(column, root_of[number, id(rows[q.image][column])]) for column in range(len(engine.cells))]
             for number, q in enumerate(questions)
         ]
+        for q, row in zip(questions, self.leaves, strict=True):
+            for leaf in row:
+                leaf.visual = self.visual[q.image]
 
     def grow(self) -> list[list[Leaf]]:
         """Every cell of every question through all of its stages: leaves [questions][cells]."""
@@ -195,7 +199,7 @@ class Tree:
             special = self.engine.decoder.axes > 1 or images.index_IV is not None or images.deep
             if special:
                 raise ConfigError(
-                    f"strategy: {cell.strategy} counts positions anew, which its authors do not define for models whose visual "
+                    f"strategy: {cell.strategy} counts positions anew, which is not defined for models whose visual "
                     "tokens have rows and columns, deepstack features or text between them"
                 )
         return Leaf(root, cell, self._methods[cell.strategy], stages)
@@ -204,6 +208,7 @@ class Tree:
         """What each cell's language model gets of each image: [images][cells], the same object where it is the same."""
         whole = [ImageRows.whole(image) for image in self.images]
         self._whole = {id(each) for each in whole}
+        self.visual = [each.visual for each in whole]
         if reduced is None:
             return [[each] * len(self.engine.cells) for each in whole]
         return [[each if given is None else given for given in row] for each, row in zip(whole, reduced, strict=True)]

@@ -17,7 +17,7 @@ __all__ = ["FAMILIES", "REFUSED", "Family", "family_of"]
 APART = ("checkpoint", "clip_text", "decoder", "tower", "vision")
 """Modules of this package that hold no family, and import torch."""
 
-FAMILIES: Registry[Family] = Registry("model family", Family, __name__, "headwise.models", apart=APART)
+FAMILIES: Registry[Family] = Registry("model family", Family, __name__, "headwise.models", APART)  # type: ignore[type-abstract]
 """Every family by name."""
 
 REFUSED = {

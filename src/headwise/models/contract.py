@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from headwise.errors import ModelError
+from headwise.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,7 +84,8 @@ class Family(ABC):
         prompt: the whole prompt, `{image}` once and `{question}` once; lmms-eval's, written down here because the
             template in a checkpoint's folder may change.
         prompt_version: changes whenever prompt or image preparation change, so that old answers are not reused.
-        options: names of the ImageOptions that it reads.
+        options: the ImageOptions that it reads, with their defaults.
+        float16: whether its activations fit float16; families trained in bfloat16 overflow.
     """
 
     name: ClassVar[str] = ""
@@ -93,7 +94,8 @@ class Family(ABC):
     text_types: ClassVar[tuple[str, ...]] = ()
     prompt: ClassVar[str] = ""
     prompt_version: ClassVar[str] = ""
-    options: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, int]] = {}
+    float16: ClassVar[bool] = True
 
     @abstractmethod
     def features(self, model: Any, pixels: Pixels) -> Features:
@@ -111,13 +113,46 @@ class Family(ABC):
         """Id of the placeholder that stands for one visual token."""
         return config.image_token_id
 
-    def span_text(self, tokenizer: Any, pixels: Pixels) -> list[int] | None:
-        """Ids of the span with one placeholder per visual token, where text stands between them; None: no text does."""
-        return None
+    def ids(self, tokenizer: Any, config: Any, question: str) -> tuple[list[int], list[int]]:
+        """Ids before and behind the image.
+
+        The whole prompt is tokenised with one placeholder and cut there. A special token cuts the text for the
+        tokenizer, too, so these are the ids that the Processor gives, which repeats the placeholder.
+
+        Raises:
+            ModelError: the tokenizer does not know the placeholder as a token of its own.
+        """
+        token = self.image_token(config)
+        placeholder = tokenizer.convert_ids_to_tokens(token)
+        rendered = self.template(config).replace("{image}", str(placeholder)).replace("{question}", question)
+        ids = list(tokenizer(rendered).input_ids)
+        if token not in ids:
+            raise ModelError(f"model: its tokenizer does not read {placeholder!r} as the image's placeholder {token}")
+        place = ids.index(token)
+        return ids[:place], ids[place + 1 :]
+
+    def span_ids(self, tokenizer: Any, config: Any, pixels: Pixels, visual: int) -> list[int]:
+        """Ids of an image of V = `visual` tokens: its placeholders, and what text the processor writes around them."""
+        return [self.image_token(config)] * visual
 
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
         """One image through the checkpoint's image processor, without torchvision."""
         return dict(processor(images=image, return_tensors="pt", **self.processor_options(options)))
+
+    def limits(self, images: ImageOptions) -> dict[str, int]:
+        """The limits of image size in force: those given, else the family's defaults."""
+        given = ((name, getattr(images, name), default) for name, default in self.options.items())
+        return {name: default if value is None else value for name, value, default in given}
+
+    def check(self, images: ImageOptions) -> None:
+        """ConfigError for a limit that the family does not read, and for limits that no image can meet."""
+        for name, value in vars(images).items():
+            if value is not None and name not in self.options:
+                known = f"it reads {', '.join(self.options)}" if self.options else "its images have one size"
+                raise ConfigError(f"{name}: {self.title} does not read this setting; {known}")
+        limits = self.limits(images)
+        if limits.get("min_pixels", 0) > limits.get("max_pixels", limits.get("min_pixels", 0)):
+            raise ConfigError(f"min_pixels: {limits['min_pixels']} is more than max_pixels, {limits['max_pixels']}")
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """Arguments of the image processor beside the image."""
@@ -149,22 +184,30 @@ class Family(ABC):
         if not places or places[-1] + 1 == len(ids_S):
             raise ModelError("inputs: input_ids must hold the image's placeholders, and text behind them")
         with torch.inference_mode():
-            picture = self.picture(model, ids_S, inputs)
             start, stop = places[0], places[-1] + 1
+            picture = self.picture(model, ids_S, start, stop, inputs, self.features(model, inputs))
             return Prompt(embedding(ids_S[:start]), picture, embedding(ids_S[stop:]))
 
-    def picture(self, model: Any, ids_S: Tensor, pixels: Pixels) -> Picture:
-        """The image of a prompt whose placeholders are written out; at least one text token must follow them."""
+    def encode(self, model: Any, tokenizer: Any, pixels: Pixels) -> Picture:
+        """One prepared image as the decoder gets it, behind this family's prompt."""
+        import torch
+
+        found = self.features(model, pixels)
+        before, after = self.ids(tokenizer, model.config, "")
+        span = self.span_ids(tokenizer, model.config, pixels, len(found.tokens_VD))
+        ids_S = torch.tensor([*before, *span, *after], device=found.tokens_VD.device)
+        return self.picture(model, ids_S, len(before), len(before) + len(span), pixels, found)
+
+    def picture(self, model: Any, ids_S: Tensor, start: int, stop: int, pixels: Pixels, found: Features) -> Picture:
+        """The image of a prompt whose placeholders are written out, all in `start`..`stop`; text must follow them."""
         import torch
 
         places_V = (ids_S == self.image_token(model.config)).nonzero()[:, 0]
-        found = self.features(model, pixels)
         if len(found.tokens_VD) != len(places_V):
             raise ModelError(
                 f"model: {len(found.tokens_VD)} visual tokens for {len(places_V)} placeholders; {self.name} takes one "
                 "image per prompt"
             )
-        start, stop = int(places_V[0]), int(places_V[-1]) + 1
         prunable_V = places_V - start
         span_SD = model.get_input_embeddings()(ids_S[start:stop])
         span_SD = span_SD.index_copy(0, prunable_V, found.tokens_VD.to(span_SD))

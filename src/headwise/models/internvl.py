@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 
@@ -18,11 +19,12 @@ class InternVl(Family):
     text_types = ("qwen2", "qwen3", "llama")
     prompt = "<|im_start|>user\n<img>{image}</img>\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt_version = "internvl/1"
-    options = ("max_tiles",)
+    options: ClassVar[Mapping[str, int]] = {"max_tiles": MAX_TILES}
+    float16 = False
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """Tiles are what the full Processor asks for; the image processor alone would make one."""
-        return {"crop_to_patches": True, "max_patches": MAX_TILES if options.max_tiles is None else options.max_tiles}
+        return {"crop_to_patches": True, "max_patches": self.limits(options)["max_tiles"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         given = pixel_inputs(model, pixels, ("pixel_values",))

@@ -33,6 +33,13 @@ class Llava(Family):
         with_class = config.vision_feature_select_strategy == "full" and vision.model_type == "clip_vision_model"
         return side * side + int(with_class)
 
+    def ids(self, tokenizer: Any, config: Any, question: str) -> tuple[list[int], list[int]]:
+        """Both texts tokenised on their own; the second loses its beginning-of-sequence token."""
+        before, after = self.template(config).split("{image}")
+        ids = tokenizer(after.replace("{question}", question)).input_ids
+        behind = ids[1:] if ids and ids[0] == tokenizer.bos_token_id else ids
+        return list(tokenizer(before).input_ids), list(behind)
+
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
         """Padded to a square with the processor's mean colour, then resized, cropped, normalised."""
         square = pad_to_square(image, processor.image_mean)

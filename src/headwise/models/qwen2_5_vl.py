@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 from headwise.models.llava_next import one
@@ -26,12 +27,12 @@ class Qwen25Vl(Family):
         "<|im_start|>user\n<|vision_start|>{image}<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "qwen2.5-vl/1"
-    options = ("min_pixels", "max_pixels")
+    options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
+    float16 = False
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
-        least = MIN_PIXELS if options.min_pixels is None else options.min_pixels
-        most = MAX_PIXELS if options.max_pixels is None else options.max_pixels
-        return {"size": {"shortest_edge": least, "longest_edge": most}}
+        limits = self.limits(options)
+        return {"size": {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         given = pixel_inputs(model, pixels, ("pixel_values", "image_grid_thw"))

@@ -6,7 +6,8 @@ counted with. Tokens that a stage drops below layer 3 never get the rest; kept o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 from headwise.models.llava_next import one
@@ -31,12 +32,12 @@ class Qwen3Vl(Family):
         "<|im_start|>user\n<|vision_start|>{image}<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "qwen3-vl/1"
-    options = ("min_pixels", "max_pixels")
+    options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
+    float16 = False
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
-        least = MIN_PIXELS if options.min_pixels is None else options.min_pixels
-        most = MAX_PIXELS if options.max_pixels is None else options.max_pixels
-        return {"size": {"shortest_edge": least, "longest_edge": most}}
+        limits = self.limits(options)
+        return {"size": {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """A deepstack feature is one tensor, or one per image: transformers has had both."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headwise.models.contract import Family, Features, Pixels, pixel_inputs
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 from headwise.models.llava_next import one
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FENCE = "<fake_token_around_image>"
 
 
 class SmolVlm(Family):
@@ -17,6 +22,22 @@ class SmolVlm(Family):
     text_types = ("llama",)
     prompt = "<|im_start|>User:{image}{question}<end_of_utterance>\nAssistant:"
     prompt_version = "smolvlm/1"
+
+    def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
+        """The processor takes images per prompt, and says in how many rows and columns it cut the tiles."""
+        return dict(processor(images=[[image]], return_row_col_info=True, return_tensors="pt"))
+
+    def span_ids(self, tokenizer: Any, config: Any, pixels: Pixels, visual: int) -> list[int]:
+        """Tiles row by row under their names, a newline behind each row, the whole image under its own; as SmolVLM's
+        Processor writes them."""
+        rows, columns = int(pixels["rows"][0][0]), int(pixels["cols"][0][0])
+        each = str(tokenizer.convert_ids_to_tokens(self.image_token(config))) * (visual // (rows * columns + 1))
+        text = ""
+        for row in range(1, rows + 1):
+            tiles = (f"{FENCE}<row_{row}_col_{column}>{each}" for column in range(1, columns + 1))
+            text += "".join(tiles) + "\n"
+        text += ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         names = ["pixel_values", *(["pixel_attention_mask"] if "pixel_attention_mask" in pixels else [])]

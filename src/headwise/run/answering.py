@@ -23,6 +23,7 @@ from headwise.engine.alone import CostProbe
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept
 from headwise.models.checkpoint import Vlm
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.records import Sample
 from headwise.run.spool import Spool
@@ -51,7 +52,7 @@ class _Loading:
 
     window: Window
     images: list[str]
-    pixels: list[Future[Tensor | DataError]]
+    pixels: list[Future[Any]]
 
 
 class Answerer:
@@ -93,7 +94,7 @@ class Answerer:
                 yield waiting.pop(0)
         yield from waiting
 
-    def _pixels(self, path: Path) -> Tensor | DataError:
+    def _pixels(self, path: Path) -> Any:
         try:
             return self.vlm.prepare(read_image(path))
         except DataError as error:
@@ -103,7 +104,7 @@ class Answerer:
         started = time.perf_counter()
         window = loading.window
         read = dict(zip(loading.images, (future.result() for future in loading.pixels), strict=True))
-        pixels = {image: pixel for image, pixel in read.items() if isinstance(pixel, Tensor)}
+        pixels = {image: pixel for image, pixel in read.items() if not isinstance(pixel, DataError)}
         rows = [row for row, place in enumerate(window.places) if task.samples[place].image in pixels]
         lacking = window.lacking[rows]
         if not lacking.any():
@@ -111,9 +112,9 @@ class Answerer:
         columns = np.flatnonzero(lacking.any(axis=0)).tolist()
         cells = [task.cells[column] for column in columns]
         samples = [task.samples[window.places[row]] for row in rows]
-        visual_IVD = self.vlm.encode_images(list(pixels.values()))
+        visual = list(self.vlm.encode_images(list(pixels.values())))
         questions = [self._question(sample, list(pixels)) for sample in samples]
-        branches = self.engine(cells).answer(visual_IVD, questions)
+        branches = self.engine(cells).answer(visual, questions)
         took = time.perf_counter() - started
         seconds = took / (len(rows) * len(cells))
         lines: list[dict[str, Any]] = []
@@ -122,17 +123,17 @@ class Answerer:
             if wanted:
                 answers = {task.key(cells[number]): self._record(found[number], seconds) for number in wanted}
                 lines.append({"q": task.questions[window.places[row]], "a": answers})
-        lines[0] |= self._costs(task.name, cells, visual_IVD, questions[0], took)
+        lines[0] |= self._costs(task.name, cells, visual, questions[0], took)
         spool.append(*lines)
 
     def _costs(
-        self, benchmark: str, cells: Sequence[Cell], visual_IVD: Tensor, question: Question, took: float
+        self, benchmark: str, cells: Sequence[Cell], visual: Sequence[Tensor | Picture], question: Question, took: float
     ) -> dict[str, Any]:
         """Costs of the cells alone, measured on this question, where it is time to: what a spool line holds of them."""
         self.cost_probe.answering += took
         if not self.cost_probe.due(benchmark):
             return {}
-        engine, image = self.engine(cells), visual_IVD[question.image]
+        engine, image = self.engine(cells), visual[question.image]
         return {"c": self.cost_probe.costs(benchmark, engine, image, question.embeds_QD)}
 
     def _question(self, sample: Sample, images: Sequence[str]) -> Question:
@@ -141,26 +142,28 @@ class Answerer:
     def _record(self, branch: Branch, seconds: float) -> dict[str, Any]:
         """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
 
-        `z`, where there is more to say than `k`: every stage as [layer, bit set of the places left, merged rows].
+        `v`: V of the image, where it is not the same for all. `z`, where there is more to say than `k`: every stage as [layer, bit
+        set of the places left, merged rows].
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
         several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
-            **({"z": [self._stage(stage) for stage in branch.stages]} if several else {}),
+            **({"z": [self._stage(stage, branch.visual) for stage in branch.stages]} if several else {}),
             "t": self.vlm.text(tokens),
             "s": round(seconds, 6),
             "d": int(branch.degenerate),
             "g": branch.agreement,
             "h": bits(heads, self.decoder.attention_heads),
-            "k": bits(branch.kept_R.tolist(), self.vlm.visual),
+            "k": bits(branch.kept_R.tolist(), branch.visual),
+            **({"v": branch.visual} if self.vlm.visual is None else {}),
             "m": round(branch.margin, 4),
         }
 
-    def _stage(self, stage: StageKept) -> list[Any]:
+    def _stage(self, stage: StageKept, visual: int) -> list[Any]:
         """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
         places = [place for place in stage.kept.tolist() if place >= 0]
-        return [stage.layer, bits(places, self.vlm.visual), len(stage.kept) - len(places)]
+        return [stage.layer, bits(places, visual), len(stage.kept) - len(places)]
 
 
 def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:

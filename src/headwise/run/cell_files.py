@@ -40,7 +40,8 @@ class CellFolder:
     """A cell's files and what was counted while they were written.
 
     `agreement`: mean share of chosen heads on which float16 and float64 rankings agree (None for controls).
-    `measured`: None where the answers were spooled without measuring.
+    `measured`: None where the answers were spooled without measuring. `kept`, `visual`: means over the questions
+    answered of the tokens left and of V.
     """
 
     cell: Cell
@@ -49,6 +50,8 @@ class CellFolder:
     degenerate: int
     agreement: float | None
     measured: Measured | None
+    kept: float | None = None
+    visual: float | None = None
 
 
 def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
@@ -77,7 +80,9 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
             seconds=writer.seconds,
             degenerate=writer.degenerate,
             agreement=writer.agreement,
-            measured=_measured_of(cell, geometry, costs),
+            measured=None if geometry.visual is None else _measured_of(cell, geometry, costs),
+            kept=writer.kept,
+            visual=writer.visual,
         )
         for cell, writer in zip(task.cells, writers, strict=True)
     ]
@@ -95,6 +100,7 @@ class _CellWriter:
         self._heads: list[np.ndarray] = []
         self._kept: list[np.ndarray] = []
         self._stages: list[list[Any]] = []
+        self._visual: list[int] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
@@ -103,6 +109,7 @@ class _CellWriter:
         self._heads.append(unpacked(row["h"]))
         self._kept.append(unpacked(row["k"]))
         self._stages.append(row.get("z", []))
+        self._visual.append(row.get("v", self.geometry.visual))
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
@@ -111,8 +118,9 @@ class _CellWriter:
         if error is not None:
             self._write({"question_id": sample.question_id, "prompt": sample.prompt, "error": error})
         self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
-        self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
+        self._kept.append(np.zeros(0, dtype=np.uint8))
         self._stages.append([])
+        self._visual.append(self.geometry.visual or 0)
 
     @property
     def agreement(self) -> float | None:
@@ -121,13 +129,16 @@ class _CellWriter:
     def close(self) -> None:
         """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
 
+        Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them.
         """
         self._out.close()
-        sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
+        sizes = {"head_count": self.geometry.heads, "visual": self._widest}
         extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
-        columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
+        columns = {"heads_NH": np.stack(self._heads), "kept_NV": self._stacked(self._kept)}
+        if self.geometry.visual is None:
+            columns["visual_N"] = np.array(self._visual)
         content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage()}
         np.savez_compressed(self.folder / EVIDENCE, **content)
 
@@ -135,10 +146,37 @@ class _CellWriter:
         layers = next(([layer for layer, *_ in stages] for stages in self._stages if stages), [])
         if not layers:
             return {}
-        nothing = np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8)
-        sets = [[unpacked(stages[g][1]) if stages else nothing for stages in self._stages] for g in range(len(layers))]
+        nothing = np.zeros(0, dtype=np.uint8)
+        sets = [
+            self._stacked([unpacked(stages[g][1]) if stages else nothing for stages in self._stages])
+            for g in range(len(layers))
+        ]
         merged = [[stages[g][2] if stages else 0 for stages in self._stages] for g in range(len(layers))]
         return {"stage_layers": np.array(layers), "stages_GNV": np.array(sets), "merged_GN": np.array(merged)}
+
+    @property
+    def _widest(self) -> int:
+        return self.geometry.visual or max(self._visual, default=0)
+
+    def _stacked(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """Bit sets as rows of one width, zeros behind the shorter ones."""
+        width = -(-self._widest // 8)
+        return np.stack([np.pad(each, (0, width - len(each))) for each in sets])
+
+    @property
+    def kept(self) -> float | None:
+        """Mean number of visual tokens left after the last stage, merged rows included, over the questions answered."""
+        merged = [stages[-1][2] if stages else 0 for stages in self._stages]
+        counts = [
+            int(np.bitwise_count(each).sum()) + more for each, more in zip(self._kept, merged, strict=True) if len(each)
+        ]
+        return float(np.mean(counts)) if counts else None
+
+    @property
+    def visual(self) -> float | None:
+        """Mean V over the questions answered."""
+        found = [count for count in self._visual if count]
+        return float(np.mean(found)) if found else None
 
     def _write(self, row: dict[str, Any]) -> None:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")

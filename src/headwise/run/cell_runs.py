@@ -11,11 +11,10 @@ import yaml
 from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
-from headwise.methods.stages import check_cell, mean_tokens
-from headwise.models.checkpoint import PROMPT_VERSION
+from headwise.methods.stages import check_cell, for_image, mean_tokens
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
-from headwise.run.costs import count_costs
+from headwise.run.costs import at_mean, count_costs
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.system.provenance import provenance
@@ -83,24 +82,23 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "dtype": study.dtype,
         "device": study.device,
         "max_new_tokens": study.max_new_tokens,
-        "prompt": PROMPT_VERSION,
+        "prompt": job.checkpoint.prompt_version,
+        **job.checkpoint.image_options,
         "data_dir": study.data_dir,
         "data_digest": task.data_digest,
     }
 
 
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
-    geometry = job.checkpoint.geometry
-    kept = check_cell(folder.cell, geometry)
-    mean = mean_tokens(folder.cell, geometry)
-    metrics = {
-        "kept_tokens": kept,
-        "mean_visual_tokens": mean,
-        "mean_tokens": mean,
-        "degenerate_rankings": folder.degenerate,
-        "seconds": folder.seconds,
-        **count_costs(job.checkpoint, folder.cell),
-    }
+    metrics: dict[str, float] = {"degenerate_rankings": folder.degenerate, "seconds": folder.seconds}
+    checkpoint = at_mean(job.checkpoint, folder.visual)
+    geometry = checkpoint.geometry
+    if geometry.visual is not None:
+        cell = folder.cell if job.checkpoint.geometry.visual is not None else for_image(folder.cell, geometry.visual)
+        mean = mean_tokens(cell, geometry)
+        kept = check_cell(cell, geometry) if job.checkpoint.geometry.visual is not None else folder.kept
+        metrics |= {"mean_visual_tokens": mean, "mean_tokens": mean, **count_costs(checkpoint, cell)}
+        metrics |= {} if kept is None else {"kept_tokens": kept}
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds
     if folder.measured:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from headwise.engine import Question
-from headwise.methods.stages import mean_tokens, seen, stages_of
+from headwise.engine import ImageRows, Question
+from headwise.methods.stages import for_image, mean_tokens, seen, stages_of
 from headwise.models.checkpoint import Checkpoint, Vlm
-from headwise.run.costs import choosing_flops, layer_flops
+from headwise.run.costs import at_mean, choosing_flops, layer_flops
 from headwise.run.evaluate import Job
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
@@ -76,14 +76,15 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
     """The plan as label and value: cells, questions, FLOPs, time, memory, disk. Loads the model for the time."""
     vlm = job.answerer.vlm
     lengths = len(job.answerer.system_MD), _mean_question(vlm, job.tasks)
-    works = [count_work(job.checkpoint, job.cells, _images(task), len(task.samples), lengths) for task in job.tasks]
+    checkpoint, cells = _at_mean(job)
+    works = [count_work(checkpoint, cells, _images(task), len(task.samples), lengths) for task in job.tasks]
     shared, branches = sum(work.shared for work in works), sum(work.branches for work in works)
     original = sum(work.original for work in works)
-    seconds, flops = _probe(job, lengths)
+    seconds, flops = _probe(job, checkpoint, cells, lengths)
     questions = sum(len(task.samples) for task in job.tasks)
     answers = questions * len(job.cells)
     pruned = sum(needs_tokens(cell.strategy) for cell in job.cells)
-    bit_bytes = (job.checkpoint.geometry.visual + job.checkpoint.geometry.heads) / 6
+    bit_bytes = (checkpoint.geometry.visual + checkpoint.geometry.heads) / 6
     return [
         ("cells", f"{len(job.cells)} ({pruned} pruned) on {len(job.tasks)} benchmarks"),
         (
@@ -91,7 +92,7 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
             ", ".join(f"{task.name} {len(task.samples):,} on {_images(task):,} images" for task in job.tasks),
         ),
         ("answers", f"{answers:,}"),
-        *_stage_lines(job),
+        *_stage_lines(checkpoint, cells),
         ("shared work", f"{shared:.3g} FLOP"),
         ("branch work", f"{branches:.3g} FLOP (at most: equal branches run once)"),
         ("one by one", f"{original:.3g} FLOP, {original / (shared + branches):.1f} times as much"),
@@ -104,18 +105,18 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _stage_lines(job: Job) -> list[tuple[str, str]]:
+def _stage_lines(checkpoint: Checkpoint, cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """Where each way of pruning drops tokens, how many stay, and the mean that a layer sees, one line per budget."""
-    lines: dict[tuple[str, int], str] = {}
-    for cell in job.cells:
-        stages = stages_of(cell, job.checkpoint.geometry)
-        mean = mean_tokens(cell, job.checkpoint.geometry)
+    lines: dict[tuple[str, float], str] = {}
+    for cell in cells:
+        stages = stages_of(cell, checkpoint.geometry)
+        mean = mean_tokens(cell, checkpoint.geometry)
         steps = ", ".join(f"{stage.rows} after layer {stage.layer}" for stage in stages) or "all tokens in every layer"
         lines.setdefault((cell.strategy, cell.tokens), f"{steps} (mean {mean:.2f})")
     return [(f"{strategy} {tokens}", text) for (strategy, tokens), text in lines.items()]
 
 
-def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:
+def _probe(job: Job, checkpoint: Checkpoint, cells: Sequence[Cell], lengths: tuple[int, int]) -> tuple[float, float]:
     """Seconds and FLOPs of answering the first questions of every benchmark, after one warm-up."""
     engine = job.answerer.engine(job.cells)
     seconds = flops = 0.0
@@ -124,12 +125,26 @@ def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:
         started = time.perf_counter()
         vlm = job.answerer.vlm
         path = task.benchmark.image_path(task.data_dir, samples[0])
-        visual_IVD = vlm.encode_images([vlm.prepare(read_image(path))])
-        engine.answer(visual_IVD, [Question(0, vlm.question(sample.prompt), sample.sample_id) for sample in samples])
+        engine.answer(
+            vlm.encode_images([vlm.prepare(read_image(path))]),
+            [Question(0, vlm.question(sample.prompt), sample.sample_id) for sample in samples],
+        )
         if number:
             seconds += time.perf_counter() - started
-            flops += count_work(job.checkpoint, job.cells, 1, len(samples), lengths).total
+            flops += count_work(checkpoint, cells, 1, len(samples), lengths).total
     return seconds, flops
+
+
+def _at_mean(job: Job) -> tuple[Checkpoint, list[Cell]]:
+    """Checkpoint and cells on an image of mean size: of the first image of each benchmark, where images differ in V."""
+    if job.checkpoint.geometry.visual is not None:
+        return job.checkpoint, job.cells
+    vlm, counts = job.answerer.vlm, []
+    for task in job.tasks:
+        path = task.benchmark.image_path(task.data_dir, task.samples[0])
+        counts += [ImageRows.whole(image).visual for image in vlm.encode_images([vlm.prepare(read_image(path))])]
+    visual = round(sum(counts) / len(counts))
+    return at_mean(job.checkpoint, visual), [for_image(cell, visual) for cell in job.cells]
 
 
 def _images(task: Task) -> int:

@@ -23,6 +23,7 @@ from headwise import tracking
 from headwise.benchmarks.bundles.check import data_folder
 from headwise.errors import DataError, TrackingError
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
+from headwise.models.contract import ImageOptions
 from headwise.records import read_answers
 from headwise.run.answering import Answerer, open_windows, unreadable
 from headwise.run.cell_files import ANSWERS, CellFolder, write_cells
@@ -52,7 +53,8 @@ class Job:
     def of(cls, study: StudySettings, placement: Placement | None = None) -> Job:
         placement = placement or Placement()
         placement.check(study)
-        checkpoint = find_checkpoint(study.model, placement.allow_pickle)
+        images = ImageOptions(min_pixels=study.min_pixels, max_pixels=study.max_pixels, max_tiles=study.max_tiles)
+        checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(images)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
         tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study))

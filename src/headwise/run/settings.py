@@ -15,10 +15,13 @@ from headwise.benchmarks import BENCHMARKS, default_names, named_sets
 from headwise.errors import ConfigError
 from headwise.methods.stages import check_cell
 from headwise.study import names
+from headwise.study.budget import is_share
 from headwise.study.cells import LARGEST, LARGEST_SEED, Cell, Geometry
 from headwise.system.reading import has_lone_surrogate, read_text
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+ALL_TOKENS = 1.0
+"""The budget of the unpruned model as a share, where the number of visual tokens differs from image to image."""
 AS_CONFIGURED = "config"
 """The value of an option that means: whatever the configuration file says."""
 
@@ -45,8 +48,8 @@ class StudySettings(BaseModel):
     )
     strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="strategies, methods, controls")
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
-    tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
-    heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
+    tokens: list[int | float] = Field([192, 128, 64], min_length=1, description="token budgets T; below 1, shares of V")
+    heads: list[int | float] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads; below 1, shares")
     layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept", "published"] = Field(
         "average", description="what T counts: mean per layer, kept after the last stage, or as the method publishes"
@@ -57,6 +60,9 @@ class StudySettings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="device to run on: auto, cpu, cuda, cuda:1")
     max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
+    min_pixels: int | None = Field(None, ge=1, le=LARGEST, description="pixels an image is enlarged to (Qwen)")
+    max_pixels: int | None = Field(None, ge=1, le=LARGEST, description="pixels an image is shrunk to (Qwen)")
+    max_tiles: int | None = Field(None, ge=1, le=1000, description="tiles an image is cut into at most (InternVL)")
 
     @field_validator("benchmark", "strategy", "controls", "tokens", "heads", mode="before")
     @classmethod
@@ -121,13 +127,15 @@ class StudySettings(BaseModel):
 
     @field_validator("tokens", "heads")
     @classmethod
-    def _positive(cls, value: list[int]) -> list[int]:
+    def _positive(cls, value: list[float]) -> list[float]:
         for number in value:
-            if number < 1:
+            if not number > 0:
                 raise ValueError(f"{number} is not a positive number")
             if number > LARGEST:
                 raise ValueError(f"{number} is larger than {LARGEST}")
-        return value
+            if not is_share(number) and number != int(number):
+                raise ValueError(f"{number} is neither a whole number nor a share below 1")
+        return [number if is_share(number) else int(number) for number in value]
 
     @field_validator("model", "data_dir", "device")
     @classmethod
@@ -148,7 +156,11 @@ class StudySettings(BaseModel):
         return grid
 
     def _cells_of(self, strategy: str, geometry: Geometry) -> Iterable[Cell]:
-        tokens = self.tokens if names.needs_tokens(strategy) else [geometry.visual]
+        tokens = (
+            self.tokens
+            if names.needs_tokens(strategy)
+            else [ALL_TOKENS if geometry.visual is None else geometry.visual]
+        )
         heads = self.heads if names.needs_heads(strategy) else [geometry.heads if strategy == "all_heads" else 0]
         for count in dict.fromkeys(tokens):
             for number in dict.fromkeys(heads):
@@ -181,7 +193,7 @@ def _as_list(field: str, value: Any) -> Any:
     """Comma-separated text becomes a list, `all` the whole list, `none` an empty one."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, int):
+    elif isinstance(value, int | float):
         value = [value]
     if value == ["all"] and field in ALL:
         return list(ALL[field])

@@ -51,6 +51,11 @@ def is_share(number: float) -> bool:
     return 0 < number < 1
 
 
+def plain(number: float) -> float:
+    """A whole number as an int, a share as it is."""
+    return int(number) if number == int(number) else float(number)
+
+
 def share_of(share: float, total: int) -> int:
     """That share of a number, rounded half up, at least 1. The share counts as it is written: 0.29 of 50 is 14.5."""
     return max(1, math.floor(Fraction(str(share)) * total + Fraction(1, 2)))

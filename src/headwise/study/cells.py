@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
@@ -14,6 +14,12 @@ LARGEST = 2**31 - 1
 """No count of tokens, heads, layers or questions is larger."""
 LARGEST_SEED = 2**63 - 1
 """What a column of a table can hold: a larger number would spoil every table that it is in."""
+
+
+Count: TypeAlias = Any
+"""A whole number (int), or a share: a float below 1."""
+Visual: TypeAlias = Any
+"""V (int), or None where it differs from image to image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +32,8 @@ class Cell:
     """
 
     strategy: str
-    tokens: float
-    heads: float = 0
+    tokens: Count
+    heads: Count = 0
     layer: int = 2
     budget: str = "average"
     score_dtype: str = "float64"
@@ -49,7 +55,7 @@ class Geometry:
 
     layers: int
     heads: int
-    visual: int | None
+    visual: Visual
 
 
 def fingerprint(*parts: Any) -> str:
