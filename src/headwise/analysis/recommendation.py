@@ -32,7 +32,7 @@ def recommend(cells: pd.DataFrame, images: int | None = None) -> pd.DataFrame:
     return pd.DataFrame([row for row in rows if row])
 
 
-def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
+def budgets(pruned: pd.DataFrame) -> list[tuple[str, float]]:
     """The study's token budgets by size; with fewer than three there is no medium, then no tight one."""
     found = sorted((plain(tokens) for tokens in pruned["tokens"].dropna().unique()), reverse=True)
     if not found:
@@ -42,7 +42,7 @@ def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
     return [(size, picked[size]) for size in distinct]
 
 
-def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
+def _row(size: str, tokens: float, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
     candidates = group[group["strategy"].isin((*STRATEGIES, "all_heads"))].copy()
     if candidates.empty:
         return None

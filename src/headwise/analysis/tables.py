@@ -44,7 +44,7 @@ def _by_tokens(cells: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
     return [(plain(tokens), cells.loc[cells["tokens"] == tokens]) for tokens in found]
 
 
-def _retained(part: Findings, tokens: int, group: pd.DataFrame) -> dict[str, object]:
+def _retained(part: Findings, tokens: float, group: pd.DataFrame) -> dict[str, object]:
     best = group.iloc[group["score"].to_numpy().argmax()]
     strategies = group.index[~group["strategy"].isin(CONTROLS)]
     row = {"benchmark": part.benchmark, "tokens": tokens, "configurations": len(group), "best": best["configuration"]}

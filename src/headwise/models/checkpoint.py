@@ -30,7 +30,10 @@ from headwise.study.digests import file_digests
 PROMPT_VERSION = Llava.prompt_version
 """The prompt of LLaVA-1.5; other families have versions of their own."""
 
-__all__ = ["PROMPT_VERSION", "Checkpoint", "Vlm", "find_checkpoint", "pad_to_square", "pick_device"]
+__all__ = ["BEFORE_IMAGE", "PROMPT_VERSION", "Checkpoint", "Vlm", "find_checkpoint", "pad_to_square", "pick_device"]
+
+BEFORE_IMAGE = Llava.prompt.partition("{image}")[0]
+"""LLaVA-1.5's prompt before the image."""
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")

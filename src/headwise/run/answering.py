@@ -142,8 +142,8 @@ class Answerer:
     def _record(self, branch: Branch, seconds: float) -> dict[str, Any]:
         """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
 
-        `v`: V of the image, where it is not the same for all. `z`, where there is more to say than `k`: every stage as [layer, bit
-        set of the places left, merged rows].
+        `v`: V of the image, where it is not the same for all. `z`, where there is more to say than `k`: every stage as
+        [layer, bit set of the places left, merged rows].
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
