@@ -70,6 +70,7 @@ class Benchmark(ABC):
         fixes: how to get `questions`, `labels` and `images` right, for `headwise data check`.
         dataset: the Hugging Face dataset with the same content; None where there is none.
         least_new_tokens: answers cut shorter than this would be scored wrong, so a study must allow as many.
+        without_ocr: the benchmark that asks the same without OCR tokens in the prompt; empty where there is none.
         cluster, source, convention: for the documentation; what a cluster is, whose rule it is, and how figures
             in papers are made where that differs.
     """
@@ -92,6 +93,7 @@ class Benchmark(ABC):
     fixes: ClassVar[Mapping[str, str]] = {}
     dataset: ClassVar[str | None] = None
     least_new_tokens: ClassVar[int] = 1
+    without_ocr: ClassVar[str] = ""
     cluster: ClassVar[str] = "image"
     source: ClassVar[str] = ""
     convention: ClassVar[str] = ""

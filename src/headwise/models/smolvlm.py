@@ -28,16 +28,20 @@ class SmolVlm(Family):
         return dict(processor(images=[[image]], return_row_col_info=True, return_tensors="pt"))
 
     def span_ids(self, tokenizer: Any, config: Any, pixels: Pixels, visual: int) -> list[int]:
-        """Tiles row by row under their names, a newline behind each row, the whole image under its own; as SmolVLM's
-        Processor writes them."""
+        """The placeholders of all tiles with the text that names them."""
         rows, columns = int(pixels["rows"][0][0]), int(pixels["cols"][0][0])
         each = str(tokenizer.convert_ids_to_tokens(self.image_token(config))) * (visual // (rows * columns + 1))
+        return list(tokenizer(self.span_text(rows, columns, each), add_special_tokens=False).input_ids)
+
+    def span_text(self, rows: int, columns: int, each: str) -> str:
+        """Tiles row by row under their names, the whole image last, as SmolVLM's Processor writes them.
+
+        `each`: one tile's placeholders. No rows and columns: the image is one tile.
+        """
         text = ""
         for row in range(1, rows + 1):
-            tiles = (f"{FENCE}<row_{row}_col_{column}>{each}" for column in range(1, columns + 1))
-            text += "".join(tiles) + "\n"
-        text += ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
+            text += "".join(f"{FENCE}<row_{row}_col_{column}>{each}" for column in range(1, columns + 1)) + "\n"
+        return text + ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         names = ["pixel_values", *(["pixel_attention_mask"] if "pixel_attention_mask" in pixels else [])]

@@ -41,6 +41,9 @@ class StudySettings(BaseModel):
 
     model: str = Field("embedded", description="checkpoint: embedded, a folder, or a hub name")
     data_dir: str = Field("embedded", description="benchmarks: embedded, or a LLaVA bundle's playground/data/eval")
+    ocr: bool = Field(
+        True, description="OCR tokens in TextVQA's prompts, as LLaVA-1.5 is asked; false as lmms-eval asks"
+    )
     benchmark: list[str] = Field(
         default_factory=lambda: named_sets()["published"],
         min_length=1,
@@ -79,11 +82,13 @@ class StudySettings(BaseModel):
 
     @field_validator("benchmark")
     @classmethod
-    def _known_benchmarks(cls, value: list[str]) -> list[str]:
+    def _known_benchmarks(cls, value: list[str], info: Any) -> list[str]:
         for name in value:
             if name not in BENCHMARKS:
                 allowed = ", ".join([*BENCHMARKS, *named_sets(), "all"])
                 raise ValueError(f"{name!r} is not one of {allowed}")
+        if not info.data.get("ocr", True):
+            value = list(dict.fromkeys(BENCHMARKS[name].without_ocr or name for name in value))
         return value
 
     @model_validator(mode="after")
