@@ -109,7 +109,7 @@ class _CellWriter:
         self._heads.append(unpacked(row["h"]))
         self._kept.append(unpacked(row["k"]))
         self._stages.append(row.get("z", []))
-        self._visual.append(int(row.get("v", self.geometry.visual or 0)))
+        self._visual.append(row["v"] if "v" in row else self.geometry.visual)
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
