@@ -67,9 +67,8 @@ def text_behind_all_tokens(monkeypatch):
     """Text behind the image at M + V."""
     right = Family.picture
 
-    def wrong(self, model, ids_S, pixels):
-        picture = right(self, model, ids_S, pixels)
-        start = int((ids_S == self.image_token(model.config)).nonzero()[0])
+    def wrong(self, model, ids_S, start, *rest):
+        picture = right(self, model, ids_S, start, *rest)
         return replace(picture, after=start + len(picture.span_SD))
 
     monkeypatch.setattr(Family, "picture", wrong)
