@@ -146,17 +146,18 @@ class Answerer:
         [layer, bit set of the places left, merged rows].
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
+        visual = branch.visual if self.vlm.visual is None else self.vlm.visual
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
         several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
-            **({"z": [self._stage(stage, branch.visual) for stage in branch.stages]} if several else {}),
+            **({"z": [self._stage(stage, visual) for stage in branch.stages]} if several else {}),
             "t": self.vlm.text(tokens),
             "s": round(seconds, 6),
             "d": int(branch.degenerate),
             "g": branch.agreement,
             "h": bits(heads, self.decoder.attention_heads),
-            "k": bits(branch.kept_R.tolist(), branch.visual),
-            **({"v": branch.visual} if self.vlm.visual is None else {}),
+            "k": bits(branch.kept_R.tolist(), visual),
+            **({"v": visual} if self.vlm.visual is None else {}),
             "m": round(branch.margin, 4),
         }
 

@@ -109,7 +109,8 @@ class _CellWriter:
         self._heads.append(unpacked(row["h"]))
         self._kept.append(unpacked(row["k"]))
         self._stages.append(row.get("z", []))
-        self._visual.append(row["v"] if "v" in row else self.geometry.visual)
+        visual: int = row.get("v") or self.geometry.visual
+        self._visual.append(visual)
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
