@@ -42,6 +42,7 @@ class StudyCommand(click.Command):
     """A command whose `--options` stands for the options in its value, at that place of the command line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line after the value of `--options` was split into options."""
         return super().parse_args(ctx, _expanded(args))
 
 

@@ -94,6 +94,20 @@ class Engine:
         optimizations: Optimizations | None = None,
         keep_logits: bool = False,
     ) -> None:
+        """Prepare the prompt before the image once for all questions.
+
+        Args:
+            decoder: the language model as a list of layers.
+            system_MD: embeddings of the prompt before the image.
+            cells: the cells of every question, equal ones allowed.
+            visual: V where it is the same for every image, else None.
+            max_new_tokens: bound on an answer's length, in tokens.
+            optimizations: what the engine may share; None for all of it.
+            keep_logits: whether answers carry the logits of their first step.
+
+        Raises:
+            ConfigError: a cell that does not fit the decoder.
+        """
         self.keep_logits = keep_logits
         self.decoder, self.cells, self.optimizations = decoder, list(cells), optimizations or Optimizations()
         self.max_new_tokens, self.visual = max_new_tokens, visual

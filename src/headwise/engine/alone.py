@@ -78,6 +78,7 @@ class CostProbe:
     """
 
     def __init__(self, model: nn.Module, decoder: Decoder) -> None:
+        """`model`'s weights and buffers count as memory of every branch; nothing is measured yet."""
         self.decoder, self.device = decoder, decoder.home
         self.spent = self.answering = 0.0
         self._weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
@@ -233,6 +234,7 @@ class TensorMemoryTracker(TorchDispatchMode):
     """Counts the bytes of the tensors that operations make and that are still held, and their `peak`."""
 
     def __init__(self) -> None:
+        """Nothing is held yet."""
         super().__init__()
         self.held = self.peak = 0
         self._sizes: dict[int, int] = {}
@@ -240,6 +242,7 @@ class TensorMemoryTracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        """Run one operation and count the storages that it made; those that went in are known and not counted."""
         kwargs = kwargs or {}
         for tensor in _tensors((args, kwargs)):
             self._see(tensor.untyped_storage(), 0)  # was there before: weights, inputs

@@ -28,6 +28,7 @@ class Stack:
         max_new_tokens: int,
         keep_logits: bool = False,
     ) -> None:
+        """`nodes`: branches with equally many visual rows after the same stages; `keep_logits`: of the first step."""
         self.nodes, self.node = list(nodes), nodes[0]
         self.optimizations = optimizations
         self.questions = self.node.trunk

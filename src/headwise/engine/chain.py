@@ -30,6 +30,7 @@ class Piece:
     after_B: Tensor
 
     def rows(self, index: Tensor) -> Piece:
+        """The piece of the branches `index`, [b]."""
         kv = [(keys[index], values[index]) for keys, values in self.kv]
         before = [take(each, index) for each in self.before]
         return Piece(self.first, self.compacted, before, kv, self.after_B[index])
@@ -42,6 +43,7 @@ class Chain:
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
+        """`nodes`: those of one stack, which passed segments of the same shapes."""
         first = nodes[0]
         self.questions: Questions = first.trunk
         self.decoder: Decoder = first.trunk.decoder

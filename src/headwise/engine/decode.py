@@ -43,6 +43,7 @@ class Caches:
     lower_valid_BA: Tensor
 
     def rows(self, index: Tensor) -> Caches:
+        """The caches of the rows `index`, [b]: those whose answers are still open."""
         return Caches(
             self.chain.rows(index),
             [take(kv, index) for kv in self.before],

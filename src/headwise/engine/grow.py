@@ -78,6 +78,7 @@ class Leaf:
     visual: int = 0
 
     def passed(self, node: Node, stage: Stage, choice: Choice) -> None:
+        """Note that a stage was passed: the node behind it and what the choice says of heads and precision."""
         self.node = node
         self.kept.append(StageKept(stage.layer, node.kept_n))
         self.heads_K, self.agreement = choice.heads_K, choice.agreement
@@ -94,6 +95,14 @@ class Tree:
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None,
     ) -> None:
+        """Make the roots: every question before its first stage.
+
+        Args:
+            engine: its cells and decoder are used.
+            visual: [V, D] embeddings or a Picture per image.
+            questions: each names its image by number.
+            reduced: rows of methods before the language model, per image and cell; None: no such cell.
+        """
         self.engine, self.questions = engine, questions
         self.roots: list[Node] = []
         self.images = list(visual)

@@ -36,10 +36,12 @@ class System:
 
     @property
     def length(self) -> int:
+        """M, the positions before the image."""
         return self.hidden_1MD[0].shape[1]
 
     @property
     def short(self) -> bool:
+        """Whether the prompt is run anew with every image and branch (see SHORT_PROMPT_MAX)."""
         return self.length <= SHORT_PROMPT_MAX
 
 
@@ -86,6 +88,17 @@ class Images:
         prunable_IR: Tensor | None = None,
         deep: Sequence[Tensor] = (),
     ) -> None:
+        """Start at the input of layer 1; nothing is computed yet.
+
+        Args:
+            decoder: the language model.
+            system: the prompt before the images.
+            visual_IVD: embeddings of the images' rows.
+            positions_IV: their position ids; None: one by one behind the system prompt.
+            after_I: position at which text goes on; None: behind the last row.
+            prunable_IR: which rows are visual tokens; None: all of them.
+            deep: what the decoder adds behind its first layers, [I, V, D] each.
+        """
         self.index_IV = _index(prunable_IR, visual_IVD)
         self.deep = tuple(deep)
         self.decoder, self.system, self.layer = decoder, system, 0
@@ -176,6 +189,7 @@ class Questions:
     number = 0
 
     def __init__(self, images: Images, embeds: Sequence[Tensor], image_of: Sequence[int]) -> None:
+        """Pad the questions' embeddings, [Q, D] each, to one length; `image_of`: the image of each."""
         device = images.positions_IV.device
         self.images, self.decoder, self.layer = images, images.decoder, 0
         self.image_of = list(image_of)

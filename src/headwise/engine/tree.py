@@ -52,6 +52,7 @@ class Node:
 
     @property
     def visual(self) -> int:
+        """n, the visual rows that are left."""
         return len(self.places_n)
 
     @property
@@ -147,6 +148,7 @@ class Segment:
     """
 
     def __init__(self, nodes: Sequence[Node], last: int, shared_system: bool) -> None:
+        """Gather the nodes' rows behind their last common layer, `nodes[0].layer`; nothing is computed yet."""
         node = nodes[0]
         self.trunk, self.first, self.last, self.compacted = node.trunk, node.layer, last, node.compacted
         self.decoder, self.system = node.trunk.decoder, node.trunk.images.system

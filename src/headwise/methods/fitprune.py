@@ -62,6 +62,7 @@ class FitPrune(InsideMethod):
         return solved(cell, geometry, build, 1e-4, 1.0)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens with the largest product of attention from text and from the image."""
         return Choice(top(view.once("fitprune", lambda: score(view.most_QV, view.most_VV)), stage.keep))
 
 

@@ -46,6 +46,7 @@ class PDrop(InsideMethod):
         return _solved(cell, geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens with the highest attention, mean over heads, of the last prompt token at the NEXT layer."""
         score_V = view.once(("pdrop", cell.score_dtype), lambda: mean_over_heads(view.next_last_HV, cell))
         return Choice(top(score_V, stage.keep))
 
@@ -65,12 +66,14 @@ class AncestorPDrop(InsideMethod):
     shares = {192: 0.581, 128: 0.437, 64: 0.196}
 
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
+        """The port's own layers and shares for a published T; else shares solved for the mean asked for."""
         if cell.budget != "published":
             return _solved(cell, geometry, floor_of_floor=True)
         check_published(self, cell)
         return _inside(_powers(LAYERS, self.shares[cell.tokens], geometry.visual, True), geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens with the highest attention, mean over heads, of the last prompt token at the stage's layer."""
         score_V = view.once(("fastv", cell.score_dtype), lambda: mean_over_heads(view.last_HV, cell))
         return Choice(top(score_V, stage.keep))
 

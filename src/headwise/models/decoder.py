@@ -62,6 +62,11 @@ class Decoder:
     """
 
     def __init__(self, model: Any, more_eos: Iterable[int] = ()) -> None:
+        """Take the layers, norm, head and embeddings of a loaded transformers model.
+
+        Raises:
+            ModelError: a text configuration that the engine cannot drive exactly.
+        """
         body = getattr(model, "model", model)
         body = getattr(body, "language_model", None) or getattr(body, "text_model", body)
         check_text_config(body.config, type(model).__name__)
@@ -76,9 +81,11 @@ class Decoder:
 
     @property
     def weight(self) -> Tensor:
+        """The language-model head's matrix, [vocabulary, D]."""
         return self._head.weight
 
     def embed(self, tokens: Tensor) -> Tensor:
+        """Input embeddings of token ids on the model's first device: [..., D]."""
         return self._body.get_input_embeddings()(tokens).to(self.home)
 
     def rope(self, positions: Tensor) -> KV:
@@ -149,6 +156,7 @@ class Decoder:
         return self._body.rotary_emb.inv_freq.to(self.home)
 
     def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits of the last layer's output, after the final norm: [..., vocabulary]."""
         return self._head(self._body.norm(hidden)).to(self.home)
 
     def empty(self, batch: int) -> KV:

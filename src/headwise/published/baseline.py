@@ -22,6 +22,7 @@ class Baseline:
     """Published figures held against the cells of a comparison (rows as `Comparison.cells`; may be none)."""
 
     def __init__(self, published: Published, cells: pd.DataFrame) -> None:
+        """Match the published figures with the cells of a comparison and take their differences."""
         self.published = published
         self.differences = published.differences(cells)
         self.beside = published.beside(cells)

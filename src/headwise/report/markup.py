@@ -49,6 +49,7 @@ class HtmlTable:
 
     @property
     def long(self) -> bool:
+        """Whether the table gets a text filter."""
         return len(self.rows) > 12
 
 
@@ -58,18 +59,22 @@ def number(digits: int) -> Callable[[Any], str]:
 
 
 def whole(value: Any) -> str:
+    """A count with thousands separators; a gap for a missing value."""
     return HOLE if _missing(value) else f"{int(value):,}"
 
 
 def signed(value: Any) -> str:
+    """A signed difference to one decimal, with a typographic minus; a gap for a missing value."""
     return HOLE if _missing(value) else f"{value:+.1f}".replace("-", MINUS)
 
 
 def probability(value: Any) -> str:
+    """A p-value to three decimals, `< 0.001` below that; a gap for a missing value."""
     return HOLE if _missing(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def mark(value: Any) -> str:
+    """A dot where the value is true, else nothing."""
     return "●" if value else ""
 
 

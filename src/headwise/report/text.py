@@ -96,6 +96,7 @@ def front_texts(analysis: Analysis) -> pd.DataFrame:
 
 
 def heading(name: str, part: Findings) -> str:
+    """Title of a benchmark's section, with the unit of its score."""
     title = "Mean over benchmarks" if name == OVERALL else BENCHMARKS[name].title
     return f"{title} ({part.unit})"
 

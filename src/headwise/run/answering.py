@@ -79,6 +79,14 @@ class Answerer:
         optimizations: Optimizations | None = None,
         allow_pickle: bool = False,
     ) -> None:
+        """Encode the prompt before the image once, and start measuring costs.
+
+        Args:
+            vlm: the loaded checkpoint.
+            max_new_tokens: bound on an answer's length, in tokens.
+            optimizations: what the engine may share; None for all of it.
+            allow_pickle: whether CLIP text towers in pickle files are loaded.
+        """
         self.reducer = Reducer(vlm, allow_pickle)
         self.vlm, self.max_new_tokens, self.optimizations = vlm, max_new_tokens, optimizations
         self.decoder = Decoder(vlm.model)
@@ -87,6 +95,7 @@ class Answerer:
         self._engines: dict[tuple[Cell, ...], Engine] = {}
 
     def engine(self, cells: Sequence[Cell]) -> Engine:
+        """The engine of these cells, made on first use and kept."""
         key = tuple(cells)
         if key not in self._engines:
             self._engines[key] = Engine(

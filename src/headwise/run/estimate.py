@@ -38,6 +38,7 @@ class Work:
 
     @property
     def total(self) -> float:
+        """FLOPs of the study: shared work and branches."""
         return self.shared + self.branches
 
 

@@ -30,6 +30,7 @@ class Spool:
     """The answers of one group. `append` writes, `lines` reads what every process has written."""
 
     def __init__(self, folder: Path) -> None:
+        """Make the folder. A file of this process's own is opened at the first `append`."""
         self.folder = folder
         self.damaged = 0
         self._out: FileIO | None = None
@@ -51,6 +52,7 @@ class Spool:
                 self._sync()
 
     def close(self) -> None:
+        """Write to disk what is buffered, and close this process's file."""
         if self._out is not None:
             with disk_errors(self.folder), self._out:
                 self._sync()

@@ -48,6 +48,7 @@ class Task:
 
     @property
     def benchmark(self) -> Benchmark:
+        """The benchmark of that name."""
         return benchmark(self.name)
 
     @property

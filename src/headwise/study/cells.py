@@ -45,6 +45,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """Name of the cell: strategy, tokens, heads, then what differs from the defaults, joined by `-`."""
         query = "" if self.query == "last_token" else f"-{self.query}"
         options = f"-{self.options_text}" if self.options_text else ""
         return f"{self.strategy}-{self.tokens}-{self.heads}{query}{options}"

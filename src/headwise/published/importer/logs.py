@@ -41,6 +41,7 @@ class LogFigure:
 
     @property
     def key(self) -> CellKey:
+        """Identity of the cell that the figure belongs to."""
         return cell_key(self.cell)
 
 

@@ -55,6 +55,7 @@ class Identity:
 
     @property
     def name(self) -> str:
+        """Name of the cell in the study's own form: its parts that are known, joined by `-`."""
         parts = (self.benchmark, self.tokens, self.heads, self.strategy, self.options or None)
         return "-".join(str(part) for part in parts if part is not None)
 

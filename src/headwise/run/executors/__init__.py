@@ -43,7 +43,8 @@ class Executor(Protocol):
     """Answers windows; `workers` says how many do so now, for the progress bar."""
 
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int:
+        """How many workers answer windows now."""
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
         """Every window once, in any order. `work` is read a little ahead of what is being answered.

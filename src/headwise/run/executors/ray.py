@@ -36,6 +36,7 @@ class RayWorker(Worker):
     """A worker that knows which node it is on."""
 
     def hello(self) -> Hello:
+        """What a worker says of itself, with the id of its Ray node."""
         return replace(super().hello(), node=ray.get_runtime_context().get_node_id())
 
 
@@ -65,6 +66,14 @@ class RayExecutor:
     worker: type[RayWorker] = RayWorker
 
     def __init__(self, orders: Orders, expected: dict[str, str], scale: Scale, say: Callable[[str], None]) -> None:
+        """Start nothing yet.
+
+        Args:
+            orders: what every worker is told once: the study, its model, the kind of device.
+            expected: versions and digests that a worker must report to be used.
+            scale: the cluster's address and how many workers.
+            say: prints a line for the user.
+        """
         self.orders, self.expected, self.scale, self.say = orders, expected, scale, say
         self.patience = patience()
         self._actors: list[_Actor] = []
@@ -75,16 +84,20 @@ class RayExecutor:
         self._seen = 0.0
 
     def __enter__(self) -> RayExecutor:
+        """The executor itself; the cluster is reached at the first window."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the workers and leave the cluster."""
         stop()
 
     @property
     def workers(self) -> int:
+        """How many workers are ready now."""
         return sum(actor.who is not None for actor in self._actors)
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
+        """Hand windows to free workers and yield them as they come back; those of lost workers go out again."""
         source = iter(work)
         if (first := next(source, None)) is None:
             return

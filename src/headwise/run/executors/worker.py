@@ -72,6 +72,7 @@ class Worker:
     """Answers windows. Two may be under way: images of one are prepared while the other has the device."""
 
     def __init__(self, orders: Orders) -> None:
+        """Remember the orders; the checkpoint is loaded for the first window."""
         self.orders = orders
         self._turn = threading.Lock()
         self._checkpoint: Checkpoint | None = None
