@@ -27,8 +27,8 @@ GOLDEN = HERE.parent / "tests" / "golden"
 QUESTIONS = {"textvqa": 5000, "gqa": 12578}
 TITLES = {"textvqa": "TextVQA", "mme": "MME", "gqa": "GQA", "pope": "POPE"}
 HEADS = (24, 16, 8)
+# A ranking is called noise where its agreement with float64 is this close to chance, or below it.
 NOISE = 0.1
-"""A ranking is called noise where its agreement with float64 is this close to chance, or below it."""
 
 
 def render(golden: Path = GOLDEN) -> str:

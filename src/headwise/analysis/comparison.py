@@ -19,12 +19,12 @@ from headwise.benchmarks.files import coverage
 from headwise.study.names import ANSWERING, CONTROLS, QUERIES, RANKING, STRATEGIES, needs_heads, needs_seed
 from headwise.system.wording import counted
 
+# Parameters that say which cell a run is; of runs with the same identity the latest is compared.
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
-"""Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
 
+# Named nowhere: names say a query where it is another one.
 DEFAULT_QUERY = ("query", QUERIES[0])
-"""Named nowhere: names say a query where it is another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +170,8 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
 
 
+# How far the mean visual tokens of two cells of one budget may be apart without a note.
 MEAN_TOKENS = 0.5
-"""How far the mean visual tokens of two cells of one budget may be apart without a note."""
 
 
 def _means(cells: pd.DataFrame) -> list[str]:

@@ -22,8 +22,8 @@ from headwise.analysis.roles import in_order, is_method
 from headwise.errors import DataError
 
 FILE = "evidence.npz"
+# Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01.
 QUESTIONS = 1000
-"""Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01."""
 
 
 @dataclass(frozen=True)

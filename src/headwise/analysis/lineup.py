@@ -11,10 +11,10 @@ from headwise import tracking
 from headwise.errors import DataError
 from headwise.study.names import ANSWERING
 
+# Tags of a cell run: digest of the answer key that its score comes from, and the version of the rule.
 SCORED_BY = {"labels": "tags.headwise.labels_digest", "scorer": "tags.headwise.scorer"}
-"""Tags of a cell run: digest of the answer key that its score comes from, and the version of the rule."""
+# Runs that were logged before these tags were.
 UNKNOWN = "unknown"
-"""Runs that were logged before these tags were."""
 SHOWN = 5
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 from headwise.analysis.roles import is_method
 from headwise.study.budget import plain
 
+# Scores closer than this are the same count of right answers, written in floating point.
 TIE = 5e-7
-"""Scores closer than this are the same count of right answers, written in floating point."""
 
 
 @dataclass(frozen=True, kw_only=True)

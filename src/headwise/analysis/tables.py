@@ -165,6 +165,7 @@ def front(found: Findings) -> pd.DataFrame:
     return ranked.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
+# The costs in a word.
 FRONTS = {
     "flops": "FLOPs",
     "kv_bytes": "KV",
@@ -172,7 +173,6 @@ FRONTS = {
     "token_seconds": "token",
     "peak_bytes": "memory",
 }
-"""The costs in a word."""
 
 
 def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:

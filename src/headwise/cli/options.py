@@ -23,8 +23,8 @@ WORKERS = "Ray: most workers at a time.  [default: the cluster's GPUs]"
 ADDRESS = "Ray: the running cluster to use; without it one is started on this machine."
 PER_GPU = "Ray: workers that share a GPU.  [default: 1]"
 DATA_ON_WORKERS = "Ray: workers read images from --data-dir on their own hosts, in place of being sent them."
+# The options of how a study is spread (`run.executors.Scale`).
 SCALE = ("engine", "workers", "address", "workers_per_gpu", "data_on_workers")
-"""The options of how a study is spread (`run.executors.Scale`)."""
 MORE = "More options in one string, as in `mlflow run . -P options='--layer 3 --offline'`."
 PLUGIN = "Python file that adds methods, benchmarks or families; runs its code (may be repeated)."
 CHOICES = {
@@ -33,8 +33,8 @@ CHOICES = {
     "controls": (*(name for name, method in METHODS.items() if method.role == "control"), *names.CONTROLS, "none"),
     "query": names.QUERIES,
 }
+# Flags that are not the setting's name: `--options` stands for any options in one string.
 FLAGS = {"options": "--method-options"}
-"""Flags that are not the setting's name: `--options` stands for any options in one string."""
 DEFAULTS = {"benchmark": "published", "strategy": "all", "clip": "none", "options": "none"}
 
 

@@ -36,10 +36,10 @@ from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
 from headwise.study.names import CONTROLS, ranks_heads
 
+# Greedy steps that are timed after the first token.
 STEPS = 3
-"""Greedy steps that are timed after the first token."""
+# Share of the answering time that measuring may take, beyond one question a benchmark.
 SHARE = 0.01
-"""Share of the answering time that measuring may take, beyond one question a benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,11 @@ class Cost:
     device: str
 
 
+# What decides a cost: the method where its choosing is measured, its stages, and K where there are none.
 Kind = tuple[str, tuple[Stage, ...], int]
-"""What decides a cost: the method where its choosing is measured, its stages, and K where there are none."""
 
+# A choice before the language model, done anew at each call.
 Choose = Callable[[], ImageRows]
-"""A choice before the language model, done anew at each call."""
 
 
 class CostProbe:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from headwise.models.decoder import KV, Decoder, join, take
 
+# A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
+# in front of each layer's keys, and without it in front attention is plainly causal and needs no mask.
 SHORT_PROMPT_MAX = 8
-"""A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
-in front of each layer's keys, and without it in front attention is plainly causal and needs no mask."""
 
 
 @dataclass

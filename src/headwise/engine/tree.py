@@ -18,8 +18,8 @@ from torch import Tensor
 from headwise.engine.prefix import Questions, State, beside, causal
 from headwise.models.decoder import KV
 
+# Sources are numbered as they are made, so that stacks are put together in one order in every run.
 numbers = count(1)
-"""Sources are numbered as they are made, so that stacks are put together in one order in every run."""
 
 
 @dataclass(eq=False)

@@ -17,8 +17,8 @@ from headwise.engine.prefix import Questions, causal
 from headwise.engine.tree import Node, Segment
 from headwise.models.decoder import KV, Decoder, join, take
 
+# Query rows of a full attention map that are computed at a time.
 CHUNK = 256
-"""Query rows of a full attention map that are computed at a time."""
 
 
 class View:

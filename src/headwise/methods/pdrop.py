@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from headwise.study.cells import Cell, Geometry
 
+# (layer, share kept) by the mean that a layer sees: the default; λ = .581; the author's λ = .19 (issue 29).
 PUBLISHED: dict[int, tuple[tuple[int, float], ...]] = {
     270: ((8, 0.5), (16, 0.25), (24, 0.125)),
     192: tuple((layer, 0.581**power) for power, layer in enumerate((2, 8, 16, 24), 1)),
     64: tuple((layer, 0.19**power) for power, layer in enumerate((2, 8, 16), 1)),
 }
-"""(layer, share kept) by the mean that a layer sees: the default; λ = .581; the author's λ = .19 (issue 29)."""
+# Layers of budgets other than published, of 32: shares are λ, λ², … with λ solved for the mean.
 LAYERS = (2, 8, 16, 24)
-"""Layers of budgets other than published, of 32: shares are λ, λ², … with λ solved for the mean."""
 
 
 class PDrop(InsideMethod):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from headwise.study.cells import Cell, Geometry
 
 VISUAL = 576
+# Differences of coordinates that are held at once.
 PAIRS = 1 << 24
-"""Differences of coordinates that are held at once."""
 
 
 class SparseVLM(InsideMethod):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from headwise.study.cells import Cell
 
+# Hard-coded in the original (its comment says: of 28). Fewer where a model has fewer heads.
 HEADS = 14
-"""Hard-coded in the original (its comment says: of 28). Fewer where a model has fewer heads."""
 
 
 class SparseVLMPlus(SparseVLM):

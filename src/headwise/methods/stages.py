@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from headwise.study.cells import Cell, Geometry
 
+# How far the mean reached may be from T; beyond it the budget is refused.
 CUTOFF = 0.5
-"""How far the mean reached may be from T; beyond it the budget is refused."""
 
 
 @dataclass(frozen=True)
@@ -273,8 +273,8 @@ def solved(
     return build(best)
 
 
+# V for which a cell is checked where V differs from image to image: feasibility of a share depends on s, L and K.
 NOMINAL = 10_000
-"""V for which a cell is checked where V differs from image to image: feasibility of a share depends on s, L and K."""
 
 
 def for_image(cell: Cell, visual: int) -> Cell:

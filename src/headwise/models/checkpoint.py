@@ -27,13 +27,13 @@ from headwise.models.llava import Llava, pad_to_square
 from headwise.study.cells import Geometry, fingerprint
 from headwise.study.digests import file_digests
 
+# The prompt of LLaVA-1.5; other families have versions of their own.
 PROMPT_VERSION = Llava.prompt_version
-"""The prompt of LLaVA-1.5; other families have versions of their own."""
 
 __all__ = ["BEFORE_IMAGE", "PROMPT_VERSION", "Checkpoint", "Vlm", "find_checkpoint", "pad_to_square", "pick_device"]
 
+# LLaVA-1.5's prompt before the image.
 BEFORE_IMAGE = Llava.prompt.partition("{image}")[0]
-"""LLaVA-1.5's prompt before the image."""
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")

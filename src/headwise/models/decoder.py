@@ -15,14 +15,14 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from headwise.errors import ModelError
 
+# Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position.
 KV = tuple[Tensor, Tensor]
-"""Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position."""
 
+# Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
+# of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven.
 DRIVEN = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text")
-"""Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
-of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven."""
+# Decoders whose rotary embedding takes three positions per token: time, row, column.
 THREE_AXES = ("qwen2_5_vl_text", "qwen3_vl_text")
-"""Decoders whose rotary embedding takes three positions per token: time, row, column."""
 
 
 class _Join:

@@ -11,8 +11,8 @@ from headwise.models.llava_next import one
 if TYPE_CHECKING:
     from torch import Tensor
 
+# lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
-"""lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image."""
 
 
 class Qwen25Vl(Family):

@@ -16,8 +16,8 @@ from headwise.models.qwen2_5_vl import rope_index
 if TYPE_CHECKING:
     from torch import Tensor
 
+# lmms-eval's limits.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
-"""lmms-eval's limits."""
 
 
 class Qwen3Vl(Family):

@@ -105,8 +105,8 @@ def _signed(value: Any) -> str:
     return f"{value:+.2f}" if round(value, 2) else "0.00"
 
 
+# A comparison without cells of ours: the published figures alone.
 NO_CELLS = pd.DataFrame(columns=[*CELL, "score", "model"])
-"""A comparison without cells of ours: the published figures alone."""
 
 
 def _plain(model: str) -> str:

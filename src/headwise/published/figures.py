@@ -25,16 +25,16 @@ PUBLISHED = "published"
 FOLDER = configs() / PUBLISHED
 SCORES, METHODS, MISPRINTS = "head_strategy_scores.csv", "methods.csv", "misprints.csv"
 INSIDE = "methods_inside.csv"
+# Which metric of the published table is `Scorecard.score` (the same units).
 HEADLINE = {"textvqa": "accuracy", "mme": "total", "gqa": "accuracy", "pope": "f1"}
-"""Which metric of the published table is `Scorecard.score` (the same units)."""
+# MME's perception half, which many papers print instead of the total.
 PERCEPTION = "mme_p"
-"""MME's perception half, which many papers print instead of the total."""
 OURS = "this comparison"
 CELL = ["benchmark", "tokens", "heads", "strategy"]
+# What is there once of methods of which several lineages are known.
 SOURCED = ["method", "tokens", "source"]
-"""What is there once of methods of which several lineages are known."""
+# Controls of ours that other papers report as methods.
 SAME_METHOD = {"vanilla": "vanilla", "all_heads": "FastV"}
-"""Controls of ours that other papers report as methods."""
 
 
 @dataclass(frozen=True, kw_only=True)

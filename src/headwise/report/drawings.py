@@ -17,8 +17,8 @@ from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
+# Questions in the picture of kept tokens.
 OVERLAID = 3
-"""Questions in the picture of kept tokens."""
 
 
 def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Drawing]:

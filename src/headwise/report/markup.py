@@ -34,8 +34,8 @@ class Column:
     title: str
     hint: str = ""
     show: Callable[[Any], str] = str
+    # Names of the two ends of an interval, printed behind the value.
     span: tuple[str, str] | None = None
-    """Names of the two ends of an interval, printed behind the value."""
 
 
 @dataclass(frozen=True)

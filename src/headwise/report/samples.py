@@ -21,18 +21,18 @@ from headwise.errors import DataError
 from headwise.report.figures import is_dark
 from headwise.system.reading import read_image
 
+# Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest.
 DISAGREEING, OTHERS = 16, 8
-"""Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""
+# Configurations a question in the report, the best ones; the files of the runs hold them all.
 CELLS = 150
-"""Configurations a question in the report, the best ones; the files of the runs hold them all."""
 SIDE = 288
+# CLIP's mean colour, as LLaVA-1.5 pads images to a square.
 PADDING = (122, 116, 104)
-"""CLIP's mean colour, as LLaVA-1.5 pads images to a square."""
 
+# A line of answers.jsonl: question_id, prompt, and text or error.
 Row = dict[str, Any]
-"""A line of answers.jsonl: question_id, prompt, and text or error."""
+# Benchmark, question id, image name and prompt → the image file, None where it is not at hand.
 ImagePath = Callable[[str, str, str, str], Path | None]
-"""Benchmark, question id, image name and prompt → the image file, None where it is not at hand."""
 
 
 @dataclass(frozen=True, kw_only=True)

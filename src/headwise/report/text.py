@@ -20,10 +20,10 @@ from headwise.report.columns import EFFICIENCY
 from headwise.system.wording import counted
 
 HOLE = "·"
+# Stands before the best scores of a row on their way to the console, where they are green.
 BEST = "\0"
-"""Stands before the best scores of a row on their way to the console, where they are green."""
+# Members of a best set that are named in a sentence; the tables have all of them.
 NAMED = 12
-"""Members of a best set that are named in a sentence; the tables have all of them."""
 
 
 def markdown(analysis: Analysis, links: dict[str, str]) -> str:

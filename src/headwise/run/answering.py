@@ -32,11 +32,11 @@ from headwise.study.cells import Cell
 from headwise.system.reading import read_image
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
+# Rows of prefixes that are in memory side by side, as a multiple of `memory.stack_tokens`: on a CPU, elsewhere.
 ROWS_OF_STACK = {True: 8.0, False: 0.5}
-"""Rows of prefixes that are in memory side by side, as a multiple of `memory.stack_tokens`: on a CPU, elsewhere."""
 
+# Where an image is read from: a file, its bytes, or nothing where it could not be read at all.
 Source = Path | BinaryIO | None
-"""Where an image is read from: a file, its bytes, or nothing where it could not be read at all."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from headwise.models.vision import small_pixels, tower_of, word_embeddings
 from headwise.study.budget import token_count
 from headwise.study.cells import Cell, Geometry
 
+# Signals that no tower of a LLaVA checkpoint gives.
 TEXT = ("text_ME", "words_mD", "visual_projection_EC")
-"""Signals that no tower of a LLaVA checkpoint gives."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,18 +25,18 @@ from headwise.study.cells import LARGEST, LARGEST_SEED, Cell, Geometry
 from headwise.system.reading import has_lone_surrogate, read_text
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+# The budget of the unpruned model as a share, where the number of visual tokens differs from image to image.
 ALL_TOKENS = 1.0
-"""The budget of the unpruned model as a share, where the number of visual tokens differs from image to image."""
+# The value of an option that means: whatever the configuration file says.
 AS_CONFIGURED = "config"
-"""The value of an option that means: whatever the configuration file says."""
 
+# What the word `all` stands for; token and head counts are those of the published ablation.
 ALL: dict[str, tuple[Any, ...]] = {
     "strategy": names.STRATEGIES,
     "controls": names.CONTROLS,
     "tokens": (192, 128, 64),
     "heads": (24, 16, 8),
 }
-"""What the word `all` stands for; token and head counts are those of the published ablation."""
 
 
 class StudySettings(BaseModel):

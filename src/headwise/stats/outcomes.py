@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from headwise.errors import DataError
 
 Floats = NDArray[np.float64]
+# What is known of the questions: their `question_id`, `image`, `category` and `truth`, one string per question.
 Columns = Mapping[str, Sequence[str]]
-"""What is known of the questions: their `question_id`, `image`, `category` and `truth`, one string per question."""
 
 
 class NoScore(DataError):
@@ -161,9 +161,9 @@ def sum_of_ratios(terms: Iterator[tuple[float | Floats, Floats, Floats]]) -> Flo
     return total
 
 
+# Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time; with smaller
+# ones numpy's calls are so short that two benchmarks computed side by side wait for each other.
 IN_CACHE = 1 << 17
-"""Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time; with smaller
-ones numpy's calls are so short that two benchmarks computed side by side wait for each other."""
 
 
 def blocks(cells: int, columns: int) -> Iterator[slice]:

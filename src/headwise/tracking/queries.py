@@ -20,8 +20,8 @@ PAGE = 1000
 LATEST = "latest"
 WHOLE = re.compile(r"[+-]?\d{1,19}")
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
+# Parameters that may be a share of all that there are.
 SHARES = ("tokens", "heads")
-"""Parameters that may be a share of all that there are."""
 
 
 def find_cells(

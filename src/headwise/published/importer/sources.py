@@ -21,9 +21,9 @@ from headwise.published.importer.names import read_name
 from headwise.records import read_answers
 from headwise.study.cells import fingerprint
 
+# What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
+# are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep.
 UNREADABLE = (HeadwiseError, OSError, ValueError, RecursionError)
-"""What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
-are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep."""
 SHOWN = 3
 CHUNK = re.compile(r"(\d+)_(\d+)\.jsonl")
 MERGED = "merge.jsonl"

@@ -9,8 +9,8 @@ import pandas as pd
 
 from headwise.report.figures.style import Drawing, colour_bar, drawn, framed, write_title
 
+# Strategies beyond which overlaps are colours only.
 LEGIBLE = 16
-"""Strategies beyond which overlaps are colours only."""
 
 
 @drawn

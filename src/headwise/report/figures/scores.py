@@ -31,12 +31,12 @@ from headwise.report.figures.style import (
     write_title,
 )
 
+# Strategies side by side in the heat maps.
 BLOCKS = 4
-"""Strategies side by side in the heat maps."""
+# Strategies side by side in the figure of score against tokens.
 GROUPS = 6
-"""Strategies side by side in the figure of score against tokens."""
+# Letters of a name that fit above a group.
 GROUP_WIDTH = 18
-"""Letters of a name that fit above a group."""
 COST_LABELS = {
     "flops": "FLOPs a question",
     "kv_bytes": "KV cache, bytes",
@@ -44,14 +44,14 @@ COST_LABELS = {
     "token_seconds": "decoding, seconds a token",
     "peak_bytes": "peak memory, bytes",
 }
+# Dashes of a study's other controls, such as pooling, in turn.
 OTHER_LINES = ((0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)), (0, (3, 1, 1, 1)))
-"""Dashes of a study's other controls, such as pooling, in turn."""
 CONTROL_LINES = {"vanilla": "-.", "all_heads": "-", "random_heads": "--", "random_tokens": ":"}
+# Entries of a legend that fit beside each other.
 IN_LEGEND = 7
-"""Entries of a legend that fit beside each other."""
 MOST_ROWS = 30
+# More scores than that are colours only: they would be illegible, and slow to draw.
 MOST_VALUES = 250
-"""More scores than that are colours only: they would be illegible, and slow to draw."""
 
 
 @drawn

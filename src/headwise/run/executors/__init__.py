@@ -17,8 +17,8 @@ from headwise.run.answering import Window
 from headwise.run.placement import Placement
 from headwise.run.tasks import Task
 
+# Names how many seconds a study waits for a worker before it gives up.
 PATIENCE = "HEADWISE_PATIENCE"
-"""Names how many seconds a study waits for a worker before it gives up."""
 ADDRESS = re.compile(r"auto|[A-Za-z0-9.-]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}")
 
 

@@ -19,13 +19,13 @@ from headwise.run.executors import Answered, Scale, Work, patience
 from headwise.run.executors.ray_session import ray, reason_of, start, stop, workers_wanted
 from headwise.run.executors.worker import Hello, Orders, Worker, images_of, parcel
 
+# Windows a worker has at a time: images of one are prepared while the other is on the device.
 UNDER_WAY = 2
-"""Windows a worker has at a time: images of one are prepared while the other is on the device."""
+# A window that is under way when so many workers die is given up.
 DEADLY = 3
-"""A window that is under way when so many workers die is given up."""
 LOOK_AGAIN = 10.0
+# Seconds between looks at how many workers the cluster has room for, and after a worker that died at its start.
 PAUSE = 2.0
-"""Seconds between looks at how many workers the cluster has room for, and after a worker that died at its start."""
 
 
 class WorkersLost(HeadwiseError):

@@ -25,8 +25,8 @@ from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
 from headwise.run.tasks import libraries, question_keys
 
+# The content of images by name; None for one that could not be read.
 Images = dict[str, bytes | None]
-"""The content of images by name; None for one that could not be read."""
 NO_DATA = Path(os.devnull)
 
 
