@@ -89,7 +89,7 @@ def overlap(path: Path) -> float:
 
 
 def float16(path: Path) -> list[dict[str, Any]]:
-    """Share of the chosen heads on which float16 agrees with float64, a row a strategy, and what chance gives."""
+    """Share of the chosen heads on which float16 agrees with float64, one row per strategy, and what chance gives."""
     arrays = np.load(path)
     heads = arrays["attention"].shape[1]
     rows = []

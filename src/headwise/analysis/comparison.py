@@ -31,7 +31,7 @@ DEFAULT_QUERY = ("query", QUERIES[0])
 class Comparison:
     """The cells that are compared.
 
-    `cells` has one row a cell run, indexed 0..C-1 and sorted by benchmark, strategy, tokens and heads
+    `cells` has one row per cell run, indexed 0..C-1 and sorted by benchmark, strategy, tokens and heads
     (largest budget first). Columns:
 
     - `run_id`, `run_name`, `study`, `artifact_uri`, `complete` (bool);

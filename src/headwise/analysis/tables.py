@@ -30,7 +30,7 @@ def scores(found: Findings) -> pd.DataFrame:
 
 
 def retained(parts: Sequence[Findings]) -> pd.DataFrame:
-    """What is left of the unpruned accuracy at each token budget: a row a benchmark and budget.
+    """What is left of the unpruned accuracy at each token budget: one row per benchmark and budget.
 
     `best` is the best configuration and `best_of_vanilla` its percentage (with interval; picked after
     the fact, so a little flattering), `mean_of_vanilla` the mean over the methods, and the

@@ -57,7 +57,7 @@ class MME(KeyedBenchmark):
     whole_images = True
     fixes = {
         "labels": "unpack MME_Benchmark_release_version (from MME's page) in MME/: its *.txt files are the labels",
-        "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder a category",
+        "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder per category",
     }
     dataset = "lmms-lab/MME"
     cluster = "image, drawn within its category"

@@ -38,7 +38,7 @@ from headwise.study.names import CONTROLS, ranks_heads
 
 # Greedy steps that are timed after the first token.
 STEPS = 3
-# Share of the answering time that measuring may take, beyond one question a benchmark.
+# Share of the answering time that measuring may take, beyond one question per benchmark.
 SHARE = 0.01
 
 

@@ -66,7 +66,7 @@ class Baseline:
 
 
 def _difference_grid(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row tokens x heads, a column a strategy; controls have neither or only tokens."""
+    """One row per tokens x heads, one column per strategy; controls have neither or only tokens."""
     places = rows.copy()
     for name in ("tokens", "heads"):
         places[name] = rows[name].astype("Int64").astype("string").fillna(HOLE)

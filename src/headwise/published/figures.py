@@ -69,7 +69,7 @@ class Published:
         return rows.set_index("benchmark").reindex(list(HEADLINE)).reset_index()[[*CELL, "score"]]
 
     def table(self, benchmark: str) -> pd.DataFrame:
-        """One benchmark in the published layout: a row each tokens × heads, a column a strategy, NaN for a hole."""
+        """One benchmark as published: one row per tokens × heads, one column per strategy, NaN for a hole."""
         rows = self.grid().query("benchmark == @benchmark")
         wide = rows.pivot(index=["tokens", "heads"], columns="strategy", values="score")
         return wide.sort_index(ascending=False)[self._strategies()]
@@ -90,7 +90,7 @@ class Published:
         return rows[[*ours.columns.drop("ours"), "ours", "published", "difference", "source"]]
 
     def beside(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Other methods' scores and ours at each budget, a column a benchmark, `source` naming each row's lineage.
+        """Other methods' scores and ours at each budget, one column per benchmark, `source` naming each row's lineage.
 
         Ours are the best cell of head strategies, and every method without heads under its own name.
         """

@@ -171,7 +171,7 @@ def _number(value: float) -> str:
 
 
 def print_analysis(analysis: Analysis, console: Console) -> None:
-    """The same on the console: a table a benchmark, wide ones in blocks that fit."""
+    """The same on the console: one table per benchmark, wide ones in blocks that fit."""
     for note in analysis.comparison.notes:
         console.print(f"note: {note}", style="yellow")
     for name, part in analysis.all_findings.items():

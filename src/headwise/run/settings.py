@@ -327,7 +327,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that Python cannot convert
         raise ConfigError(f"config: {path} is not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"config: {path} must hold a mapping of settings, one a line, such as `layer: 2`")
+        raise ConfigError(f"config: {path} must hold a mapping of settings, one per line, such as `layer: 2`")
     if any(not isinstance(name, str) for name in content):
         allowed = ", ".join(StudySettings.model_fields)
         raise ConfigError(f"config: {path} has a setting whose name is no text; allowed are {allowed}")

@@ -134,7 +134,7 @@ def _content(benchmark: str, rows: Iterable[Mapping[str, str]]) -> list[list[Any
 
 
 def read_tables(folder: Path) -> list[dict[str, str]]:
-    """Rows of MME's answer tables in the folder, one file a category (empty where there is none)."""
+    """Rows of MME's answer tables in the folder, one file per category (empty where there is none)."""
     paths = [path for path in sorted(folder.glob("*.txt")) if path.stem in mme.QUESTIONS]
     return [row for path in paths for row in mme.table_answers(path)]
 
