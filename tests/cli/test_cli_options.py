@@ -1,5 +1,10 @@
 """What --help shows, and options given as one string."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -48,3 +53,41 @@ def test_help_of_run_shows_choices_and_defaults():
     assert "--budget average|kept" in text
     assert "random_tokens, none." in text
     assert "[default: 192,128,64, or as --config says]" in text
+    assert "--ocr true|false" in text
+    assert "(Qwen). [default: the family's, or as --config says]" in text
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from commands(found)
+        else:
+            yield found
+
+
+def test_help_of_every_option_says_what_it_does_and_its_default():
+    silent = [
+        f"{command.name} {option.opts[0]}"
+        for command in commands(headwise)
+        for option in command.params
+        if isinstance(option, click.Option)
+        and not (option.help and (option.is_flag or option.required or option.multiple or _has_default(option)))
+    ]
+    assert silent == []
+
+
+def _has_default(option: click.Option) -> bool:
+    return bool(option.show_default) or "[default: " in (option.help or "")
+
+
+def test_list_models_names_the_families_without_torch():
+    code = "import sys; from headwise.cli import headwise as run; run(standalone_mode=False)"
+    code += "; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code, "list", "models", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows["llava"]["model_type"] == "llava"
+    assert rows["qwen2_5_vl"]["image settings"].startswith("min_pixels=")

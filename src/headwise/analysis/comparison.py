@@ -178,17 +178,17 @@ def _means(cells: pd.DataFrame) -> list[str]:
     """Cells of one token budget that were given unlike numbers of visual tokens per layer are no equal terms."""
     if "mean_visual_tokens" not in cells:
         return []
-    told: dict[int, str] = {}
+    ranges: dict[int, str] = {}
     for _, rows in cells.dropna(subset=["tokens", "mean_visual_tokens"]).groupby("tokens"):
         ordered = rows.sort_values("mean_visual_tokens", kind="stable")[["label", "mean_visual_tokens"]]
         (fewest, low), (most, high) = ordered.iloc[[0, -1]].itertuples(index=False)
         if high - low > MEAN_TOKENS:
             tokens = int(rows["tokens"].iloc[0])
-            told[tokens] = f"at {tokens} tokens from {low:.1f} ({fewest}) to {high:.1f} ({most})"
-    if not told:
+            ranges[tokens] = f"at {tokens} tokens from {low:.1f} ({fewest}) to {high:.1f} ({most})"
+    if not ranges:
         return []
     return [
-        f"mean visual tokens per layer differ within a budget: {', '.join(told[key] for key in sorted(told)[::-1])}"
+        f"mean visual tokens per layer differ within a budget: {', '.join(ranges[key] for key in sorted(ranges)[::-1])}"
     ]
 
 

@@ -32,8 +32,8 @@ def scores(found: Findings) -> pd.DataFrame:
 def retained(parts: Sequence[Findings]) -> pd.DataFrame:
     """What is left of the unpruned accuracy at each token budget: one row per benchmark and budget.
 
-    `best` is the best configuration and `best_of_vanilla` its percentage (with interval; picked after
-    the fact, so a little flattering), `mean_of_vanilla` the mean over the methods, and the
+    `best` is the best configuration and `best_of_vanilla` its percentage (with interval; selected post hoc,
+    hence optimistically biased), `mean_of_vanilla` the mean over the methods, and the
     controls beside it (the mean over their rows).
     """
     rows = [_retained(part, tokens, group) for part in parts for tokens, group in _by_tokens(part.pruned)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, letters
-from headwise.benchmarks.benchmark import Counts, Problem, headline
+from headwise.benchmarks.benchmark import Counts, Problem, observed_score
 from headwise.benchmarks.files import Grade, Truth, answered, percent
 from headwise.benchmarks.letters import State
 from headwise.benchmarks.pictures import PicturesInside, needs, table, table_pictures
@@ -125,7 +125,7 @@ class MMBench(PicturesInside):
             parts[SHORT.get(l2, l2)].append(verdict)
             parts[category].append(verdict)
         for name, part in sorted(parts.items()):
-            if name and (value := headline(self.aggregate, part)) is not None:
+            if name and (value := observed_score(self.aggregate, part)) is not None:
                 found[f"category/{name}"] = value
         found["groups"] = len({group_of(verdict.question_id) for verdict in answered(verdicts)})
         return found

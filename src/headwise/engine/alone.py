@@ -92,7 +92,7 @@ class CostProbe:
         return not self._seen[benchmark] or self.spent + each < SHARE * self.answering
 
     @torch.inference_mode()
-    def costs(
+    def measure(
         self,
         benchmark: str,
         engine: Engine,

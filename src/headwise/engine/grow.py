@@ -216,7 +216,7 @@ class Tree:
     def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
         """What each cell's language model gets for each question: [questions][cells], one object for all who share."""
         whole = [ImageRows.whole(image) for image in self.images]
-        self._whole = {id(each) for each in whole}
+        self._whole_images = {id(each) for each in whole}
         self.visual = [each.visual for each in whole]
         nothing: list[ImageRows | None] = [None] * len(self.engine.cells)
         sequences = []
@@ -231,7 +231,7 @@ class Tree:
         groups: dict[tuple[Any, ...], dict[int, tuple[ImageRows, list[int]]]] = {}
         for number, row in enumerate(rows):
             for each in {id(each): each for each in row}.values():
-                group = groups.setdefault((id(each) in self._whole, *each.shape), {})
+                group = groups.setdefault((id(each) in self._whole_images, *each.shape), {})
                 group.setdefault(id(each), (each, []))[1].append(number)
         root_of: dict[tuple[int, int], Node] = {}
         for (whole, *_), group in groups.items():

@@ -149,12 +149,12 @@ class Images:
                 hidden, kv = self._run(index, hidden)
                 self._upper.append(kv)
             # Nobody reads what the prefix puts out of the last layer: its keys and values suffice.
-            self._upper.append(self._whole(last, self.decoder.keys_values(last, hidden, self.rope)))
+            self._upper.append(self._behind_system(last, self.decoder.keys_values(last, hidden, self.rope)))
         return self._upper
 
     def next_keys(self) -> Tensor:
         """Keys that the next layer makes of the unpruned prefix: [I, key-value heads, M + V, head size]."""
-        return self._whole(self.layer, self.decoder.keys_values(self.layer, self._hidden, self.rope))[0]
+        return self._behind_system(self.layer, self.decoder.keys_values(self.layer, self._hidden, self.rope))[0]
 
     def _visual(self, hidden: Tensor) -> Tensor:
         return hidden[:, hidden.shape[1] - self.visual :]
@@ -165,7 +165,7 @@ class Images:
         hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, before)
         if index < len(self.deep):
             self._visual(hidden).add_(self.deep[index])
-        return hidden, self._whole(index, kv)
+        return hidden, self._behind_system(index, kv)
 
     def add_deep(self, index: int, hidden: Tensor, image_B: Tensor, places_Bn: Tensor, start: int) -> None:
         """Add to rows `start`, … of a stack what layer `index` adds at their places of the image (deepstack).
@@ -175,7 +175,7 @@ class Images:
         if index < len(self.deep):
             hidden[:, start : start + places_Bn.shape[1]].add_(self.deep[index][image_B[:, None], places_Bn])
 
-    def _whole(self, index: int, kv: KV) -> KV:
+    def _behind_system(self, index: int, kv: KV) -> KV:
         return kv if self.system.short else join(self.system.kv[index], kv)
 
 
@@ -285,8 +285,8 @@ def beside(*positions: Tensor) -> Tensor:
 
 def causal(width: int, before: int, device: torch.device) -> Tensor:
     """Mask [1, 1, width, before + width]: everything before, and the causal triangle of the new positions."""
-    grid = torch.ones(width, before + width, dtype=torch.bool, device=device)
-    return grid.tril(before)[None, None]
+    seen = torch.ones(width, before + width, dtype=torch.bool, device=device)
+    return seen.tril(before)[None, None]
 
 
 def visible(mask: Tensor, before: int, valid_BS: Tensor) -> Tensor:

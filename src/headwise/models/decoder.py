@@ -118,7 +118,7 @@ class Decoder:
     def keys_values(self, index: int, hidden_BSD: Tensor, rope: KV) -> KV:
         """Keys and values layer `index` makes of its input, without running the layer."""
         layer = self.layers[index]
-        normed_BSD = layer.input_layernorm(_beside(hidden_BSD, layer.input_layernorm))
+        normed_BSD = layer.input_layernorm(to_device_of(hidden_BSD, layer.input_layernorm))
         attention = layer.self_attn
         keys = self._split(attention.k_proj(normed_BSD), index, getattr(attention, "k_norm", None)).to(self.home)
         values = self._split(attention.v_proj(normed_BSD), index).to(self.home)
@@ -137,7 +137,7 @@ class Decoder:
         """
         layer = self.layers[index]
         attention = layer.self_attn
-        normed_BQD = layer.input_layernorm(_beside(hidden_BQD, layer.input_layernorm))
+        normed_BQD = layer.input_layernorm(to_device_of(hidden_BQD, layer.input_layernorm))
         query = self._split(attention.q_proj(normed_BQD), index, getattr(attention, "q_norm", None)).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
         keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
@@ -148,7 +148,7 @@ class Decoder:
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The norm in front of the output head, applied to any layer's output."""
-        return self._body.norm(_beside(hidden, self._body.norm)).to(self.home)
+        return self._body.norm(to_device_of(hidden, self._body.norm)).to(self.home)
 
     @property
     def rope_frequencies(self) -> Tensor:
@@ -199,8 +199,8 @@ def _at(pair: KV, device: torch.device) -> KV:
     return pair[0].to(device), pair[1].to(device)
 
 
-def _beside(hidden: Tensor, norm: Any) -> Tensor:
-    """The tensor where the norm's weights are; offloaded ones come to the tensor by themselves."""
+def to_device_of(hidden: Tensor, norm: Any) -> Tensor:
+    """The tensor on the device of the norm's weights; offloaded ones come to the tensor by themselves."""
     return hidden if norm.weight.device.type == "meta" else hidden.to(norm.weight.device)
 
 

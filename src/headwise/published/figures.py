@@ -52,7 +52,7 @@ class Published:
     misprints: pd.DataFrame
     inside: pd.DataFrame
 
-    def grid(self) -> pd.DataFrame:
+    def every_cell(self) -> pd.DataFrame:
         """Every cell of the study's full grid in the order it ran, `score` NaN where it never did (a hole)."""
         tokens, heads = (_falling(self.scores[name]) for name in ("tokens", "heads"))
         full = pd.DataFrame(list(product(HEADLINE, tokens, heads, self._strategies())), columns=CELL)
@@ -60,8 +60,8 @@ class Published:
 
     def holes(self) -> pd.DataFrame:
         """The cells of the full grid without a figure."""
-        grid = self.grid()
-        return grid[grid["score"].isna()].drop(columns="score").reset_index(drop=True)
+        cells = self.every_cell()
+        return cells[cells["score"].isna()].drop(columns="score").reset_index(drop=True)
 
     def best(self) -> pd.DataFrame:
         """The best cell of each benchmark: the published headline."""
@@ -70,7 +70,7 @@ class Published:
 
     def table(self, benchmark: str) -> pd.DataFrame:
         """One benchmark as published: one row per tokens × heads, one column per strategy, NaN for a hole."""
-        rows = self.grid().query("benchmark == @benchmark")
+        rows = self.every_cell().query("benchmark == @benchmark")
         wide = rows.pivot(index=["tokens", "heads"], columns="strategy", values="score")
         return wide.sort_index(ascending=False)[self._strategies()]
 
@@ -108,7 +108,7 @@ class Published:
         `owner_score`: the next cell of the run order that has a score. A figure is a neighbour's where
         `owner_score` rounds to `printed`.
         """
-        ran = self.grid().assign(place=lambda grid: range(len(grid)))
+        ran = self.every_cell().assign(place=lambda cells: range(len(cells)))
         rows = []
         for misprint in self.misprints.merge(ran.drop(columns="score"), on=CELL).to_dict("records"):
             after = (ran["place"] > misprint["place"]) & (ran["benchmark"] == misprint["benchmark"])

@@ -108,19 +108,19 @@ def html_table(
     return HtmlTable(name, caption, present, rows)
 
 
-def score_html(name: str, caption: str, grid: ScoreTable, digits: int) -> HtmlTable:
+def score_html(name: str, caption: str, table: ScoreTable, digits: int) -> HtmlTable:
     """The best of each row marked; a column `heads` where rows have some."""
-    show, shared = number(digits), grid.best.sum(axis=1) > 1
-    levels = ["tokens", "heads"] if grid.by_heads else ["tokens"]
-    titles = [*levels, *map(str, grid.values.columns), *map(str, grid.controls.columns)]
+    show, shared = number(digits), table.best.sum(axis=1) > 1
+    levels = ["tokens", "heads"] if table.by_heads else ["tokens"]
+    titles = [*levels, *map(str, table.values.columns), *map(str, table.controls.columns)]
     rows = []
-    for line, place in enumerate(grid.values.index):
+    for line, place in enumerate(table.values.index):
         row = [Field(whole(part), _sortable(part)) for part in place[: len(levels)]]
-        for strategy, value in grid.values.iloc[line].items():
-            best = bool(grid.best[strategy].iloc[line])
+        for strategy, value in table.values.iloc[line].items():
+            best = bool(table.best[strategy].iloc[line])
             text = show(value) + (" =" if best and shared.iloc[line] else "")
             row.append(Field(text, _sortable(value), "best" if best else "number"))
-        row += [Field(show(value), _sortable(value), "number") for value in grid.controls.iloc[line]]
+        row += [Field(show(value), _sortable(value), "number") for value in table.controls.iloc[line]]
         rows.append(row)
     return HtmlTable(name, caption, [Column(title, title) for title in titles], rows)
 

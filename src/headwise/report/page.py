@@ -71,7 +71,7 @@ def build(analysis: Analysis, files: Files, titles: Mapping[str, str] | None = N
     parts, browser = [], []
     for name, found in _findings(analysis).items():
         title = named.get(name, name)
-        drawn = drawings.of_scores(found, title, costs=name == _beside_costs(analysis))
+        drawn = drawings.of_scores(found, title, with_costs=name == _beside_costs(analysis))
         more: dict[str, Drawing] = {}
         if name != OVERALL:
             evidence = _evidence(found.cells, files)

@@ -194,7 +194,7 @@ class Answerer:
         choices = [reductions.again(column, 0, sample.prompt) for column in range(len(cells))]
         image = self.vlm.encode_images([pixels.whole])[0]
         question_QD = self.vlm.question(sample.prompt)
-        return {"costs": self.cost_probe.costs(benchmark, self.engine(cells), image, question_QD, choices)}
+        return {"costs": self.cost_probe.measure(benchmark, self.engine(cells), image, question_QD, choices)}
 
     def _question(self, image: int, sample: Sample, chosen: Sequence[Chosen | None]) -> Question:
         rows = tuple(None if each is None else each.rows for each in chosen)

@@ -192,13 +192,13 @@ class StudySettings(BaseModel):
         Raises ConfigError where a budget cannot be met or more heads are asked for than there are.
         """
         ordered = list(dict.fromkeys([*self.controls, *self.strategy]))
-        grid = [cell for name in ordered for cell in self._cells_of(name, geometry)]
-        for cell in grid:
+        cells = [cell for name in ordered for cell in self._cells_of(name, geometry)]
+        for cell in cells:
             check_cell(cell, geometry)
             method = before_method(cell.strategy)
             if method is not None and method.text_encoder.startswith("clip"):
                 require_clip(cell.strategy, cell.clip)
-        return grid
+        return cells
 
     @property
     def image_limits(self) -> ImageOptions:

@@ -102,7 +102,7 @@ def _turned(images: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
         yield block, bits.astype(np.float32)
 
 
-def best_set(estimates: Estimates, level: float = LEVEL) -> np.ndarray:
+def in_best_set(estimates: Estimates, level: float = LEVEL) -> np.ndarray:
     """Bool [C]: not significantly worse than the best, simultaneously over all cells."""
     return best_set_p(flip(estimates)) > 1 - level
 

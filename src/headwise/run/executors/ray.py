@@ -2,7 +2,7 @@
 
 Ray starts, places and watches processes. What is ours is the queue: a window whose worker is gone goes back to its
 front at once, and whichever worker is free takes it. An actor is never restarted but replaced by a new one, so
-that every process says who it is before it answers; one that waits for room is what an autoscaler reacts to.
+that every process says who it is before it answers; one that waits for resources is what an autoscaler reacts to.
 """
 
 from __future__ import annotations
@@ -124,18 +124,18 @@ class RayExecutor:
             self._wanted, self._looked = workers_wanted(self.scale, self.orders.kind), now
         wanted = min(self._wanted, self._open()) if exhausted else self._wanted
         while len(self._actors) < wanted:
-            options = {**self._room(), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": UNDER_WAY}
+            options = {**self._resources(), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": UNDER_WAY}
             handle = ray.remote(self.worker).options(**options).remote(self.orders)
             self._actors.append(_Actor(handle, handle.hello.remote()))
 
-    def _room(self) -> dict[str, Any]:
+    def _resources(self) -> dict[str, Any]:
         """What a worker needs of its host, and hosts that it must not be on."""
-        room: dict[str, Any] = {"num_cpus": self.scale.threads(self.orders.kind)}
+        resources: dict[str, Any] = {"num_cpus": self.scale.threads(self.orders.kind)}
         if self.orders.kind == "cuda":
-            room["num_gpus"] = 1 / self.scale.workers_per_gpu
+            resources["num_gpus"] = 1 / self.scale.workers_per_gpu
         if self._excluded:
-            room["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._excluded))})"}
-        return room
+            resources["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._excluded))})"}
+        return resources
 
     def _check_patience(self) -> None:
         now = time.monotonic()
