@@ -181,6 +181,8 @@ class Engine:
 
     def _run(self, nodes: Sequence[Node]) -> list[Outcome]:
         """Run all branches: first one per question, whose answers are the drafts of the others."""
+        # A draft is only a guess: every token of it is checked against the branch's own logits (`Stack._accept`), and
+        # the first one that differs is replaced. The branch with the most visual rows of each question goes first.
         outcomes: dict[int, Outcome] = {}
         drafts: dict[int, list[int]] = {}
         order = sorted(range(len(nodes)), key=lambda place: -nodes[place].visual)
@@ -203,6 +205,7 @@ class Engine:
         """Groups of nodes of one shape (equally many rows everywhere: no padding), no larger than memory allows."""
         if not self.optimizations.batch:
             return [[place] for place in places]
+        # One shape per stack: rows of a batch do not attend to each other, and without padding no mask is needed.
         groups: dict[object, list[int]] = {}
         for place in places:
             groups.setdefault(nodes[place].shape, []).append(place)

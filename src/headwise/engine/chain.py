@@ -84,6 +84,8 @@ class Chain:
         rope = self.decoder.rope(original_B[:, None] + said_BW)
         below = own[: self.trunk_layer]
         hidden, joined = questions.answer_tokens(self.rows_B, embeds_BWD, rope, below, own_valid_BA, self.trunk_layer)
+        # Above each stage the same token sees fewer rows: the segment's keys and values, gathered once for all branches
+        # that passed it. Keys below a stage are those of the unpruned prompt, as in a forward pass that prunes there.
         for piece in self.pieces:
             here = self.decoder.rope(piece.after_B[:, None] + said_BW) if piece.compacted else rope
             hidden, more = _through(self.decoder, piece, hidden, here, own, own_valid_BA)

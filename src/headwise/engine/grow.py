@@ -119,6 +119,8 @@ class Tree:
 
     def grow(self) -> list[list[Leaf]]:
         """Every cell of every question through all of its stages: leaves [questions][cells]."""
+        # Lowest layer first: what a later stage reads depends on every earlier one, and cells that chose alike so far
+        # are still in one node, so that its layers run once for all of them.
         layers = {stage.layer for row in self.leaves for leaf in row for stage in leaf.stages}
         for layer in sorted(layers):
             waiting = [
@@ -126,6 +128,7 @@ class Tree:
                 for column in range(len(self.engine.cells))
             ]
             self._extend([leaf.node for leaves in waiting for leaf in leaves], layer)
+            # Signals are computed once per set of nodes: cells in the same nodes read the same attention rows and keys.
             views: dict[tuple[int, ...], Views] = {}
             for column, leaves in enumerate(waiting):
                 for group in _by_visual(leaves):
@@ -142,12 +145,15 @@ class Tree:
     def _extend(self, nodes: Sequence[Node], layer: int) -> None:
         """Run nodes up to the output of `layer`: trunks as a whole, the others stacked by shape."""
         behind = list({id(node): node for node in nodes if node.layer < layer}.values())
+        # Nodes that have dropped nothing are rows of the trunk, which runs for all questions at once.
         for trunk in {id(node.trunk): node.trunk for node in behind if node.is_root}.values():
             trunk.extend(layer)
             for root in self.roots:
                 if root.trunk is trunk:
                     root.layer = root.trunk_layer = layer
         behind = [node for node in behind if node.layer < layer]
+        # The others have equally many rows within a stack: batching adds no padding, so each row computes what it would
+        # alone, up to the order in which a matrix product adds.
         for places in self.engine.stacks(range(len(behind)), behind):
             with_halving(lambda part: self._segment(part, layer), [behind[place] for place in places])
 
@@ -181,8 +187,11 @@ class Tree:
         if made and not compacted:
             raise ConfigError(f"{leaf.cell.strategy}: merged rows have no original position; compact positions")
         kept_R = with_text(node, kept_R)
+        # Nothing dropped and nothing renumbered: the state is the parent's, and the cell stays in its node.
         if not made and len(kept_R) == node.visual and (node.is_root or compacted == node.compacted):
             return node
+        # Equal sets of rows under equal positions make equal prompts from here on, whichever method chose them. Merged
+        # rows count by their weights, bit by bit: nearly equal ones are different nodes.
         key: tuple[Any, ...] = (node.layer, compacted, kept_R.cpu().numpy().tobytes())
         if made and merge_CR is not None:
             key += (merge_CR.cpu().numpy().tobytes(),)

@@ -52,6 +52,7 @@ def system_prompt(decoder: Decoder, embeds_MD: Tensor) -> System:
     if not hidden.shape[1]:
         layers = len(decoder.layers)
         return System([decoder.empty(1)] * layers, [hidden] * (layers + 1))
+    # Shared by the whole run: nothing stands before these positions, so neither image nor question can change them.
     rope = decoder.rope(_positions(0, hidden.shape[1], hidden.device))
     mask = causal(hidden.shape[1], 0, hidden.device)
     for index in range(len(decoder.layers)):
@@ -136,6 +137,7 @@ class Images:
         hidden = entering = self._hidden
         for index in range(self.layer, layer):
             entering = hidden
+            # Shared by all questions on an image: they stand behind it, and a position sees only what is before it.
             hidden, kv = self._run(index, hidden)
             self.kv.append(kv)
         self._hidden, self.layer = hidden, layer
@@ -217,6 +219,8 @@ class Questions:
         hidden = entering = self._hidden
         for index in range(self.layer, layer):
             entering = hidden
+            # Shared by all cells: below the first stage every one of them sees the whole image. Only the question's own
+            # rows run here. Padding stands behind it, where none of its positions looks, and is masked for answers.
             hidden, kv = self.decoder.run(
                 index, hidden, self.rope, self.mask, take(self.images.kv[index], self.image_N)
             )
@@ -258,6 +262,7 @@ class Questions:
         for index in range(layer):
             asked = self.kv[index][0][rows_B], self.kv[index][1][rows_B]
             before = join(take(images.kv[index], self.image_N[rows_B]), asked)
+            # The prompt's keys and values are read from the trunk, not copied per cell: answers stand behind them.
             if own:
                 before = join(before, own[index])
             hidden, kv = self.decoder.run(index, hidden, rope, mask, before)
