@@ -1,8 +1,5 @@
 """What --help shows, and options given as one string."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import click
@@ -81,13 +78,3 @@ def test_help_of_every_option_says_what_it_does_and_its_default():
 
 def _has_default(option: click.Option) -> bool:
     return bool(option.show_default) or "[default: " in (option.help or "")
-
-
-def test_list_models_names_the_families_without_torch():
-    code = "import sys; from headwise.cli import headwise as run; run(standalone_mode=False)"
-    code += "; assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code, "list", "models", "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = {row["name"]: row for row in json.loads(done.stdout)}
-    assert rows["llava"]["model_type"] == "llava"
-    assert rows["qwen2_5_vl"]["image settings"].startswith("min_pixels=")

@@ -67,28 +67,10 @@ def _benchmarks() -> list[Row]:
     ]
 
 
-def _models() -> list[Row]:
-    """Families of models: which `model_type` of config.json each takes, and which settings of images it reads."""
-    from headwise.models import FAMILIES
-
-    return [
-        {
-            "name": name,
-            "title": family.title,
-            "model_type": ", ".join(family.model_types),
-            "decoders": ", ".join(family.text_types),
-            "image settings": ", ".join(f"{setting}={value}" for setting, value in family.options.items()),
-            "prompt": family.prompt_version,
-        }
-        for name, family in FAMILIES.items()
-    ]
-
-
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "strategies": _strategies,
     "methods": _methods,
     "benchmarks": _benchmarks,
-    "models": _models,
 }
 
 
@@ -97,7 +79,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def command(kind: str, as_json: bool) -> None:
-    """Print what a study can name: `strategies`, `methods`, `benchmarks` or `models`, those of plug-ins included."""
+    """Print what a study can name: `strategies`, `methods` or `benchmarks`, those of plug-ins included."""
     rows = KINDS[kind]()
     click.echo(json.dumps(rows, ensure_ascii=False)) if as_json else _print(kind, rows)
 
