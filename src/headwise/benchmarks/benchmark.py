@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from headwise.benchmarks.boxes import Box
 from headwise.benchmarks.limits import evenly
 from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
@@ -71,6 +72,7 @@ class Benchmark(ABC):
         fixes: how to obtain correct `questions`, `labels` and `images`, for `headwise data check`.
         dataset: the Hugging Face dataset with the same content, if any.
         least_new_tokens: lower bound of a study's max_new_tokens; shorter answers would be scored wrong.
+        boxes: the answers are boxes in the image, which `in_pixels` gives.
         without_ocr: the benchmark that asks the same without OCR tokens in the prompt; empty if there is none.
         cluster, source, convention: for the documentation: the resampling unit, the source of the rule, and
             how published scores are computed if that differs.
@@ -94,6 +96,7 @@ class Benchmark(ABC):
     fixes: ClassVar[Mapping[str, str]] = {}
     dataset: ClassVar[str | None] = None
     least_new_tokens: ClassVar[int] = 1
+    boxes: ClassVar[bool] = False
     without_ocr: ClassVar[str] = ""
     cluster: ClassVar[str] = "image"
     source: ClassVar[str] = ""
@@ -131,6 +134,13 @@ class Benchmark(ABC):
         self, data_dir: Path, samples: Sequence[Sample], answers: Mapping[Key, Answer | Failure]
     ) -> list[Verdict]:
         """One verdict per sample, in the order of `samples`; an absent key is a "missing" verdict."""
+
+    def in_pixels(self, said: str, width: int, height: int) -> Box | None:
+        """The box in a verdict's `prediction` or `truth`, in pixels of the image, which has this size.
+
+        It is the box that the rule compared, so that a report draws it where it was measured. None if there is none.
+        """
+        return None
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """The official sub-scores of these verdicts, over the answered questions, by their logged names."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from headwise.benchmarks import datasets
+from headwise.benchmarks.boxes import Box, into_square, iou, out_of_square
 from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth, answered, inside, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict, read_jsonl, write_jsonl
@@ -29,8 +30,6 @@ _NUMBER = r"-?\d+(?:\.\d+)?"
 _LISTED = re.compile(rf"\[\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\]")
 _LOOSE = r"-?\d*\.?\d+"  # VLMEvalKit reads ".5" too
 _BRACKETED = re.compile(rf"\[\s*({_LOOSE})[,\s]+({_LOOSE})[,\s]+({_LOOSE})[,\s]+({_LOOSE})\s*\]")
-# x1, y1, x2, y2 of the upper left and lower right corner.
-Box = tuple[float, float, float, float]
 
 
 class Region(NamedTuple):
@@ -63,6 +62,7 @@ class RefCOCO(KeyedBenchmark):
     }
     dataset = "lmms-lab/RefCOCO"
     least_new_tokens = 48
+    boxes = True
     cluster = "image, with its expressions of all splits"
     source = "lmms-eval tasks/refcoco, truth in the padded square"
     convention = "mean over the splits there are; boxes in fractions of the padded square, as LLaVA-1.5 answers"
@@ -109,10 +109,15 @@ class RefCOCO(KeyedBenchmark):
 
     def target(self, region: Region) -> Box:
         """The true box as answers have it: fractions of the square that the image was padded to."""
-        side = max(region.width, region.height)
-        x, y = (side - region.width) // 2, (side - region.height) // 2
-        x1, y1, x2, y2 = region.box
-        return (x1 + x) / side, (y1 + y) / side, (x2 + x) / side, (y2 + y) / side
+        return into_square(region.box, region.width, region.height)
+
+    def in_pixels(self, said: str, width: int, height: int) -> Box | None:
+        """The box of a verdict's `prediction` or `truth`, which are in the space of `target`."""
+        return self.to_pixels(_box(json.loads(said)), width, height) if said else None
+
+    def to_pixels(self, box: Box, width: int, height: int) -> Box:
+        """The inverse of `target`."""
+        return out_of_square(box, width, height)
 
     def parse(self, text: str, region: Region) -> Box | None:
         """The first list of four numbers; ".5", round brackets and missing commas do not count."""
@@ -176,6 +181,10 @@ class RefCOCOImage(RefCOCO):
         x1, y1, x2, y2 = region.box
         return x1 / region.width, y1 / region.height, x2 / region.width, y2 / region.height
 
+    def to_pixels(self, box: Box, width: int, height: int) -> Box:
+        x1, y1, x2, y2 = box
+        return x1 * width, y1 * height, x2 * width, y2 * height
+
 
 class RefCOCOAny(RefCOCO):
     """VLMEvalKit's rule: fractions, thousandths or pixels of the image, recognised by the largest number."""
@@ -190,6 +199,9 @@ class RefCOCOAny(RefCOCO):
     def target(self, region: Region) -> Box:
         return region.box
 
+    def to_pixels(self, box: Box, width: int, height: int) -> Box:
+        return box
+
     def parse(self, text: str, region: Region) -> Box | None:
         """The first bracketed four numbers, else the first four anywhere; scaled to pixels, clipped and ordered."""
         found = _BRACKETED.search(text)
@@ -203,16 +215,6 @@ class RefCOCOAny(RefCOCO):
         xs = sorted(min(max(value * scale_x, 0.0), region.width) for value in box[::2])
         ys = sorted(min(max(value * scale_y, 0.0), region.height) for value in box[1::2])
         return xs[0], ys[0], xs[1], ys[1]
-
-
-def iou(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes, their areas as they are given (a box turned round has a negative one)."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    inter = max(width, 0.0) * max(height, 0.0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    union = sum(areas) - inter
-    return inter / union if union else 0.0
 
 
 def _region(row: dict[str, Any]) -> Region | None:

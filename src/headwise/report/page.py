@@ -202,8 +202,8 @@ SAMPLING = (
     f"Embedded are at most {samples.DISAGREEING + samples.OTHERS} questions a benchmark: the {samples.DISAGREEING} on "
     f"which pruned configurations disagree most (one an image), and {samples.OTHERS} spread evenly over the rest; and "
     f"at most {samples.CELLS} configurations, the best ones. Disagreement is the chance that two pruned "
-    "configurations, drawn at random, answer differently. Click a row to see what it kept: dropped tokens are dark "
-    "(bright on dark images)."
+    "configurations, drawn at random, answer differently (for boxes: one is right, the other is not). Click a row to "
+    "see what it kept: dropped tokens are dark (bright on dark images)."
 )
 
 
