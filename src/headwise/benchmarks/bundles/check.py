@@ -166,7 +166,7 @@ def _other_questions(bench: Benchmark, official: Counts, samples: Sequence[Sampl
         return None
     what = f"{len(samples):,} questions, not the official {official.questions:,}"
     if bench.official_categories:
-        counts = Counter(sample.category for sample in samples)
+        counts = Counter(part for sample in samples for part in {sample.category, sample.category.split("/")[0]})
         wanted = bench.official_categories.items()
         differ = [f"{category} {counts[category]:,} of {n:,}" for category, n in wanted if counts[category] != n]
         what += f" ({', '.join(differ)})"
