@@ -74,7 +74,8 @@ def _facts(bench: Benchmark) -> Iterator[tuple[str, str]]:
     yield "questions", _questions(bench)
     yield "question file", f"`{bench.question_file}`"
     yield "images", bench.image_folder if bench.image_folder.startswith("inside") else f"`{bench.image_folder}/`"
-    yield "Hugging Face dataset", f"`{bench.dataset}`" if bench.dataset else "none"
+    names = (bench.dataset, *bench.further_datasets) if bench.dataset else ()
+    yield "Hugging Face dataset", ", ".join(f"`{name}`" for name in names) or "none"
     yield "cluster", bench.cluster
     yield "convention", bench.convention
     if bench.least_new_tokens > 1:

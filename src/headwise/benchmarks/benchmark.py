@@ -71,6 +71,7 @@ class Benchmark(ABC):
         whole_images: a limit selects all questions of an image or none, for scores over pairs.
         fixes: how to obtain correct `questions`, `labels` and `images`, for `headwise data check`.
         dataset: the Hugging Face dataset with the same content, if any.
+        further_datasets: others with more splits of it; those at hand are read, too.
         least_new_tokens: lower bound of a study's max_new_tokens; shorter answers would be scored wrong.
         boxes: the answers are boxes in the image, which `in_pixels` gives.
         without_ocr: the benchmark that asks the same without OCR tokens in the prompt; empty if there is none.
@@ -95,6 +96,7 @@ class Benchmark(ABC):
     whole_images: ClassVar[bool] = False
     fixes: ClassVar[Mapping[str, str]] = {}
     dataset: ClassVar[str | None] = None
+    further_datasets: ClassVar[tuple[str, ...]] = ()
     least_new_tokens: ClassVar[int] = 1
     boxes: ClassVar[bool] = False
     without_ocr: ClassVar[str] = ""
@@ -158,6 +160,10 @@ class Benchmark(ABC):
         DataError if the dataset lacks a column, or if the benchmark has no dataset.
         """
         raise DataError(f"{self.name}: cannot be read from a Hugging Face dataset; give its folder")
+
+    def from_further_dataset(self, dataset: str, folder: Path, bundle: Path) -> None:
+        """As `from_dataset`, for one of `further_datasets`."""
+        raise DataError(f"{self.name}: cannot be read from {dataset}")
 
     def check_layout(self, data_dir: Path) -> list[Problem]:
         """Defects of the folder that counts do not reveal, such as files of another release."""

@@ -18,8 +18,10 @@ from headwise.stats.aggregates import CategoryMean
 
 SPLITS = (
     "refcoco_val", "refcoco_testA", "refcoco_testB", "refcoco+_val", "refcoco+_testA", "refcoco+_testB",
-    "refcocog_val", "refcocog_test", "refcoco_test",
+    "refcocog_val", "refcocog_test", "refcoco_test", "refcoco+_test",
 )  # fmt: skip
+# The datasets of RefCOCO+ and RefCOCOg, and how their files are called.
+FURTHER = {"lmms-lab/RefCOCOplus": "refcoco+", "lmms-lab/RefCOCOg": "refcocog"}
 REGION = "Please provide the bounding box coordinate of the region this sentence describes: "
 LMMS = (
     "Bounding box coordinates are specified in the format (top-left x, top-left y, bottom-right x, bottom-right y). "
@@ -61,6 +63,7 @@ class RefCOCO(KeyedBenchmark):
         "images": "unpack COCO's train2014.zip where the rows' paths point, usually refcoco/data/coco2014/train2014/",
     }
     dataset = "lmms-lab/RefCOCO"
+    further_datasets = tuple(FURTHER)
     least_new_tokens = 48
     boxes = True
     cluster = "image, with its expressions of all splits"
@@ -145,18 +148,25 @@ class RefCOCO(KeyedBenchmark):
 
         Its rows are not the usual ones (val has 8,811, not 10,834), so figures on it compare with lmms-eval's only.
         """
+        self._convert(folder, "refcoco", bundle / self.home)
+
+    def from_further_dataset(self, dataset: str, folder: Path, bundle: Path) -> None:
+        """The same for RefCOCO+ and RefCOCOg."""
+        self._convert(folder, FURTHER[dataset], bundle / self.home)
+
+    def _convert(self, folder: Path, part: str, home: Path) -> None:
         splits = [split for split in ("val", "testA", "testB", "test") if datasets.parts(folder, split)]
         if not splits:
             raise DataError(f"{folder}: no parquet file of val, testA, testB or test")
         for split in splits:
-            asked = list(self._from_split(folder, split, bundle / self.home))
-            write_jsonl(bundle / self.home / f"refcoco_{split}.jsonl", asked)
+            write_jsonl(home / f"{part}_{split}.jsonl", list(self._from_split(folder, split, home)))
 
     def _from_split(self, folder: Path, split: str, home: Path) -> Iterator[dict[str, Any]]:
         from PIL import Image
 
         for row in datasets.rows(folder, split, ["question_id", "answer", "bbox", "image"]):
-            name = f"data/{split}_{row['question_id']}.jpg"
+            # Objects of one image are rows of their own: named by content, they are one cluster in all splits.
+            name = f"data/{datasets.digest_name(datasets.image_bytes(row['image'], str(row['question_id'])))}"
             datasets.save_image(home, name, row["image"])
             with Image.open(home / name) as image:
                 width, height = image.size
