@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from headwise.benchmarks import datasets
 from headwise.benchmarks.boxes import Box, into_square, iou, out_of_square
+from headwise.benchmarks.fields import text_of
 from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth, answered, inside, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict, read_jsonl, write_jsonl
@@ -72,16 +73,13 @@ class RefCOCO(KeyedBenchmark):
     prompt: ClassVar[str] = REGION
 
     def questions(self, data_dir: Path) -> list[Sample]:
-        return [
-            Sample(
-                benchmark=self.name,
-                question_id=f"{split}_{number}",
-                image=str(row["image"]),
-                prompt=f"{self.prompt}{row['sent']}",
-                category=split,
-            )
-            for split, number, row in self._rows(data_dir)
-        ]
+        return [self._sample(split, f"{split}_{number}", row, data_dir) for split, number, row in self._rows(data_dir)]
+
+    def _sample(self, split: str, name: str, row: dict[str, Any], data_dir: Path) -> Sample:
+        where = f"{data_dir / self.home}, question {name}"
+        prompt = f"{self.prompt}{text_of(row, 'sent', where)}"
+        image = text_of(row, "image", where)
+        return Sample(benchmark=self.name, question_id=name, image=image, prompt=prompt, category=split)
 
     def _rows(self, data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
         folder = data_dir / self.home
