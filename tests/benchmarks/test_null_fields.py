@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,59 @@ def test_order_line_ends_and_byte_order_mark_of_an_answer_file_change_nothing(tm
         result = CliRunner().invoke(headwise, ["score", "--benchmark", name, *files, "--json"], catch_exceptions=False)
         printed.append(json.loads(result.stdout))
     assert printed[0] == printed[1]
+
+
+TABLES = {"mmbench": "mmbench/mmbench_dev_20230712.tsv", "mmstar": "MMStar/MMStar.tsv"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("column", ["A", "D", "question", "index", "image"])
+def test_a_table_without_a_column_is_refused(tmp_path, name, column):
+    shutil.copytree(GOLDEN / name / "bundle", tmp_path / "eval")
+    path = tmp_path / "eval" / TABLES[name]
+    header, rest = path.read_text(encoding="utf-8").split("\n", 1)
+    fields = [f"{each}_old" if each == column else each for each in header.split("\t")]
+    path.write_text("\t".join(fields) + "\n" + rest, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"{path.name}: lacks the column {column}$"):
+        score_answers(name, tmp_path / "eval", GOLDEN / name / "answers.jsonl")
+
+
+def test_an_index_that_is_no_number_is_named_by_score_and_by_data_check(tmp_path):
+    shutil.copytree(GOLDEN / "mmbench/bundle", tmp_path / "eval")
+    path = tmp_path / "eval" / TABLES["mmbench"]
+    path.write_text(path.read_text(encoding="utf-8").replace("\n746\t", "\nx\t"), encoding="utf-8")
+    with pytest.raises(DataError, match="its index is 'x', not a whole number"):
+        score_answers("mmbench", tmp_path / "eval", GOLDEN / "mmbench/answers.jsonl")
+    (problem,) = check_benchmark("mmbench", tmp_path / "eval").problems
+    assert "its index is 'x'" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "part"),
+    [("scienceqa", SCIENCEQA, None), ("seed", SEED, None), ("vqav2", VQAV2, "questions")],
+)
+def test_a_question_that_stands_there_twice_is_refused(tmp_path, name, file, part):
+    shutil.copytree(GOLDEN / name / "bundle", tmp_path / "eval")
+    path = tmp_path / "eval" / file
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        path.write_text(text + text.split("\n")[0] + "\n", encoding="utf-8")
+    else:
+        content = json.loads(text)
+        (content[part] if part else content).append((content[part] if part else content)[0])
+        path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"has question '\d+' 2 times"):
+        score_answers(name, tmp_path / "eval", GOLDEN / name / "answers.jsonl")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_that_stands_there_twice_is_refused(tmp_path, name):
+    shutil.copytree(GOLDEN / name / "bundle", tmp_path / "eval")
+    path = tmp_path / "eval" / TABLES[name]
+    with open(path, encoding="utf-8", newline="") as lines:
+        csv.field_size_limit(sys.maxsize)
+        rows = list(csv.reader(lines, delimiter="\t"))
+    with open(path, "w", encoding="utf-8", newline="") as out:
+        csv.writer(out, delimiter="\t", lineterminator="\n").writerows([*rows, rows[1]])
+    with pytest.raises(DataError, match=r"has question '\d+' 2 times"):
+        score_answers(name, tmp_path / "eval", GOLDEN / name / "answers.jsonl")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from headwise.errors import DataError
-from headwise.records import is_id, json_kind
+from headwise.records import Sample, is_id, json_kind
 
 
 def text_of(row: Mapping[str, Any], name: str, where: str, *, numbers: bool = False) -> str:
@@ -32,6 +33,14 @@ def id_of(row: Mapping[str, Any], name: str, where: str) -> str:
     if not is_id(row.get(name)):
         raise DataError(f"{where}: {name} is {json_kind(row.get(name))}, not text or a whole number")
     return str(row[name])
+
+
+def once(samples: list[Sample], path: Path) -> list[Sample]:
+    """The samples, whose ids must differ. DataError that names the first id that stands there twice."""
+    counts = Counter(sample.question_id for sample in samples)
+    if repeated := next((name for name, count in counts.items() if count > 1), None):
+        raise DataError(f"{path}: has question {repeated!r} {counts[repeated]} times")
+    return samples
 
 
 def by_id(rows: Iterable[Mapping[str, Any]], name: str, path: Path) -> dict[str, Mapping[str, Any]]:

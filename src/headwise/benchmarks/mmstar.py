@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import letters
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import once
 from headwise.benchmarks.files import Grade, Truth, answered, percent
 from headwise.benchmarks.letters import State
 from headwise.benchmarks.parquet import parquet_pictures, parquet_rows
-from headwise.benchmarks.pictures import PicturesInside, needs, table, table_pictures
+from headwise.benchmarks.pictures import CHOICE_COLUMNS, PicturesInside, needs, table, table_pictures
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 
@@ -61,14 +62,14 @@ class MMStar(PicturesInside):
                     category=_category(row),
                 )
             )
-        return samples
+        return once(samples, path)
 
     def prompt(self, row: Mapping[str, str]) -> str:
         return letters.asked(row["question"], letters.offered(row), row.get("hint", ""))
 
     def _rows(self, path: Path) -> Sequence[dict[str, str]]:
         if path.suffix == ".tsv":
-            return table(path)
+            return table(path, CHOICE_COLUMNS)
         plain = ("index", "question", "answer", "category", "l2_category")
         return [_with_options(row) for row in parquet_rows((path,), plain)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from headwise.benchmarks import datasets, letters
 from headwise.benchmarks.benchmark import Counts
-from headwise.benchmarks.fields import category_of, id_of, text_of
+from headwise.benchmarks.fields import category_of, id_of, once, text_of
 from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent, same_pictures
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -57,8 +57,8 @@ class ScienceQA(KeyedBenchmark):
                     )
                 )
         if not samples:
-            raise DataError(f"{data_dir / self.question_file}: holds no question with an image")
-        return samples
+            raise DataError(f"{path}: holds no question with an image")
+        return once(samples, path)
 
     def not_asked(self, data_dir: Path) -> frozenset[str]:
         """The questions without an image."""

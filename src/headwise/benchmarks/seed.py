@@ -9,7 +9,7 @@ from typing import Any
 
 from headwise.benchmarks import datasets, letters
 from headwise.benchmarks.benchmark import Counts
-from headwise.benchmarks.fields import by_id
+from headwise.benchmarks.fields import by_id, once
 from headwise.benchmarks.files import (
     Grade,
     KeyedBenchmark,
@@ -60,7 +60,7 @@ class SEED(KeyedBenchmark):
         samples = [sample for sample in rows if sample.category == "image"]
         if not samples:
             raise DataError(f"{path}: holds no question of category image")
-        return samples
+        return once(samples, path)
 
     def not_asked(self, data_dir: Path) -> frozenset[str]:
         """The questions about videos."""

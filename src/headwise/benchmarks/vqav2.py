@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, evalai
 from headwise.benchmarks.benchmark import Counts
-from headwise.benchmarks.fields import by_id, category_of, id_of, text_of
+from headwise.benchmarks.fields import by_id, category_of, id_of, once, text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -57,7 +57,8 @@ class VQAv2(KeyedBenchmark):
         rows = content.get("questions") if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows:
             raise DataError(f"{path}: expected an object with a list `questions`")
-        return [_sample(self.name, row, f"{path}, question {number}") for number, row in enumerate(rows, 1)]
+        samples = [_sample(self.name, row, f"{path}, question {number}") for number, row in enumerate(rows, 1)]
+        return once(samples, path)
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
         """Questions of images in an order drawn with SAMPLE_SEED, in file order; only the last image may be cut."""
