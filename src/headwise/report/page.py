@@ -126,6 +126,8 @@ def _part(
     tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
     if name in analysis.score_tables:
         tables[:0] = _score_tables(name, analysis.score_tables[name], digits + 1)
+    if name == OVERALL and (beside := analysis.tables.get("of_vanilla")) is not None:
+        tables.append(html_table("of_vanilla", BESIDE, beside, columns.beside(beside)))
     if name == _beside_costs(analysis):
         tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
     evidence = []
@@ -144,6 +146,7 @@ def _part(
     )
 
 
+BESIDE = "Percent of vanilla by benchmark"
 BEST_OF_ROW = "{}; the best of each row is bold, ties carry an equals sign"
 
 
