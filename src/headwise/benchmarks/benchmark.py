@@ -74,6 +74,10 @@ class Benchmark(ABC):
         further_datasets: others with more splits of it; those at hand are read, too.
         least_new_tokens: lower bound of a study's max_new_tokens; shorter answers would be scored wrong.
         boxes: the answers are boxes in the image, which `in_pixels` gives.
+        box_space: what the boxes of its answers are measured in: `padded` (fractions of the padded square), `image`
+            (fractions of the image), `any` (fractions, thousandths or pixels), `resized` (pixels of the resized image).
+        rules_by_space: the rule in place of this one for families that answer in another space.
+        image_limits: limits of image size that the rule takes for granted.
         without_ocr: the benchmark that asks the same without OCR tokens in the prompt; empty if there is none.
         cluster, source, convention: for the documentation: the resampling unit, the source of the rule, and
             how published scores are computed if that differs.
@@ -99,6 +103,9 @@ class Benchmark(ABC):
     further_datasets: ClassVar[tuple[str, ...]] = ()
     least_new_tokens: ClassVar[int] = 1
     boxes: ClassVar[bool] = False
+    box_space: ClassVar[str] = ""
+    rules_by_space: ClassVar[Mapping[str, str]] = {}
+    image_limits: ClassVar[Mapping[str, int]] = {}
     without_ocr: ClassVar[str] = ""
     cluster: ClassVar[str] = "image"
     source: ClassVar[str] = ""

@@ -67,6 +67,12 @@ class RefCOCO(KeyedBenchmark):
     further_datasets = tuple(FURTHER)
     least_new_tokens = 48
     boxes = True
+    box_space = "padded"
+    rules_by_space = {
+        "image": "refcoco.lmms-image-v1",
+        "thousandths": "refcoco.vlmevalkit-v1",
+        "resized": "refcoco.qwen2_5_vl-v1",
+    }
     cluster = "image, with its expressions of all splits"
     source = "lmms-eval tasks/refcoco, truth in the padded square"
     convention = "mean over the splits there are; boxes in fractions of the padded square, as LLaVA-1.5 answers"
@@ -183,6 +189,8 @@ class RefCOCOImage(RefCOCO):
     sets = frozenset()
     source = "lmms-eval tasks/refcoco"
     convention = "mean over the splits there are; boxes in fractions of the unpadded image"
+    box_space = "image"
+    rules_by_space = {}
     prompt = LMMS + REGION
 
     def target(self, region: Region) -> Box:
@@ -203,6 +211,8 @@ class RefCOCOAny(RefCOCO):
     sets = frozenset()
     source = "VLMEvalKit RefCOCO"
     convention = "mean over the splits there are; fractions, thousandths or pixels of the image, clipped to it"
+    box_space = "any"
+    rules_by_space = {}
 
     def target(self, region: Region) -> Box:
         return region.box
@@ -217,12 +227,16 @@ class RefCOCOAny(RefCOCO):
         if len(numbers) < 4:
             return None
         box = _box(numbers)
-        largest = max(map(abs, box))
-        unit = 1.0 if largest <= 1.5 else 1000.0 if largest <= 1000 else None
-        scale_x, scale_y = (1.0, 1.0) if unit is None else (region.width / unit, region.height / unit)
+        scale_x, scale_y = self.scales(box, region)
         xs = sorted(min(max(value * scale_x, 0.0), region.width) for value in box[::2])
         ys = sorted(min(max(value * scale_y, 0.0), region.height) for value in box[1::2])
         return xs[0], ys[0], xs[1], ys[1]
+
+    def scales(self, box: Box, region: Region) -> tuple[float, float]:
+        """By what x and y of an answer are multiplied to give pixels of the image."""
+        largest = max(map(abs, box))
+        unit = 1.0 if largest <= 1.5 else 1000.0 if largest <= 1000 else None
+        return (1.0, 1.0) if unit is None else (region.width / unit, region.height / unit)
 
 
 def _region(row: dict[str, Any]) -> Region | None:
