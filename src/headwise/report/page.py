@@ -203,7 +203,7 @@ SAMPLING = (
     f"which pruned configurations disagree most (one an image), and {samples.OTHERS} spread evenly over the rest; and "
     f"at most {samples.CELLS} configurations, the best ones. Disagreement is the chance that two pruned "
     "configurations, drawn at random, answer differently. Click a row to see what it kept: dropped tokens are dark "
-    "(bright on dark images)."
+    "(bright on dark images), tokens that went into a merged row have its colour."
 )
 
 
