@@ -189,7 +189,7 @@ def jaccard(first_NX: np.ndarray, second_NX: np.ndarray) -> float:
 
 
 def ruzicka(first_NV: np.ndarray, second_NV: np.ndarray) -> float:
-    """The overlap of `jaccard` for shares: mean over questions of Σ min / Σ max; on shares of 0 and 1 it is the same."""
+    """The overlap of `jaccard` for shares: mean over questions of Σ min / Σ max; the same on shares of 0 and 1."""
     length = min(len(first_NV), len(second_NV))
     first, second = first_NV[:length], second_NV[:length]
     shared = np.minimum(first, second).sum(axis=1, dtype=float)
