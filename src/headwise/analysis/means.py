@@ -21,10 +21,10 @@ def unequal_means(cells: pd.DataFrame) -> list[str]:
         return []
     told: dict[str, dict[str, None]] = {}
     known = cells.dropna(subset=["tokens", MEAN])
-    for (model, benchmark, tokens), rows in known.groupby(["model", "benchmark", "tokens"], sort=False):
+    for (model, benchmark, _), rows in known.groupby(["model", "benchmark", "tokens"], sort=False):
         if rows[MEAN].max() - rows[MEAN].min() > APART:
             of_model = f" of {model}" if cells["model"].nunique() > 1 else ""
-            text = f"at {plain(tokens)} tokens{of_model} {_spread(rows)}"
+            text = f"at {plain(rows['tokens'].iloc[0])} tokens{of_model} {_spread(rows)}"
             told.setdefault(text, {})[str(benchmark)] = None
     if not told:
         return []
