@@ -1,4 +1,4 @@
-"""Reproducing cells of every kind: merged rows, several stages, options, a CLIP, query rows, seeds. It really answers."""
+"""Reproducing cells of every kind: merged rows, stages, options, a CLIP, query rows, seeds. It really answers."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def identity(cell: Mapping[Any, Any]) -> tuple[str, ...]:
 
 def clip_digest_of(cells: pd.DataFrame) -> str | None:
     """The beginning of the digest of the CLIP that cells read, as they recorded it."""
-    texts = cells["options"].dropna() if "options" in cells else []
-    digests = [part.removeprefix(CLIP) for text in texts for part in str(text).split(",") if part.startswith(CLIP)]
+    texts = cells["options"].dropna().astype(str).tolist() if "options" in cells else []
+    digests = [part.removeprefix(CLIP) for text in texts for part in text.split(",") if part.startswith(CLIP)]
     return digests[0] if digests else None
 
 
@@ -65,7 +65,7 @@ def _setting(cells: pd.DataFrame, name: str) -> str:
 def _queries(cells: pd.DataFrame) -> str:
     """Query rows are logged where they are not the default."""
     rows = cells[cells["strategy"].map(names.reads_query).astype(bool)]
-    values = rows["query"].fillna(names.QUERIES[0]) if "query" in rows else []
+    values = rows["query"].fillna(names.QUERIES[0]).tolist() if "query" in rows else []
     return ",".join(dict.fromkeys(values))
 
 
