@@ -40,11 +40,11 @@ MERGING = ("trim", "prumerge", "visionzip", "sparsevlm", "pool", "downsample")
 VISUAL, LAYERS = 36, 4
 
 
-def invoke(command: str, folder: Path, **changed: str) -> Result:
+def invoke(command: str, folder: Path, *flags: str, **changed: str) -> Result:
     settings = SETTINGS | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
     words = [word for option in settings.items() for word in option]
     given = ["--model", str(folder / "model"), "--data-dir", str(folder / "eval")]
-    return CliRunner().invoke(headwise, [command, *given, *words])
+    return CliRunner().invoke(headwise, [command, *flags, *given, *words])
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +162,20 @@ def test_a_resumed_study_answers_nothing_again(place, output):
     before = sorted((path, path.stat().st_size) for path in (place / "home").rglob("*.spool"))
     assert invoke("evaluate", place, clip=str(place / "clip")).exit_code == 0
     assert sorted((path, path.stat().st_size) for path in (place / "home").rglob("*.spool")) == before
+
+
+def test_the_plan_shows_each_layer_and_answers_nothing(place, output):
+    runs = len(MlflowClient().search_runs(["0", "1"]))
+    spooled = sorted((path, path.stat().st_size) for path in (place / "home").rglob("*.spool"))
+    done = invoke("evaluate", place, "--plan", clip=str(place / "clip"), tokens="20", limit="4")
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert "tokens 20 each image decides (mean_tokens says what came of it): prumerge (adaptive=True)" in lines
+    assert "tokens 20 16 in layers 1-4 (mean 16.00): downsample" in lines
+    assert "tokens 20 20 in layers 1-4 (mean 20.00): pool, cdpruner, trim, visionzip" in lines
+    assert any(line.startswith("time about ") for line in lines)
+    assert len(MlflowClient().search_runs(["0", "1"])) == runs
+    assert sorted((path, path.stat().st_size) for path in (place / "home").rglob("*.spool")) == spooled
 
 
 def refused(done: Result) -> str:
