@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from headwise.analysis import tables
@@ -21,7 +22,8 @@ By = pytest.importorskip("selenium.webdriver.common.by").By
 def page(study, tmp_path_factory) -> Path:
     findings = {name: find(name, study.of(name), study.verdicts(name)) for name in study.benchmarks}
     overall = over_benchmarks(list(findings.values()))
-    made = {"recommendation": recommend(overall.cells), "strategies": tables.strategies(overall)}
+    strategies = pd.concat([tables.strategies(overall)] * 20, ignore_index=True)  # so many that they can be filtered
+    made = {"recommendation": recommend(overall.cells), "strategies": strategies}
     analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=made, score_tables={})
     links = {"runs": 'http://127.0.0.1:5000/#/runs?a=1&b="2"'}
     merged = merging(study.artifact("gqa6", "evidence.npz"), tmp_path_factory.mktemp("merged"))
@@ -110,6 +112,19 @@ def test_missing_values_sort_below_numbers(opened):
     place, button = heading(opened, "scores_gqa", "tokens")
     button.click()
     assert column(opened, "scores_gqa", place)[-1] == ""
+
+
+def test_a_long_table_is_filtered_and_no_two_things_have_one_name(opened):
+    script = "return [...document.querySelectorAll('[id]')].map(e => e.id)"
+    names = opened.execute_script(script)
+    assert len(names) == len(set(names))
+    filters = opened.find_element(By.CSS_SELECTOR, "input[data-filters='strategies']")
+    filters.send_keys("sparsity")
+    shown = opened.execute_script(
+        "const rows = [...document.querySelectorAll('#strategies tbody tr')];"
+        "return rows.filter(r => r.offsetParent).map(r => r.cells[0].innerText);"
+    )
+    assert set(shown) == {"sparsity"}
 
 
 def test_samples_are_filtered_by_disagreement_and_words(opened):

@@ -208,7 +208,7 @@ SAMPLING = (
 
 
 def _contents(parts: Sequence[_Part], analysis: Analysis) -> list[tuple[str, str]]:
-    strategies = [("strategies", "Strategies")] if any(_general(analysis)) else []
+    strategies = [("whole_grid", "Strategies")] if any(_general(analysis)) else []
     middle = [(part.name, part.title) for part in parts]
     return [("summary", "Summary"), *strategies, *middle, ("samples", "Samples"), ("method", "How to read this")]
 

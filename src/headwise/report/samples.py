@@ -194,7 +194,7 @@ class Areas:
 
     @property
     def distinct(self) -> list[str]:
-        """The maps as base64 of little-endian unsigned 16-bit integers."""
+        """The maps as base64 of unsigned integers: a byte per token, two (little-endian) for over 255 rows."""
         return [base64.b64encode(area).decode() for area in self._numbers]
 
     def of(self, run: str, place: int) -> int | None:
@@ -202,7 +202,8 @@ class Areas:
         return self._maps.get(run, {}).get(place)
 
     def _number(self, area_V: np.ndarray) -> int | None:
-        return self._numbers.setdefault(area_V.astype("<u2").tobytes(), len(self._numbers)) if area_V.any() else None
+        size = "u1" if area_V.max(initial=0) < 256 else "<u2"
+        return self._numbers.setdefault(area_V.astype(size).tobytes(), len(self._numbers)) if area_V.any() else None
 
 
 def _one(

@@ -110,11 +110,12 @@ function drawSample() {
 
 const TINTS = [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [230, 159, 0]];
 
-function areaOf(sample, cell) {
+function areaOf(sample, cell, places) {
   const place = sample.area[cell];
   if (place === null) return null;
   const bytes = Uint8Array.from(atob(data[state.part].areas[place]), (letter) => letter.charCodeAt(0));
-  return Array.from({ length: bytes.length / 2 }, (_, n) => bytes[2 * n] + 256 * bytes[2 * n + 1]);
+  if (bytes.length === places) return Array.from(bytes);
+  return Array.from({ length: places }, (_, n) => bytes[2 * n] + 256 * bytes[2 * n + 1]);
 }
 
 function drawKept(sample, cell, side, name) {
@@ -122,8 +123,8 @@ function drawKept(sample, cell, side, name) {
   const canvas = at("samples-kept"), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
-  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)), area = areaOf(sample, cell);
   const step = canvas.width / side, places = side * side;
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)), area = areaOf(sample, cell, places);
   const isKept = (n) => (bytes[n >> 3] & (128 >> (n & 7))) !== 0;
   const merged = (n) => (area === null || isKept(n) ? 0 : area[n]);
   let kept = 0;
