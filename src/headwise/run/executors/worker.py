@@ -87,6 +87,10 @@ class Worker:
         except HeadwiseError as error:
             return Hello(*who, {}, str(error))
 
+    def load(self) -> None:
+        """Load the checkpoint that was found."""
+        self._loaded()
+
     def answer(self, work: Work, images: Images | None) -> tuple[list[dict[str, Any]], dict[int, str]]:
         """The window's lines for the spool and its failures; without `images` they are read from this host's data."""
         with self._turn:
