@@ -21,6 +21,7 @@ from headwise.methods._query_rows import query_rows
 from headwise.methods.head_strategies import BuiltIn
 from headwise.methods.heads.maps import Maps
 from headwise.methods.heads.ranking import Ranker
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import PROMPT_VERSION, Vlm
 from headwise.records import read_answers
 from headwise.run.answering import Answerer, open_windows
@@ -60,9 +61,14 @@ class Unit:
 def units() -> dict[str, Unit]:
     """Every unit whose version is part of what answers or verdicts are kept under."""
     found = {
-        "engine": Unit(ENGINE_VERSION, "ENGINE_VERSION", ANSWERING, (*LISTS, CostProbe, Vlm, read_image, Maps)),
-        "prompt": Unit(PROMPT_VERSION, "PROMPT_VERSION", (Vlm, read_image)),
+        "engine": Unit(
+            ENGINE_VERSION, "ENGINE_VERSION", ANSWERING, (*LISTS, CostProbe, Vlm, read_image, Maps, FAMILIES)
+        ),
+        "prompt": Unit(PROMPT_VERSION, "PROMPT_VERSION", (Vlm, read_image), (*LISTS, FAMILIES)),
     }
+    for name, family in FAMILIES.items():
+        where = f"{type(family).__name__}.prompt_version"
+        found[f"family {name}"] = Unit(family.prompt_version, where, (type(family),), (*LISTS, FAMILIES))
     for name, strategy in heads.STRATEGIES.items():
         where = f"`version` of {name} in heads.STRATEGIES"
         found[f"strategy {name}"] = Unit(heads.version_of(name), where, (strategy.score, Maps))

@@ -99,3 +99,68 @@ def test_all_is_what_the_embedded_data_holds_and_everything_elsewhere():
     everywhere = load_settings(None, {"benchmark": "all", "data_dir": "/data/eval", "max_new_tokens": 128}).benchmark
     assert {"vqav2", "ocrbench", "ai2d_no_mask"} < set(everywhere)
     assert not [name for name in everywhere if "." in name]
+
+
+VARIES = Geometry(layers=28, heads=28, visual=None)
+
+
+def test_shares_are_cells_of_their_own_and_whole_numbers_keep_their_names():
+    study = load_settings(None, {"strategy": "sparsity", "tokens": "0.25,64", "heads": "0.5,8", "budget": "kept"})
+    assert [cell.name for cell in study.cells(GEOMETRY)] == [
+        "vanilla-576-0",
+        "random_tokens-0.25-0",
+        "random_tokens-64-0",
+        "sparsity-0.25-0.5",
+        "sparsity-0.25-8",
+        "sparsity-64-0.5",
+        "sparsity-64-8",
+    ]
+    assert fingerprint(study.cells(GEOMETRY)[-1]) == fingerprint(
+        {
+            "strategy": "sparsity",
+            "tokens": 64,
+            "heads": 8,
+            "layer": 2,
+            "budget": "kept",
+            "score_dtype": "float64",
+            "seed": 0,
+            "query": "last_token",
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tokens": "1.5"}, "tokens: 1.5 is neither a whole number nor a share below 1"),
+        ({"heads": "-0.5"}, "heads: -0.5 is not a positive number"),
+        ({"tokens": "nan"}, "tokens: nan is not a positive number"),
+    ],
+)
+def test_what_is_no_count_and_no_share_is_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        load_settings(None, settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tokens": "192"}, "tokens: 192 with budget=average needs a fixed number of visual tokens"),
+        ({"tokens": "0.05"}, "feasible shares are those above 0.0714"),
+        ({"tokens": "0.5", "heads": "29"}, "heads: 29 is not between 1 and 28"),
+        ({"tokens": "192", "budget": "published"}, "budget=published needs a fixed number"),
+    ],
+)
+def test_where_tokens_differ_per_image_feasibility_is_known_all_the_same(settings, words):
+    study = load_settings(None, {"strategy": "sparsity", "heads": "0.5", **settings})
+    with pytest.raises(ConfigError, match=words):
+        study.cells(VARIES)
+
+
+def test_a_count_where_tokens_differ_per_image_is_what_is_kept_at_most():
+    study = load_settings(None, {"strategy": "sparsity", "heads": "0.5", "tokens": "192", "budget": "kept"})
+    assert [cell.name for cell in study.cells(VARIES)][::2] == ["vanilla-1.0-0", "sparsity-192-0.5"]
+
+
+def test_without_ocr_textvqa_is_another_benchmark():
+    assert load_settings(None, {"benchmark": "textvqa,mme", "ocr": "false"}).benchmark == ["textvqa_no_ocr", "mme"]

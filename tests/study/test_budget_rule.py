@@ -1,7 +1,7 @@
 import pytest
 
 from headwise.errors import ConfigError
-from headwise.study.budget import kept_tokens, mean_tokens
+from headwise.study.budget import head_count, kept_tokens, mean_tokens
 
 PUBLISHED = {
     (32, 2): {192: 166, 128: 98, 64: 30},
@@ -45,3 +45,27 @@ def test_the_smallest_feasible_budget_is_feasible_and_the_next_is_not():
     assert kept_tokens(145, layers=8, visual=576) >= 1
     with pytest.raises(ConfigError):
         kept_tokens(144, layers=8, visual=576)
+
+
+@pytest.mark.parametrize(
+    ("share", "visual", "budget", "kept"),
+    [
+        (0.25, 391, "kept", 98),  # 97.75
+        (0.29, 50, "kept", 15),  # 14.5, which a binary 0.29 would round down
+        (0.5, 5, "kept", 3),  # half up, where Python's round gives 2
+        (0.001, 100, "kept", 1),
+        (0.222, 576, "average", 98),  # (32·0.222 − 2) / 30 · 576 = 97.997
+        (0.222, 2340, "average", 398),
+    ],
+)
+def test_a_share_is_rounded_half_up_of_each_images_tokens(share, visual, budget, kept):
+    assert kept_tokens(share, layers=32, visual=visual, budget=budget) == kept
+
+
+def test_a_share_that_leaves_nothing_names_the_feasible_ones():
+    with pytest.raises(ConfigError, match="feasible shares are those above 0.0625"):
+        kept_tokens(0.05, layers=32, visual=576)
+
+
+def test_a_share_of_heads():
+    assert [head_count(heads, 28) for heads in (0.75, 0.5, 0.25, 0.01, 7)] == [21, 14, 7, 1, 7]

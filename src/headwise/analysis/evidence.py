@@ -1,7 +1,8 @@
 """What each cell's pruning chose: heads and kept tokens, question by question, out of `evidence.npz`.
 
 The file holds `heads_NH` and `kept_NV` (uint8, one row a question in question file order, sets as
-numpy.packbits packs them), `head_count`, `visual`, and `float16_agreement` where the cell ranks heads.
+numpy.packbits packs them), `head_count`, `visual` (the most, where `visual_N` says that images differ), and
+`float16_agreement` where the cell ranks heads.
 Sets stay packed here: overlaps are bit counts.
 """
 
@@ -41,6 +42,13 @@ class Evidence:
     merged_N: np.ndarray | None = None
     stage_layers: tuple[int, ...] = ()
     stage_kept_GN: np.ndarray | None = None
+    visual_N: np.ndarray | None = None
+
+    @property
+    def side(self) -> int | None:
+        """Tokens per side of every image's square; None where they form none, or images differ in their number."""
+        side = round(self.visual**0.5)
+        return side if self.visual_N is None and side**2 == self.visual else None
 
     def merged(self, row: int) -> int:
         """How many merged rows the language model has behind the kept tokens of one question."""
@@ -68,7 +76,8 @@ def read_evidence(path: Path) -> Evidence:
         with np.load(path, allow_pickle=False) as file:
             agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
             counts = int(file["head_count"]), int(file["visual"])
-            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, **_stages(file))
+            visual_N = file["visual_N"] if "visual_N" in file else None  # noqa: SIM401 (npz has no get)
+            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, visual_N=visual_N, **_stages(file))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the evidence {path}: {error}") from error
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from headwise.analysis.roles import in_order, is_method, is_reference
 from headwise.stats import fewest_images
+from headwise.study.budget import plain
 from headwise.system.wording import counted
 
 RULE = (
@@ -36,9 +37,9 @@ def recommend(cells: pd.DataFrame, images: int | None = None) -> pd.DataFrame:
     return pd.DataFrame([row for row in rows if row])
 
 
-def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
+def budgets(pruned: pd.DataFrame) -> list[tuple[str, float]]:
     """The study's token budgets by size; with fewer than three there is no medium, then no tight one."""
-    found = sorted((int(tokens) for tokens in pruned["tokens"].dropna().unique()), reverse=True)
+    found = sorted((plain(tokens) for tokens in pruned["tokens"].dropna().unique()), reverse=True)
     if not found:
         return []
     picked = {"ample": found[0], "medium": found[len(found) // 2], "tight": found[-1]}
@@ -46,7 +47,7 @@ def budgets(pruned: pd.DataFrame) -> list[tuple[str, int]]:
     return [(size, picked[size]) for size in distinct]
 
 
-def _row(size: str, tokens: int, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
+def _row(size: str, tokens: float, group: pd.DataFrame, images: int | None) -> dict[str, object] | None:
     candidates = group[is_method(group) | (group["strategy"] == ALL_HEADS)].copy()
     if candidates.empty:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from headwise.analysis.roles import is_method
+from headwise.study.budget import plain
 
 TIE = 5e-7
 """Scores closer than this are the same count of right answers, written in floating point."""
@@ -126,7 +127,7 @@ def _by(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(label), group) for label, group in cells.groupby("label", sort=False)]
 
 
-def _headless(places: set[tuple[int | None, int | None]]) -> bool:
+def _headless(places: set[tuple[float | None, float | None]]) -> bool:
     return all(heads is None for _, heads in places)
 
 
@@ -140,16 +141,18 @@ def _controls(cells: pd.DataFrame, rows: pd.MultiIndex, value: str) -> pd.DataFr
     return table
 
 
-def _place(tokens: Any, heads: Any) -> tuple[int | None, int | None]:
+def _place(tokens: Any, heads: Any) -> tuple[float | None, float | None]:
     return _or_any(tokens), _or_any(heads)
 
 
-def _or_any(number: Any) -> int | None:
+def _or_any(number: Any) -> float | None:
     """None where the cell does not depend on it."""
-    return None if pd.isna(number) else int(number)
+    return None if pd.isna(number) else plain(number)
 
 
-def _lookup(known: Mapping[tuple[int | None, int | None], float], tokens: int | None, heads: int | None) -> float:
+def _lookup(
+    known: Mapping[tuple[float | None, float | None], float], tokens: float | None, heads: float | None
+) -> float:
     places = ((tokens, heads), (tokens, None), (None, heads), (None, None))
     return next((known[place] for place in places if place in known), float("nan"))
 

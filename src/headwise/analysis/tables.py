@@ -11,6 +11,7 @@ from headwise.analysis.findings import ALPHA, COSTS, NAMES, SIZES, VARIED, Findi
 from headwise.analysis.roles import in_order, is_method
 from headwise.analysis.verdicts import VerdictMatrix
 from headwise.stats import best_set_p, flip
+from headwise.study.budget import plain
 from headwise.study.names import CONTROLS
 
 SCORES = [
@@ -39,13 +40,13 @@ def retained(parts: Sequence[Findings]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _by_tokens(cells: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+def _by_tokens(cells: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
     """Token budgets, largest first, with their cells."""
     found = sorted(cells["tokens"].dropna().unique(), reverse=True)
-    return [(int(tokens), cells.loc[cells["tokens"] == tokens]) for tokens in found]
+    return [(plain(tokens), cells.loc[cells["tokens"] == tokens]) for tokens in found]
 
 
-def _retained(part: Findings, tokens: int, group: pd.DataFrame) -> dict[str, object]:
+def _retained(part: Findings, tokens: float, group: pd.DataFrame) -> dict[str, object]:
     best = group.iloc[group["score"].to_numpy().argmax()]
     strategies = group.index[is_method(group)]
     row = {"benchmark": part.benchmark, "tokens": tokens, "configurations": len(group), "best": best["configuration"]}

@@ -71,6 +71,7 @@ class Benchmark(ABC):
         fixes: how to obtain correct `questions`, `labels` and `images`, for `headwise data check`.
         dataset: the Hugging Face dataset with the same content, if any.
         least_new_tokens: lower bound of a study's max_new_tokens; shorter answers would be scored wrong.
+        without_ocr: the benchmark that asks the same without OCR tokens in the prompt; empty if there is none.
         cluster, source, convention: for the documentation: the resampling unit, the source of the rule, and
             how published scores are computed if that differs.
     """
@@ -93,6 +94,7 @@ class Benchmark(ABC):
     fixes: ClassVar[Mapping[str, str]] = {}
     dataset: ClassVar[str | None] = None
     least_new_tokens: ClassVar[int] = 1
+    without_ocr: ClassVar[str] = ""
     cluster: ClassVar[str] = "image"
     source: ClassVar[str] = ""
     convention: ClassVar[str] = ""

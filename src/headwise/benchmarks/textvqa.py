@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class TextVQA(KeyedBenchmark):
     dataset = "lmms-lab/textvqa"
     source = "LLaVA llava/eval/eval_textvqa.py over mmf's EvalAI evaluator"
     convention = "validation split, OCR tokens in the prompt as in LLaVA's question file"
+    without_ocr = "textvqa_no_ocr"
 
     def questions(self, data_dir: Path) -> list[Sample]:
         return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name)
@@ -79,6 +81,29 @@ class TextVQA(KeyedBenchmark):
             datasets.save_image(bundle / "textvqa" / "train_images", name, row["image"])
         write_jsonl(bundle / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", questions)
         datasets.write_json(bundle / "textvqa" / "TextVQA_0.5.1_val.json", {"data": annotations})
+
+
+class TextVQANoOcr(TextVQA):
+    """The same questions without the line of OCR tokens, as newer models are reported: another measurement."""
+
+    name = "textvqa_no_ocr"
+    title = "TextVQA (no OCR tokens)"
+    rule = "textvqa_no_ocr.evalai-v1"
+    rank = 17
+    sets = frozenset()
+    convention = "validation split, no OCR tokens in the prompt, as lmms-eval asks by default; setting `ocr: false`"
+    without_ocr = ""
+
+    def questions(self, data_dir: Path) -> list[Sample]:
+        """LLaVA's question file without its OCR lines. DataError for a prompt of another form."""
+        return [self._without_line(sample) for sample in super().questions(data_dir)]
+
+    def _without_line(self, sample: Sample) -> Sample:
+        lines = sample.prompt.split("\n")
+        left = [line for line in lines if not line.startswith("Reference OCR token:")]
+        if len(left) != 2:
+            raise DataError(f"textvqa: the OCR line cannot be found in the prompt {sample.prompt[:80]!r}")
+        return replace(sample, prompt="\n".join(left))
 
 
 def grade(text: str, annotators: tuple[str, ...]) -> Grade:

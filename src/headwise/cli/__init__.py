@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": ("headwise.cli.compare:command", "Best-configuration tables, statistics and report of finished runs."),
     "list": ("headwise.cli.list_:command", "Strategies, methods, benchmarks and models there are."),
     "data": ("headwise.cli.data:command", "Check a folder of benchmarks."),
+    "check-model": ("headwise.cli.check_model:command", "Compare the engine with transformers' own forward."),
     "import": ("headwise.cli.import_:command", "Take in answers of the original study as runs."),
     "sync": ("headwise.cli.sync:command", "Upload what a tracking server did not take."),
     "reproduce": ("headwise.cli.reproduce:command", "Run a finished run again in its container and compare."),

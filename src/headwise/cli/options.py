@@ -114,7 +114,7 @@ def _metavar(name: str, annotation: Any) -> str:
     """What a value looks like: the choices of a literal, N for a number, lists separated by commas."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
-    if annotation == list[int]:
+    if annotation == list[int | float]:
         return "N[,N...]"
     if annotation == list[str]:
         return "NAME[,NAME...]"

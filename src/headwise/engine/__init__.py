@@ -12,8 +12,9 @@ No method is known here by name: methods say which stages they have and what the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,13 @@ from headwise.engine.memory import stack_tokens, with_halving
 from headwise.engine.prefix import System, system_prompt
 from headwise.engine.tree import Node
 from headwise.errors import ConfigError
-from headwise.methods.stages import Stage, StageKept, check_cell, stages_of
+from headwise.methods.stages import Stage, StageKept, check_cell, for_image, stages_of
+from headwise.models import family_of
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell, Geometry
 
-__all__ = ["Branch", "Engine", "ImageRows", "Optimizations", "Question", "run_prompt"]
+__all__ = ["Branch", "Engine", "ImageRows", "Optimizations", "Question", "run_inputs", "run_prompt"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Branch:
     greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step; `margin`:
     smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN or
     all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
-    controls); `shared`: cells that share this branch.
+    controls); `shared`: cells that share this branch; `visual`: V of the image.
     """
 
     kept_R: Tensor
@@ -69,13 +72,15 @@ class Branch:
     agreement: float | None = None
     shared: int = 1
     stages: tuple[StageKept, ...] = ()
+    visual: int = 0
 
 
 class Engine:
     """Answers questions under every cell, whatever the layers at which each prunes.
 
     `system_MD` are the embeddings of the prompt before the image, the same for every question; `visual` is V, for
-    which the cells are checked at once (images of another V are taken, and checked when they come). First-step
+    which the cells are checked at once (images of another V are taken, and checked when they come), or None where
+    it differs from image to image: then budgets are shares, or counts of what is kept. First-step
     logits are kept only where `keep_logits` asks for them: a vocabulary per branch adds up.
     """
 
@@ -84,7 +89,7 @@ class Engine:
         decoder: Decoder,
         system_MD: Tensor,
         cells: Sequence[Cell],
-        visual: int,
+        visual: int | None,
         max_new_tokens: int,
         optimizations: Optimizations | None = None,
         keep_logits: bool = False,
@@ -98,24 +103,26 @@ class Engine:
             self.system: System = system_prompt(decoder, system_MD)
         self.stack_tokens = stack_tokens(decoder)
 
-    def _geometry(self, visual: int) -> Geometry:
+    def _geometry(self, visual: int | None) -> Geometry:
         return Geometry(layers=len(self.decoder.layers), heads=self.decoder.attention_heads, visual=visual)
 
     def stages(self, cell: int, visual: int) -> tuple[Stage, ...]:
         """The stages of the cell at that place for images of V = `visual` tokens."""
         if (cell, visual) not in self._stages:
-            self._stages[cell, visual] = stages_of(self.cells[cell], self._geometry(visual))
+            asked = self.cells[cell] if self.visual is not None else for_image(self.cells[cell], visual)
+            self._stages[cell, visual] = stages_of(asked, self._geometry(visual))
         return self._stages[cell, visual]
 
     @torch.inference_mode()
     def answer(
         self,
-        visual: Tensor | Sequence[Tensor],
+        visual: Tensor | Sequence[Tensor | Picture],
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None = None,
     ) -> list[list[Branch]]:
-        """Branches, by question and then by cell, for questions about images `visual` ([I, V, D], or one [V, D] each).
+        """Branches, by question and then by cell, for questions about images `visual`.
 
+        `visual`: [I, V, D], or per image [V, D] or a Picture; then images may differ in V.
         `reduced`, by image and then by cell: the rows that a cell's language model gets in place of all of the
         image's, where a method chose before layer 1 (None: all of them). Cells that are given the same object share
         one prefix per image, and its lower layers are shared by all questions on the image.
@@ -133,7 +140,7 @@ class Engine:
 
     def _answer(
         self,
-        visual: Tensor | Sequence[Tensor],
+        visual: Tensor | Sequence[Tensor | Picture],
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None,
     ) -> list[list[Branch]]:
@@ -221,11 +228,42 @@ def run_prompt(
     return engine.answer(embeds_SD[None, start:stop], [Question(0, embeds_SD[stop:], sample_id)])[0]
 
 
+def run_inputs(
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    cells: Sequence[Cell],
+    max_new_tokens: int,
+    sample_id: str = "",
+    optimizations: Optimizations | None = None,
+) -> list[Branch]:
+    """Greedy answers of an image-text model of transformers to one prompt under each cell, in cell order.
+
+    Args:
+        model: a loaded model of one of the families in headwise.models.FAMILIES.
+        inputs: what the model's processor gives for one prompt with one image: input_ids [1, S], pixel_values, and what
+            else the family reads (image_sizes, image_grid_thw, mm_token_type_ids).
+        cells: `tokens` and `heads` below 1 are shares of this image's V and of H.
+        max_new_tokens: greedy tokens at most.
+        sample_id: seeds the random controls.
+        optimizations: as for Engine.
+
+    Returns:
+        Branches whose `kept_R` are indices into the image's placeholders.
+
+    Raises:
+        ModelError: the model is of no known family, or the inputs do not fit it.
+        ConfigError: a cell does not fit the model.
+    """
+    prompt = family_of(model.config).read_prompt(model, inputs)
+    engine = Engine(Decoder(model), prompt.before_MD, cells, None, max_new_tokens, optimizations, keep_logits=True)
+    return engine.answer([prompt.picture], [Question(0, prompt.after_QD, sample_id)])[0]
+
+
 def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
     node = leaf.node
     merged = any(stage.merged for stage in leaf.stages) or node.made_rows
     return Branch(
-        kept_R=node.places_n[node.places_n >= 0] if merged else node.places_n,
+        kept_R=node.places_n[node.places_n >= 0] if merged else node.kept_n,
         tokens=list(outcome.tokens),
         logits=outcome.logits,
         heads_K=leaf.heads_K,
@@ -234,4 +272,5 @@ def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
         agreement=leaf.agreement,
         shared=shared,
         stages=tuple(leaf.kept),
+        visual=leaf.visual,
     )

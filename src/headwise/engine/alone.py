@@ -26,11 +26,12 @@ from torch.utils._pytree import tree_iter
 from headwise.engine import Engine, Question
 from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
-from headwise.engine.grow import ImageRows, Tree
+from headwise.engine.grow import ImageRows, Tree, images_of, with_text
 from headwise.engine.levers import Optimizations
-from headwise.engine.prefix import Images, Questions
+from headwise.engine.prefix import Questions
 from headwise.engine.tree import Node
 from headwise.methods.stages import Stage
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
 from headwise.study.names import CONTROLS, ranks_heads
@@ -94,7 +95,7 @@ class CostProbe:
         self,
         benchmark: str,
         engine: Engine,
-        visual_VD: Tensor,
+        image: Tensor | Picture,
         question_QD: Tensor,
         choices: Sequence[Choose | None] = (),
     ) -> list[dict[str, Any]]:
@@ -105,9 +106,10 @@ class CostProbe:
         """
         started = time.perf_counter()
         found = []
+        visual = ImageRows.whole(image).visual
         runs = [
-            _Run(engine, kind, engine.cells[column], visual_VD[None], question_QD, choices[column] if choices else None)
-            for kind, column in _kinds(engine, choices).items()
+            _Run(engine, kind, engine.cells[column], image, question_QD, choices[column] if choices else None)
+            for kind, column in _kinds(engine, visual, choices).items()
         ]
         for run in runs:
             if run.kind not in self._peaks:
@@ -118,7 +120,7 @@ class CostProbe:
             method, stages, layer = run.kind
             cost = Cost(
                 layer=stages[-1].layer if stages else layer,
-                kept=stages[-1].rows if stages else len(visual_VD),
+                kept=stages[-1].rows if stages else visual,
                 stages=[[stage.layer, stage.rows] for stage in stages],
                 method=method,
                 prefill=round(prefill, 6),
@@ -145,14 +147,14 @@ def kind_of(cell: Cell, stages: tuple[Stage, ...], visual: int) -> Kind:
     return f"{cell.strategy}/{cell.query}/{cell.tokens}/{cell.budget}{options}", stages, cell.layer
 
 
-def _kinds(engine: Engine, choices: Sequence[Choose | None]) -> dict[Kind, int]:
+def _kinds(engine: Engine, visual: int, choices: Sequence[Choose | None]) -> dict[Kind, int]:
     """One cell's place for each kind, narrowest first."""
     found: dict[Kind, int] = {}
     for column, cell in enumerate(engine.cells):
-        stages = engine.stages(column, engine.visual)
+        stages = engine.stages(column, visual)
         if all(stage.layer for stage in stages) or (choices and choices[column]):
-            found.setdefault(kind_of(cell, stages, engine.visual), column)
-    return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else engine.visual))
+            found.setdefault(kind_of(cell, stages, visual), column)
+    return dict(sorted(found.items(), key=lambda item: item[0][1][-1].rows if item[0][1] else visual))
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class _Run:
     engine: Engine
     kind: Kind
     cell: Cell
-    visual_1VD: Tensor
+    image: Tensor | Picture
     question_QD: Tensor
     choose: Choose | None = None
 
@@ -178,18 +180,19 @@ class _Run:
         alone = copy(self.engine)
         alone.cells, alone._stages = [self.cell], {}
         rows = () if self.choose is None else (self.choose(),)
-        return Tree(alone, self.visual_1VD, [Question(0, self.question_QD, "", rows)], None).grow()[0][0].node
+        return Tree(alone, [self.image], [Question(0, self.question_QD, "", rows)], None).grow()[0][0].node
 
     def _spaced(self, stages: Sequence[Stage], layer: int) -> Node:
         """The state after the one stage of a head strategy, whichever tokens it keeps."""
-        images = Images(self.engine.decoder, self.engine.system, self.visual_1VD)
+        images = images_of(self.engine.decoder, self.engine.system, [ImageRows.whole(self.image)])
         trunk = Questions(images, [self.question_QD], [0])
         trunk.extend(stages[0].layer if stages else layer)
         whole = torch.arange(images.visual, device=self.engine.decoder.home)
         root = Node(trunk, 0, 0, trunk.layer, trunk, 0, whole, trunk.layer)
         if not stages:
             return root
-        places = torch.linspace(0, images.visual - 1, stages[0].rows, device=whole.device).round().long()
+        count = images.visual if (prunable_r := root.prunable_r) is None else len(prunable_r)
+        places = with_text(root, torch.linspace(0, count - 1, stages[0].rows, device=whole.device).round().long())
         return Node(trunk, 0, 0, trunk.layer, trunk, 0, places, trunk.layer, kept_R=places)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from headwise.engine.chain import Chain
 from headwise.engine.decode import Caches, Outcome, decode
 from headwise.engine.levers import Optimizations
-from headwise.engine.prefix import causal
-from headwise.engine.tree import Node, gather, with_system
+from headwise.engine.prefix import beside, causal
+from headwise.engine.tree import Node, add_deep, gather, with_system
 from headwise.models.decoder import KV, Decoder, join, take
 
 
@@ -73,6 +73,7 @@ class Stack:
             )
             text_BQD = torch.cat([text_BQD, hidden_BAD], dim=1)
             text_positions = torch.cat([text_positions, rows.after_B[:, None] + said_BA], dim=1)
+        self.text_width = text_BQD.shape[1]
         if self.node.is_root:  # unpruned: all questions of an image share the prefix in the upper layers, too
             hidden, positions_BS = text_BQD, text_positions
             self.before = [take(kv, self.questions.image_N[self.chain.rows_B]) for kv in self.images.upper_kv()]
@@ -80,7 +81,7 @@ class Stack:
             hidden, positions_BS, self.before = with_system(
                 self.questions,
                 torch.cat([rows.visual_BnD, text_BQD], dim=1),
-                torch.cat([rows.visual_positions_Bn, text_positions], dim=1),
+                beside(rows.visual_positions_Bn, text_positions),
                 self.first,
                 self.optimizations.shared_system,
             )
@@ -102,6 +103,8 @@ class Stack:
         self.own_upper: list[KV] = []
         for index in range(first, last):
             hidden, kv = decoder.run(index, hidden, rope, None if plain else mask, self.before[index - first])
+            if not self.node.is_root:  # an unpruned branch reads its visual rows from the image's own
+                add_deep(index, hidden, self.nodes, hidden.shape[1] - self.text_width - self.node.visual)
             self.own_upper.append(kv)
         if not self.optimizations.last_layer_rows:
             hidden, kv = decoder.run(last, hidden, rope, None if plain else mask, self.before[last - first])

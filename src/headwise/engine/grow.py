@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from headwise.engine.memory import with_halving
-from headwise.engine.prefix import Images, Questions
+from headwise.engine.prefix import Images, Questions, System
 from headwise.engine.tree import Node, Segment
 from headwise.engine.views import View, Views
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, StageKept, inside_method
+from headwise.models.contract import Picture
+from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
 
 if TYPE_CHECKING:
@@ -30,13 +32,35 @@ class ImageRows:
     """What a method that prunes before the language model hands it for one image.
 
     `rows_TD`: the rows behind the projector; `places_T`: the place in the image of each, -1 for a made row.
-    `positions_T` and `after`: position ids of the rows and of the text behind them; None: compacted, one by one.
+    `positions_T` ([T], or [T, 3] on three axes) and `after`: position ids of the rows and of the text behind them;
+    None: compacted, one by one. `prunable_R`: which rows are visual tokens (None: all), the others are text between
+    them. `deep`: what the decoder adds to the rows behind layers 1, 2, …, [T, D] each.
     """
 
     rows_TD: Tensor
     places_T: Tensor
     positions_T: Tensor | None = None
     after: int | None = None
+    prunable_R: Tensor | None = None
+    deep: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def whole(cls, image: Tensor | Picture) -> ImageRows:
+        """All of an image's rows, as the model's own forward would see them."""
+        if isinstance(image, Tensor):
+            return cls(image, torch.arange(len(image), device=image.device))
+        places = torch.arange(len(image.span_SD), device=image.span_SD.device)
+        return cls(image.span_SD, places, image.positions_S, image.after, image.prunable_V, image.deep)
+
+    @property
+    def visual(self) -> int:
+        """Rows that may be pruned."""
+        return len(self.rows_TD if self.prunable_R is None else self.prunable_R)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What rows of one trunk have in common."""
+        return len(self.rows_TD), self.visual, len(self.deep)
 
 
 @dataclass
@@ -51,10 +75,11 @@ class Leaf:
     heads_K: Tensor | None = None
     degenerate: bool = False
     agreement: float | None = None
+    visual: int = 0
 
     def passed(self, node: Node, stage: Stage, choice: Choice) -> None:
         self.node = node
-        self.kept.append(StageKept(stage.layer, node.places_n))
+        self.kept.append(StageKept(stage.layer, node.kept_n))
         self.heads_K, self.agreement = choice.heads_K, choice.agreement
         self.degenerate |= choice.degenerate
 
@@ -65,7 +90,7 @@ class Tree:
     def __init__(
         self,
         engine: Engine,
-        visual: Tensor | Sequence[Tensor],
+        visual: Tensor | Sequence[Tensor | Picture],
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None,
     ) -> None:
@@ -79,6 +104,9 @@ class Tree:
             [self._leaf(column, root_of[number, id(each)]) for column, each in enumerate(row)]
             for number, row in enumerate(rows)
         ]
+        for q, row in zip(questions, self.leaves, strict=True):
+            for leaf in row:
+                leaf.visual = self.visual[q.image]
 
     def grow(self) -> list[list[Leaf]]:
         """Every cell of every question through all of its stages: leaves [questions][cells]."""
@@ -143,6 +171,7 @@ class Tree:
         made = merge_CR is not None and len(merge_CR) > 0
         if made and not compacted:
             raise ConfigError(f"{leaf.cell.strategy}: merged rows have no original position; compact positions")
+        kept_R = with_text(node, kept_R)
         if not made and len(kept_R) == node.visual and (node.is_root or compacted == node.compacted):
             return node
         key: tuple[Any, ...] = (node.layer, compacted, kept_R.cpu().numpy().tobytes())
@@ -160,17 +189,26 @@ class Tree:
             leaf = Leaf(root, cell, None, [])
             leaf.kept.append(StageKept(0, root.places_n))
             return leaf
-        stages = list(self.engine.stages(column, root.visual))
+        stages = list(self.engine.stages(column, len(root.kept_n)))
         if any(not stage.layer for stage in stages):
             raise ConfigError(f"strategy: {cell.strategy} chooses before the language model; its rows were not given")
         if cell.strategy not in self._methods:
             self._methods[cell.strategy] = inside_method(cell.strategy)
+        images = root.trunk.images
+        if stages and self._methods[cell.strategy].positions == "compacted":
+            special = self.engine.decoder.axes > 1 or images.index_IV is not None or images.deep
+            if special:
+                raise ConfigError(
+                    f"strategy: {cell.strategy} counts positions anew, which is not defined for models whose visual "
+                    "tokens have rows and columns, deepstack features or text between them"
+                )
         return Leaf(root, cell, self._methods[cell.strategy], stages)
 
     def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
         """What each cell's language model gets for each question: [questions][cells], one object for all who share."""
-        whole = [ImageRows(image, torch.arange(len(image), device=image.device)) for image in self.images]
+        whole = [ImageRows.whole(image) for image in self.images]
         self._whole = {id(each) for each in whole}
+        self.visual = [each.visual for each in whole]
         nothing: list[ImageRows | None] = [None] * len(self.engine.cells)
         sequences = []
         for q in self.questions:
@@ -181,44 +219,60 @@ class Tree:
 
     def _trunks(self, rows: Sequence[Sequence[ImageRows]]) -> dict[tuple[int, int], Node]:
         """Roots by question and rows: one trunk for all sequences of one length, each run once for all questions."""
-        groups: dict[tuple[bool, int], dict[int, tuple[ImageRows, list[int]]]] = {}
+        groups: dict[tuple[Any, ...], dict[int, tuple[ImageRows, list[int]]]] = {}
         for number, row in enumerate(rows):
             for each in {id(each): each for each in row}.values():
-                group = groups.setdefault((id(each) in self._whole, len(each.rows_TD)), {})
+                group = groups.setdefault((id(each) in self._whole, *each.shape), {})
                 group.setdefault(id(each), (each, []))[1].append(number)
         root_of: dict[tuple[int, int], Node] = {}
-        for (whole, _), group in groups.items():
+        for (whole, *_), group in groups.items():
             root_of |= self._trunk(list(group.values()), entered=not whole)
         return root_of
 
     def _trunk(self, group: Sequence[tuple[ImageRows, list[int]]], entered: bool) -> dict[tuple[int, int], Node]:
         """The trunk of some image sequences, each with the questions that are asked about it."""
-        sequences = [each for each, _ in group]
-        rows_ITD = torch.stack([each.rows_TD for each in sequences])
-        positions, after = self._positions(sequences)
-        images = Images(self.engine.decoder, self.engine.system, rows_ITD, positions, after)
+        images = images_of(self.engine.decoder, self.engine.system, [each for each, _ in group])
         pairs = sorted((number, place) for place, (_, numbers) in enumerate(group) for number in numbers)
         trunk = Questions(
             images, [self.questions[number].embeds_QD for number, _ in pairs], [place for _, place in pairs]
         )
         found = {}
         for row, (number, place) in enumerate(pairs):
-            each = sequences[place]
+            each = group[place][0]
             root = Node(trunk, row, number, 0, trunk, row, each.places_T, 0, entered=int(entered), made_rows=entered)
             self.roots.append(root)
             found[number, id(each)] = root
         return found
 
-    def _positions(self, sequences: Sequence[ImageRows]) -> tuple[Tensor | None, Tensor | None]:
-        """Position ids of the sequences and of the text behind them, where any has its own."""
-        if all(each.positions_T is None for each in sequences):
-            return None, None
-        start, device = self.engine.system.length, sequences[0].rows_TD.device
-        count = len(sequences[0].rows_TD)
-        counted = start + torch.arange(count, device=device)
-        positions = [counted if each.positions_T is None else each.positions_T for each in sequences]
-        after = [start + count if each.after is None else each.after for each in sequences]
-        return torch.stack(positions), torch.tensor(after, device=device)
+
+def images_of(decoder: Decoder, system: System, sequences: Sequence[ImageRows]) -> Images:
+    """Images whose rows are equal in number, before layer 1."""
+    rows_ITD = torch.stack([each.rows_TD for each in sequences])
+    positions, after = _positions(sequences, system.length)
+    prunable = [each.prunable_R for each in sequences if each.prunable_R is not None]
+    deep = [torch.stack(layers) for layers in zip(*(each.deep for each in sequences), strict=True)]
+    return Images(decoder, system, rows_ITD, positions, after, torch.stack(prunable) if prunable else None, deep)
+
+
+def _positions(sequences: Sequence[ImageRows], start: int) -> tuple[Tensor | None, Tensor | None]:
+    """Position ids of the sequences and of the text behind them, where any has its own."""
+    if all(each.positions_T is None for each in sequences):
+        return None, None
+    device, count = sequences[0].rows_TD.device, len(sequences[0].rows_TD)
+    counted = start + torch.arange(count, device=device)
+    positions = [counted if each.positions_T is None else each.positions_T for each in sequences]
+    after = [start + count if each.after is None else each.after for each in sequences]
+    return torch.stack(positions), torch.tensor(after, device=device)
+
+
+def with_text(node: Node, kept_R: Tensor) -> Tensor:
+    """Rows that stay: those chosen among the visual tokens, and the text between them, which is never dropped."""
+    if (prunable_r := node.prunable_r) is None:
+        return kept_R
+    stays_n = torch.ones(node.visual, dtype=torch.bool, device=kept_R.device)
+    stays_n[prunable_r] = False
+    stays_n[prunable_r[kept_R]] = True
+    return stays_n.nonzero()[:, 0]
 
 
 def _new_child(node: Node, kept_R: Tensor, merge_CR: Tensor | None, compacted: bool) -> Node:

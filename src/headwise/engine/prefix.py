@@ -70,8 +70,10 @@ class State:
 class Images:
     """Images of equally many visual rows through the layers below the first stage, once for all their questions.
 
-    `visual_IVD` are embeddings, `positions_IV` their position ids (default: behind the system prompt, one each) and
-    `after_I` the position at which text goes on. `extend` runs further layers when a later stage needs them.
+    `visual_IVD` are embeddings, `positions_IV` their position ids ([I, V], or [I, V, 3] on three axes; default:
+    behind the system prompt, one each) and `after_I` the position at which text goes on. `prunable_IR`: which rows
+    are visual tokens, where text stands between them (None: all are). `deep`: what is added to the rows behind
+    layers 1, 2, … (deepstack), [I, V, D] each. `extend` runs further layers when a later stage needs them.
     """
 
     def __init__(
@@ -81,7 +83,11 @@ class Images:
         visual_IVD: Tensor,
         positions_IV: Tensor | None = None,
         after_I: Tensor | None = None,
+        prunable_IR: Tensor | None = None,
+        deep: Sequence[Tensor] = (),
     ) -> None:
+        self.index_IV = _index(prunable_IR, visual_IVD)
+        self.deep = tuple(deep)
         self.decoder, self.system, self.layer = decoder, system, 0
         self.count, self.visual, _ = visual_IVD.shape
         device = visual_IVD.device
@@ -93,7 +99,7 @@ class Images:
         if system.short:  # run with the images: cheaper than copying it in front of their keys
             before = _positions(0, system.length, device).expand(self.count, -1)
             hidden = torch.cat([system.hidden_1MD[0].expand(self.count, -1, -1), hidden], dim=1)
-            positions_IV = torch.cat([before, positions_IV], dim=1)
+            positions_IV = beside(before, positions_IV)
         start = self.length - hidden.shape[1]
         self.rope = decoder.rope(positions_IV)
         plain = not start and decoder.causal_without_mask
@@ -144,7 +150,17 @@ class Images:
         """A layer over what is run here: its output, and keys and values of the whole prefix."""
         before = None if self.system.short else self.system.kv[index]
         hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, before)
+        if index < len(self.deep):
+            self._visual(hidden).add_(self.deep[index])
         return hidden, self._whole(index, kv)
+
+    def add_deep(self, index: int, hidden: Tensor, image_B: Tensor, places_Bn: Tensor, start: int) -> None:
+        """Add to rows `start`, … of a stack what layer `index` adds at their places of the image (deepstack).
+
+        Rows that were dropped never get the rest; those kept still do, above the stage as below it.
+        """
+        if index < len(self.deep):
+            hidden[:, start : start + places_Bn.shape[1]].add_(self.deep[index][image_B[:, None], places_Bn])
 
     def _whole(self, index: int, kv: KV) -> KV:
         return kv if self.system.short else join(self.system.kv[index], kv)
@@ -176,6 +192,10 @@ class Questions:
         self.states = {0: State(hidden, hidden)}
         self._hidden = hidden
         self.known: dict[Any, Any] = {}
+
+    def index_of(self, row: int) -> Tensor | None:
+        """For each row of the image its number among the visual tokens, -1 for text; None: every row is one."""
+        return None if self.images.index_IV is None else self.images.index_IV[self.image_of[row]]
 
     def extend(self, layer: int) -> None:
         """Run questions (and their images) on to the output of `layer`, and keep the states there."""
@@ -229,6 +249,24 @@ class Questions:
             hidden, kv = self.decoder.run(index, hidden, rope, mask, before)
             joined.append(join(own[index], kv) if own else kv)
         return hidden, joined
+
+
+def _index(prunable_IR: Tensor | None, visual_IVD: Tensor) -> Tensor | None:
+    """For each row its number among the visual tokens of its image, -1 for text between them; None: all are."""
+    if prunable_IR is None:
+        return None
+    index_IV = torch.full(visual_IVD.shape[:2], -1, device=visual_IVD.device)
+    return index_IV.scatter(
+        1, prunable_IR, torch.arange(prunable_IR.shape[1], device=index_IV.device).expand_as(prunable_IR)
+    )
+
+
+def beside(*positions: Tensor) -> Tensor:
+    """Positions one after another along the prompt; where some have three axes, text has the same number on each."""
+    axes = max(each.dim() for each in positions)
+    if axes == 3:
+        positions = tuple(each if each.dim() == 3 else each[..., None].expand(-1, -1, 3) for each in positions)
+    return torch.cat(positions, dim=1)
 
 
 def causal(width: int, before: int, device: torch.device) -> Tensor:

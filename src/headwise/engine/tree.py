@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwise.engine.prefix import Questions, State, causal
+from headwise.engine.prefix import Questions, State, beside, causal
 from headwise.models.decoder import KV
 
 numbers = count(1)
@@ -53,6 +53,21 @@ class Node:
     @property
     def visual(self) -> int:
         return len(self.places_n)
+
+    @property
+    def prunable_r(self) -> Tensor | None:
+        """Rows that may go, where text stands between visual tokens; None: all of them."""
+        index_V = self.trunk.index_of(self.row)
+        return None if index_V is None else (index_V[self.places_n] >= 0).nonzero()[:, 0]
+
+    @property
+    def kept_n(self) -> Tensor:
+        """For each visual row its number among the image's visual tokens, -1 for a merged one."""
+        index_V = self.trunk.index_of(self.row)
+        if index_V is None:
+            return self.places_n
+        number_n = index_V[self.places_n]
+        return number_n[number_n >= 0]
 
     @property
     def length(self) -> int:
@@ -140,7 +155,7 @@ class Segment:
         self.after_B, self.visual_positions_Bn = rows.after_B, rows.visual_positions_Bn
         self.text_positions_BQ = rows.text_positions_BQ
         hidden = torch.cat([rows.visual_BnD, rows.text_BQD], dim=1)
-        positions_BS = torch.cat([rows.visual_positions_Bn, rows.text_positions_BQ], dim=1)
+        positions_BS = beside(rows.visual_positions_Bn, rows.text_positions_BQ)
         hidden, positions_BS, self.before = with_system(self.trunk, hidden, positions_BS, self.first, shared_system)
         self.rope = self.decoder.rope(positions_BS)
         before = self.before[0][0].shape[2]
@@ -151,6 +166,7 @@ class Segment:
             entering = hidden
             mask = None if plain else self.mask
             hidden, kv = self.decoder.run(index, hidden, self.rope, mask, self.before[index - self.first])
+            self._add_deep(index, hidden, nodes)
             self.kv.append(kv)
         self._hidden = hidden
         self.state = State(self._own(entering), self._own(hidden))
@@ -160,6 +176,9 @@ class Segment:
             each.source, each.source_row, each.layer = self, row, last
             each.kept_R = each.merge_CR = None
             each.chain += ((self, row),)
+
+    def _add_deep(self, index: int, hidden: Tensor, nodes: Sequence[Node]) -> None:
+        add_deep(index, hidden, nodes, hidden.shape[1] - self.visual - self.length)
 
     def _own(self, hidden: Tensor) -> Tensor:
         """Visual and text rows [B, n + Q, D] without the system prompt that may have run along."""
@@ -182,6 +201,14 @@ class Segment:
         return self.decoder.keys_values(self.last, self._hidden, self.rope)[0]
 
 
+def add_deep(index: int, hidden: Tensor, nodes: Sequence[Node], start: int) -> None:
+    """What layer `index` adds to the visual rows of a stack of nodes, which stand at `start` (deepstack)."""
+    images = nodes[0].trunk.images
+    if index < len(images.deep):
+        image_B = torch.tensor([node.trunk.image_of[node.row] for node in nodes], device=hidden.device)
+        images.add_deep(index, hidden, image_B, torch.stack([node.places_n for node in nodes]), start)
+
+
 def with_system(
     trunk: Questions, hidden: Tensor, positions_BS: Tensor, first: int, shared_system: bool
 ) -> tuple[Tensor, Tensor, list[KV]]:
@@ -192,4 +219,4 @@ def with_system(
     start = torch.arange(system.length, device=hidden.device).expand(batch, -1)
     hidden = torch.cat([system.hidden_1MD[first].expand(batch, -1, -1), hidden], dim=1)
     nothing = [decoder.empty(batch)] * (len(decoder.layers) - first)
-    return hidden, torch.cat([start, positions_BS], dim=1), nothing
+    return hidden, beside(start, positions_BS), nothing

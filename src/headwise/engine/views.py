@@ -27,7 +27,10 @@ class View:
     def __init__(self, node: Node, sample_id: str) -> None:
         self.source, self.row, self.layer, self.sample_id = node.source, node.source_row, node.layer, sample_id
         self.trunk, self.trunk_row = node.trunk, node.row
-        self.visual, self.text, self.system = node.visual, node.length, node.trunk.images.system.length
+        self.text, self.system = node.length, node.trunk.images.system.length
+        self.rows, self.prunable_r = node.visual, node.prunable_r
+        # Text between visual tokens (separators of tiles) is in the rows but in no signal: it cannot be chosen.
+        self.visual = self.rows if self.prunable_r is None else len(self.prunable_r)
         self.decoder: Decoder = node.trunk.decoder
         self._known: dict[Any, Any] = {}
 
@@ -39,21 +42,22 @@ class View:
 
     @property
     def last_HV(self) -> Tensor:
-        return last_rows(self.source, self.layer)[self.row]
+        return self._only(last_rows(self.source, self.layer)[self.row], -1)
 
     @property
     def next_last_HV(self) -> Tensor:
-        return _once(self.source.known, ("next", self.layer), lambda: _next_last(self.source, self.layer))[self.row]
+        rows = _once(self.source.known, ("next", self.layer), lambda: _next_last(self.source, self.layer))
+        return self._only(rows[self.row], -1)
 
     @cached_property
     def text_HQV(self) -> Tensor:
-        mask = causal(self.text, self.system + self.visual, self.device)[0]
-        return self._attention(self._entering_text, self.positions_Q, self._keys, mask)
+        mask = causal(self.text, self.system + self.rows, self.device)[0]
+        return self._only(self._attention(self._entering_text, self.positions_Q, self._keys, mask), -1)
 
     @cached_property
     def visual_HVV(self) -> Tensor:
         keys, mask = self._visual_keys
-        return self._attention(self._entering_visual, self.positions_V, keys, mask)
+        return self._only(self._only(self._attention(self._entering_visual, self._row_positions, keys, mask), -1), -2)
 
     @cached_property
     def most_QV(self) -> Tensor:
@@ -67,40 +71,48 @@ class View:
             return _once(known, ("most", image, self.layer), self._most_VV)
         return self._most_VV()
 
+    def _only(self, signal: Tensor, axis: int) -> Tensor:
+        """The visual tokens of all rows along an axis."""
+        return signal if self.prunable_r is None else signal.index_select(axis, self.prunable_r)
+
     def _most_VV(self) -> Tensor:
         keys, mask = self._visual_keys
         parts = [
             self._attention(
                 self._entering_visual[start : start + CHUNK],
-                self.positions_V[start : start + CHUNK],
+                self._row_positions[start : start + CHUNK],
                 keys,
                 mask[:, start : start + CHUNK],
             ).amax(0)
-            for start in range(0, self.visual, CHUNK)
+            for start in range(0, self.rows, CHUNK)
         ]
-        return torch.cat(parts) if parts else self._entering_visual.new_empty(0, 0)
+        if not parts:
+            return self._entering_visual.new_empty(0, 0)
+        return self._only(self._only(torch.cat(parts), 0), 1)
 
     @property
     def keys_HVd(self) -> Tensor:
-        return self._keys[:, self.system : self.system + self.visual]
+        return self._only(self._keys[:, self.system : self.system + self.rows], 1)
 
     @property
     def keys_HQd(self) -> Tensor:
-        return self._keys[:, self.system + self.visual :]
+        return self._keys[:, self.system + self.rows :]
 
     @property
     def hidden_VD(self) -> Tensor:
-        return self._visual_state().out
+        return self._only(self._visual_state().out, 0)
 
     @property
     def hidden_QD(self) -> Tensor:
         if isinstance(self.source, Questions):
             return self.trunk.states[self.layer].out[self.row, : self.text]
-        return self.source.state.out[self.row, self.visual :]
+        return self.source.state.out[self.row, self.rows :]
 
     @property
     def embeds_VD(self) -> Tensor:
-        return self.trunk.images.states[0].out[self.trunk.image_of[self.trunk_row]]
+        embeds_VD = self.trunk.images.states[0].out[self.trunk.image_of[self.trunk_row]]
+        index_V = self.trunk.index_of(self.trunk_row)
+        return embeds_VD if index_V is None else embeds_VD[index_V >= 0]
 
     @property
     def embeds_QD(self) -> Tensor:
@@ -108,6 +120,10 @@ class View:
 
     @property
     def positions_V(self) -> Tensor:
+        return self._only(self._row_positions, 0)
+
+    @property
+    def _row_positions(self) -> Tensor:
         if isinstance(self.source, Questions):
             return self.trunk.images.positions_IV[self.trunk.image_of[self.row]]
         return self.source.visual_positions_Bn[self.row]
@@ -144,14 +160,14 @@ class View:
     @property
     def _visual_keys(self) -> tuple[Tensor, Tensor]:
         """Keys that a visual row may see, and which of them it does: the causal triangle behind the system prompt."""
-        keys = self._keys[:, : self.system + self.visual]
-        return keys, causal(self.visual, self.system, self.device)[0]
+        keys = self._keys[:, : self.system + self.rows]
+        return keys, causal(self.rows, self.system, self.device)[0]
 
     @property
     def _entering_text(self) -> Tensor:
         if isinstance(self.source, Questions):
             return self.trunk.states[self.layer].entering[self.row, : self.text]
-        return self.source.state.entering[self.row, self.visual :]
+        return self.source.state.entering[self.row, self.rows :]
 
     @property
     def _entering_visual(self) -> Tensor:
@@ -162,13 +178,13 @@ class View:
             state, row = self.trunk.images.states[self.layer], self.trunk.image_of[self.row]
             return type(state)(state.entering[row], state.out[row])
         state = self.source.state
-        return type(state)(state.entering[self.row, : self.visual], state.out[self.row, : self.visual])
+        return type(state)(state.entering[self.row, : self.rows], state.out[self.row, : self.rows])
 
     def _attention(self, entering_PD: Tensor, positions_P: Tensor, keys: Tensor, mask_1PS: Tensor) -> Tensor:
         """Rows of this layer's attention cut to the image: [H, P, n]."""
         rope = self.decoder.rope(positions_P[None])
         rows = self.decoder.attention_rows(self.layer - 1, entering_PD[None], rope, keys[None], mask_1PS)
-        return rows[0, :, :, self.system : self.system + self.visual]
+        return rows[0, :, :, self.system : self.system + self.rows]
 
 
 class Views:
@@ -183,7 +199,8 @@ class Views:
         first = self.each[0]
         rows = [view.row for view in self.each]
         whole = last_rows(first.source, first.layer)
-        if all(view.source is first.source for view in self.each) and rows == list(range(len(whole))):
+        same = first.prunable_r is None and all(view.source is first.source for view in self.each)
+        if same and rows == list(range(len(whole))):
             return whole
         return torch.stack([view.last_HV for view in self.each])
 

@@ -33,6 +33,7 @@ class Dart(InsideMethod):
     source = "Wen et al. 2025, github.com/ZichenWen1/DART 5a19452"
     needs = ("keys_HVd", "keys_HQd", "hidden_VD")
     published = (192, 128, 64)
+    takes_shares = True
 
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
         """Published: B // 8 per pivot. Else (R − 4) // 8 per pivot, R being what a single stage would keep for T."""

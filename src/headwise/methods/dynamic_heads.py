@@ -29,6 +29,7 @@ class DynamicHeads(InsideMethod):
     source = "github.com/EasonAI-5589/LLaVA-FinePruner-Head 954fc48"
     needs = ("last_HV",)
     published = (192, 128, 64)
+    takes_shares = True
 
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
         """As every head strategy's."""

@@ -22,6 +22,7 @@ class FastV(InsideMethod):
     title = "FastV"
     source = "Chen et al. 2024, github.com/pkunlp-icler/FastV d165972"
     published = (72, 144, 288, 432)
+    takes_shares = True
 
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
         """As every head strategy's; published means kept."""

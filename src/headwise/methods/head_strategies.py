@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, Views
 from headwise.study import names
-from headwise.study.budget import kept_tokens
+from headwise.study.budget import head_count, kept_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,7 @@ class HeadStrategy(InsideMethod):
 
     needs = ("last_HV",)
     needs_heads = True
+    takes_shares = True
     counts_heads: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -48,7 +49,7 @@ class HeadStrategy(InsideMethod):
             raise ConfigError(f"score_dtype: {cell.score_dtype!r} is not one of {', '.join(names.SCORE_DTYPES)}")
         if cell.query not in names.QUERIES:
             raise ConfigError(f"query: {cell.query!r} is not one of {', '.join(names.QUERIES)}")
-        if names.needs_heads(cell.strategy) and not 1 <= cell.heads <= geometry.heads:
+        if names.needs_heads(cell.strategy) and not 1 <= head_count(cell.heads, geometry.heads) <= geometry.heads:
             raise ConfigError(f"heads: {cell.heads} is not between 1 and {geometry.heads}, the heads of a layer")
         if not names.needs_tokens(cell.strategy):
             return ()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from headwise.errors import ConfigError
 from headwise.methods.contract import BeforeMethod, Method
+from headwise.study.budget import is_share, token_count
 from headwise.study.names import BUDGETS
 
 if TYPE_CHECKING:
@@ -162,12 +163,14 @@ class Views(Protocol):
 class InsideMethod(Method):
     """A method that prunes inside the language model, in one stage or several.
 
-    `published`: the values of T that budget=published knows; what they mean stands in `stages`.
+    `published`: the values of T that budget=published knows; what they mean stands in `stages`. `takes_shares`:
+    `stages` rounds a share of V itself (`kept_tokens` does); others get the number of tokens that it stands for.
     """
 
     question_dependent = True
     published: ClassVar[tuple[int, ...]] = ()
     needs_heads: ClassVar[bool] = False
+    takes_shares: ClassVar[bool] = False
 
     @abstractmethod
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
@@ -189,6 +192,7 @@ def top(score_V: Tensor, count: int) -> Tensor:
 
 def seen(stages: Sequence[Stage], geometry: Geometry) -> list[int]:
     """Visual tokens that each decoder layer sees (its input): [L]."""
+    assert geometry.visual is not None, "counted per image where V differs"
     counts = []
     for layer in range(geometry.layers):
         passed = [stage.rows for stage in stages if stage.layer <= layer]
@@ -251,28 +255,60 @@ def solved(
     return build(best)
 
 
+NOMINAL = 10_000
+"""V for which a cell is checked where V differs from image to image: feasibility of a share depends on s, L and K."""
+
+
+def for_image(cell: Cell, visual: int) -> Cell:
+    """The cell on an image of V = `visual` where V differs from image to image: T tokens, or all that there are."""
+    return cell if is_share(cell.tokens) or cell.tokens <= visual else replace(cell, tokens=visual)
+
+
+def _for_every_image(cell: Cell, geometry: Geometry) -> tuple[Cell, Geometry]:
+    """What to check where V is not fixed. ConfigError for a budget that only a fixed V can meet."""
+    if cell.strategy != "vanilla" and (cell.budget == "published" or not is_share(cell.tokens)):
+        if cell.budget != "kept":
+            raise ConfigError(
+                f"tokens: {cell.tokens} with budget={cell.budget} needs a fixed number of visual tokens, which this "
+                "model does not have; give a share such as 0.25, or budget=kept"
+            )
+        if cell.tokens < 1:
+            raise ConfigError(f"tokens: {cell.tokens} is not a positive number")
+    return for_image(cell, NOMINAL), replace(geometry, visual=NOMINAL)
+
+
 def stages_of(cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
     """The stages of any cell, controls and head strategies included; vanilla has none.
 
     A method that prunes before the language model has one at layer 0; where each image decides how many rows
     there are, its count is T. ConfigError where the cell does not fit the geometry.
     """
+    if geometry.visual is None:
+        cell, geometry = _for_every_image(cell, geometry)
+    assert geometry.visual is not None
     if (before := before_method(cell.strategy)) is not None:
-        options = before.options(**dict(cell.options))
+        options, tokens = before.options(**dict(cell.options)), token_count(cell.tokens, geometry.visual)
         if cell.budget == "published":
             check_published(before, cell)
-        before.check(cell.tokens, geometry.visual, options)
-        return (Stage(0, before.rows(cell.tokens, geometry.visual, options) or cell.tokens),)
+        before.check(tokens, geometry.visual, options)
+        return (Stage(0, before.rows(tokens, geometry.visual, options) or tokens),)
     method = inside_method(cell.strategy)
     method.options(**dict(cell.options))  # refuses unknown ones
+    if not method.takes_shares:
+        cell = replace(cell, tokens=token_count(cell.tokens, geometry.visual))
     return method.stages(cell, geometry)
 
 
-def check_cell(cell: Cell, geometry: Geometry) -> int:
-    """Visual rows after the cell's last stage on this geometry; ConfigError where the cell does not fit it."""
+def check_cell(cell: Cell, geometry: Geometry) -> int | None:
+    """Visual rows after the cell's last stage on this geometry; ConfigError where the cell does not fit it.
+
+    None where V differs from image to image, and so what is left of it.
+    """
     if cell.budget not in BUDGETS:
         raise ConfigError(f"budget: {cell.budget!r} is not one of {', '.join(BUDGETS)}")
     stages = stages_of(cell, geometry)
+    if geometry.visual is None:
+        return None
     return stages[-1].rows if stages else geometry.visual
 
 
@@ -308,7 +344,12 @@ def image_decides(cell: Cell, geometry: Geometry) -> bool:
     """Whether each image decides how many rows the language model gets, so that T is no budget."""
     before = before_method(cell.strategy)
     return (
-        before is not None and before.rows(cell.tokens, geometry.visual, before.options(**dict(cell.options))) is None
+        before is not None
+        and geometry.visual is not None
+        and before.rows(
+            token_count(cell.tokens, geometry.visual), geometry.visual, before.options(**dict(cell.options))
+        )
+        is None
     )
 
 

@@ -1,13 +1,12 @@
-"""A LLaVA checkpoint: its geometry, its prompt, its images as embeddings. Any folder or hub name works.
+"""A checkpoint: its geometry, its prompt, its images as embeddings. Any folder or hub name of a known family works.
 
-The prompt and the image preparation are those of LLaVA-1.5's own evaluation: the Vicuna v1
-conversation, and images padded to a square with the processor's mean colour before CLIP's processor.
+Prompt and image preparation are the family's (headwise.models.FAMILIES).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,25 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from headwise.embedded import MODEL_DIR
 from headwise.errors import DataError, ModelError
-from headwise.models.decoder import home
+from headwise.models import FAMILIES, family_of
+from headwise.models.contract import ImageOptions, Picture
+from headwise.models.decoder import check_text_config, home
+from headwise.models.llava import Llava, pad_to_square
 from headwise.study.cells import Geometry, fingerprint
 from headwise.study.digests import file_digests
 
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
-BEFORE_IMAGE = f"{SYSTEM} USER: "
-AFTER_IMAGE = "\n{question} ASSISTANT:"
-PROMPT_VERSION = "vicuna-v1/square-pad/1"
-"""Changes whenever prompt or image preparation change, so that old answers are not taken for new ones."""
+PROMPT_VERSION = Llava.prompt_version
+"""The prompt of LLaVA-1.5; other families have versions of their own."""
+
+__all__ = ["BEFORE_IMAGE", "PROMPT_VERSION", "Checkpoint", "Vlm", "find_checkpoint", "pad_to_square", "pick_device"]
+
+BEFORE_IMAGE = Llava.prompt.partition("{image}")[0]
+"""LLaVA-1.5's prompt before the image."""
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
@@ -47,22 +48,47 @@ class Checkpoint:
     geometry: Geometry
     shape: dict[str, int]
     digest: str
+    family: str = Llava.name
+    images: ImageOptions = field(default_factory=ImageOptions)
+
+    @property
+    def prompt_version(self) -> str:
+        return FAMILIES[self.family].prompt_version
+
+    @property
+    def image_options(self) -> dict[str, int]:
+        """The limits of image size that its family reads, as they are in force."""
+        return FAMILIES[self.family].limits(self.images)
+
+    @property
+    def image_parts(self) -> tuple[dict[str, int], ...]:
+        """What image size adds to what answers are kept under: nothing where the family reads no limit."""
+        return (self.image_options,) if self.image_options else ()
+
+    def seen_as(self, images: ImageOptions) -> Checkpoint:
+        """The checkpoint with limits of image size. ConfigError for one that its family does not read, or a bad one."""
+        FAMILIES[self.family].check(images)
+        return replace(self, images=images)
 
 
 def find_checkpoint(name: str, allow_pickle: bool = False) -> Checkpoint:
     """Resolve `embedded`, a folder or a hub name without loading weights.
 
     `shape` holds hidden, intermediate, heads, kv_heads, head_dim, layers and vocabulary of the decoder.
-    Raises ModelError where there is no such checkpoint or its architecture is not LLaVA's.
+    Raises ModelError where there is no such checkpoint, or its family or decoder is none that is driven.
     """
     folder = MODEL_DIR if name == "embedded" else Path(name)
     if not folder.is_dir():
         folder = _download(name, allow_pickle)
     config = _read_config(name, folder)
-    text, vision = config.text_config, config.vision_config
+    family, text = family_of(config, name), config.text_config
+    check_text_config(text, name)
+    if text.model_type not in family.text_types:
+        raise ModelError(
+            f"model: {name} is {family.title} with a {text.model_type!r} decoder; headwise drives it with "
+            f"{', '.join(family.text_types)}"
+        )
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    side = vision.image_size // vision.patch_size
-    with_class = config.vision_feature_select_strategy == "full" and vision.model_type == "clip_vision_model"
     shape = {
         "layers": text.num_hidden_layers,
         "hidden": text.hidden_size,
@@ -75,11 +101,10 @@ def find_checkpoint(name: str, allow_pickle: bool = False) -> Checkpoint:
     return Checkpoint(
         name=name,
         folder=folder,
-        geometry=Geometry(
-            layers=text.num_hidden_layers, heads=text.num_attention_heads, visual=side * side + int(with_class)
-        ),
+        geometry=Geometry(layers=text.num_hidden_layers, heads=text.num_attention_heads, visual=family.visual(config)),
         shape=shape,
         digest=_digest(folder),
+        family=family.name,
     )
 
 
@@ -99,7 +124,9 @@ class Vlm:
         device_map: str | None = None,
         devices: Sequence[str] = (),
     ) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint, self.family = checkpoint, FAMILIES[checkpoint.family]
+        if dtype == "float16" and not self.family.float16:
+            raise ModelError(f"dtype: float16 overflows in {self.family.title}; use bfloat16, float32 or auto")
         self.device = pick_device(device)
         if dtype == "auto" and self.device.type == "cpu":
             dtype = "float32"
@@ -109,7 +136,7 @@ class Vlm:
             weights |= {"device_map": device_map, "max_memory": _free_memory(devices)}
         hf_logging.disable_progress_bar()
         try:
-            self.model: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint.folder, **weights)
+            self.model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint.folder, **weights)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
             self.processor: Any = AutoImageProcessor.from_pretrained(
                 checkpoint.folder, backend="pil", trust_remote_code=False
@@ -125,15 +152,26 @@ class Vlm:
         self.model.eval().requires_grad_(False)
         self.dtype: torch.dtype = self.model.dtype
         self.visual = checkpoint.geometry.visual
+        self._end_with(self.tokenizer.eos_token_id)
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Pixel values [3, height, width] of one image: padded to a square, resized, cropped, normalised."""
-        square = pad_to_square(image, self.processor.image_mean)
-        return self.processor(images=square, return_tensors="pt")["pixel_values"][0]
+    def _end_with(self, token: int | None) -> None:
+        """Let the tokenizer's end of sequence end answers, too: not every checkpoint names it anywhere else."""
+        settings = self.model.generation_config
+        known = settings.eos_token_id
+        named = [] if known is None else [known] if isinstance(known, int) else list(known)
+        if token is not None and token not in named:
+            settings.eos_token_id = [*named, token]
+
+    def prepare(self, image: Image.Image) -> Any:
+        """One image as its family's processor prepares it: [3, height, width] where V is fixed, else its parts."""
+        pixels = self.family.prepare(self.processor, image, self.checkpoint.images)
+        return pixels if self.visual is None else pixels["pixel_values"][0]
 
     @torch.inference_mode()
-    def encode_images(self, pixels: Sequence[Tensor]) -> Tensor:
-        """Visual tokens [I, V, D] of prepared images."""
+    def encode_images(self, pixels: Sequence[Any]) -> Tensor | list[Picture]:
+        """Visual tokens of prepared images: [I, V, D] where V is fixed, else a Picture each."""
+        if self.visual is None:
+            return [self.family.encode(self.model, self.tokenizer, each) for each in pixels]
         stacked = torch.stack(list(pixels)).to(self.device, self.dtype)
         features = self.model.get_image_features(stacked).pooler_output
         visual_IVD = torch.stack(list(features)) if not isinstance(features, Tensor) else features
@@ -144,7 +182,7 @@ class Vlm:
     @torch.inference_mode()
     def system(self) -> Tensor:
         """Embeddings [M, D] of everything before the image, the beginning-of-sequence token included."""
-        return self._embed(self.tokenizer(BEFORE_IMAGE).input_ids)
+        return self._embed(self.family.ids(self.tokenizer, self.model.config, "")[0])
 
     @torch.inference_mode()
     def question(self, prompt: str) -> Tensor:
@@ -152,26 +190,14 @@ class Vlm:
         return self._embed(self.question_ids(prompt))
 
     def question_ids(self, prompt: str) -> list[int]:
-        """Token ids after the image; the text is tokenised on its own and loses its beginning-of-sequence token."""
-        ids = self.tokenizer(AFTER_IMAGE.format(question=prompt)).input_ids
-        return ids[1:] if ids and ids[0] == self.tokenizer.bos_token_id else ids
+        """Token ids after the image."""
+        return self.family.ids(self.tokenizer, self.model.config, prompt)[1]
 
     def text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.model.get_input_embeddings()(torch.tensor(ids, device=self.device)).to(self.device)
-
-
-def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
-    """Centre the image on a square of the processor's mean colour (LLaVA-1.5's image_aspect_ratio `pad`)."""
-    width, height = image.size
-    if width == height:
-        return image
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), tuple(int(part * 255) for part in mean))
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
 
 
 def _free_memory(devices: Sequence[str]) -> dict[int | str, int] | None:
@@ -211,8 +237,6 @@ def _read_config(name: str, folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model: {name} has no readable config.json ({_first_line(error)})") from error
-    if config.model_type != "llava":
-        raise ModelError(f"model: {name} is a {config.model_type!r} checkpoint; headwise reads `llava` ones")
     return config
 
 

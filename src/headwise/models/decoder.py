@@ -6,6 +6,7 @@ stand-in for its cache that joins given keys and values before the new ones and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ from headwise.errors import ModelError
 KV = tuple[Tensor, Tensor]
 """Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position."""
 
-NEEDED = ("q_proj", "k_proj", "v_proj", "scaling", "head_dim")
-REFUSED = ("q_norm", "k_norm")
+DRIVEN = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text")
+"""Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
+of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven."""
+THREE_AXES = ("qwen2_5_vl_text", "qwen3_vl_text")
+"""Decoders whose rotary embedding takes three positions per token: time, row, column."""
 
 
 class _Join:
@@ -49,25 +53,26 @@ class Decoder:
     A model may be spread over devices (accelerate's device maps): whatever goes in and comes out, keys and
     values included, is at `home`.
 
-    Works for every decoder whose attention is plain rotary attention with q/k/v projections (Llama,
-    Vicuna, Mistral, Qwen2); ModelError for others.
+    `DRIVEN` lists the decoders that it drives: rotary attention with q/k/v projections, with or without biases,
+    grouped key-value heads, and norms of queries and keys. ModelError for others, and for sliding windows.
+
+    Args:
+        model: a causal or image-text model of transformers, loaded.
+        more_eos: end-of-sequence ids beside those that the model's configurations name, such as the tokenizer's.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, more_eos: Iterable[int] = ()) -> None:
         body = getattr(model, "model", model)
-        body = getattr(body, "language_model", body)
+        body = getattr(body, "language_model", None) or getattr(body, "text_model", body)
+        check_text_config(body.config, type(model).__name__)
         self.layers = list(body.layers)
         self._body = body
         self._head = model.get_output_embeddings()
         self.home = home(model)
         self.attention_heads: int = body.config.num_attention_heads
-        self.eos = _eos_tokens(model)
+        self.eos = _eos_tokens(model, more_eos)
+        self.axes = 3 if body.config.model_type in THREE_AXES else 1
         self.causal_without_mask = getattr(body.config, "_attn_implementation", None) == "sdpa"
-        for name in NEEDED:
-            if not hasattr(self.layers[0].self_attn, name):
-                raise ModelError(f"model: {type(model).__name__} has no {name} in its attention, which headwise needs")
-        if any(hasattr(self.layers[0].self_attn, name) for name in REFUSED):
-            raise ModelError(f"model: {type(model).__name__} normalises queries and keys, which is not supported")
 
     @property
     def weight(self) -> Tensor:
@@ -76,9 +81,14 @@ class Decoder:
     def embed(self, tokens: Tensor) -> Tensor:
         return self._body.get_input_embeddings()(tokens).to(self.home)
 
-    def rope(self, positions_BS: Tensor) -> KV:
-        """Rotary cosines and sines at these positions, each [B, S, head size]."""
-        return _at(self._body.rotary_emb(self._empty(1), positions_BS), self.home)
+    def rope(self, positions: Tensor) -> KV:
+        """Rotary cosines and sines at these positions, each [B, S, head size].
+
+        `positions` is [B, S], one number per token (on three axes thrice the same, as text has it), or [B, S, 3].
+        """
+        if self.axes == 3:
+            positions = positions.permute(2, 0, 1) if positions.dim() == 3 else positions.expand(3, -1, -1)
+        return _at(self._body.rotary_emb(self._empty(1), positions), self.home)
 
     def run(
         self, index: int, hidden_BSD: Tensor, rope: KV, mask: Tensor | None, before: KV | None = None
@@ -102,10 +112,9 @@ class Decoder:
         """Keys and values layer `index` makes of its input, without running the layer."""
         layer = self.layers[index]
         normed_BSD = layer.input_layernorm(_beside(hidden_BSD, layer.input_layernorm))
-        keys, values = (
-            self._split(projection(normed_BSD), index).to(self.home)
-            for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj)
-        )
+        attention = layer.self_attn
+        keys = self._split(attention.k_proj(normed_BSD), index, getattr(attention, "k_norm", None)).to(self.home)
+        values = self._split(attention.v_proj(normed_BSD), index).to(self.home)
         return apply_rotary_pos_emb(keys, keys, *rope)[0], values
 
     def attention_row(self, index: int, hidden_BD: Tensor, rope: KV, keys: Tensor, visible_BS: Tensor) -> Tensor:
@@ -116,17 +125,19 @@ class Decoder:
         """Attention of some positions over `keys`, after the softmax: [B, H, Q, S].
 
         `hidden_BQD` is the positions' input to layer `index`, `keys` [B, key-value heads, S, head size].
-        The softmax runs in float32 and is cast to the model's dtype, as transformers' own attention does.
+        The softmax runs in float32. A float16 model's rows are cast to float16, as transformers' own attention does
+        and the published study ranked; others stay in float32: bfloat16's 8 bits would tie most of a long row.
         """
         layer = self.layers[index]
         attention = layer.self_attn
         normed_BQD = layer.input_layernorm(_beside(hidden_BQD, layer.input_layernorm))
-        query = self._split(attention.q_proj(normed_BQD), index).to(self.home)
+        query = self._split(attention.q_proj(normed_BQD), index, getattr(attention, "q_norm", None)).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
         keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
         scores = (query @ keys.transpose(-1, -2)) * attention.scaling
         scores = scores.masked_fill(~visible_BQS.unsqueeze(1), torch.finfo(scores.dtype).min)
-        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+        rows = torch.softmax(scores, dim=-1, dtype=torch.float32)
+        return rows if scores.dtype == torch.bfloat16 else rows.to(scores.dtype)
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The norm in front of the output head, applied to any layer's output."""
@@ -150,9 +161,24 @@ class Decoder:
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.weight.dtype, device=self.home)
 
-    def _split(self, projected_BSE: Tensor, index: int) -> Tensor:
+    def _split(self, projected_BSE: Tensor, index: int, norm: Any = None) -> Tensor:
+        """A projection cut into heads, [B, heads, S, head size], each head normalised where the decoder does so."""
         size = self.layers[index].self_attn.head_dim
-        return projected_BSE.unflatten(-1, (-1, size)).transpose(1, 2)
+        heads = projected_BSE.unflatten(-1, (-1, size))
+        return (heads if norm is None else norm(heads)).transpose(1, 2)
+
+
+def check_text_config(config: Any, name: str) -> None:
+    """ModelError, naming the checkpoint, where a decoder of this configuration is not driven. Reads no weights."""
+    kind = getattr(config, "model_type", "unknown")
+    if kind not in DRIVEN:
+        raise ModelError(f"model: {name} has a {kind!r} decoder; headwise drives {', '.join(DRIVEN)}")
+    window = kind == "mistral" and getattr(config, "sliding_window", None) is not None
+    if window or "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        raise ModelError(
+            f"model: {name} attends in sliding windows, which count places and would widen as tokens go; headwise "
+            "drives decoders with full attention in every layer"
+        )
 
 
 def home(model: Any) -> torch.device:
@@ -186,9 +212,13 @@ def take(kv: KV, rows: Tensor) -> KV:
     return kv if kv[0].shape[0] == 1 else (kv[0][rows], kv[1][rows])
 
 
-def _eos_tokens(model: Any) -> frozenset[int]:
+def _eos_tokens(model: Any, more: Iterable[int]) -> frozenset[int]:
+    """All ids that end an answer: a checkpoint may name its turn's end in one place and its text's end in another."""
+    found = set(more)
     for holder in (getattr(model, "generation_config", None), model.config, model.config.get_text_config()):
         eos = getattr(holder, "eos_token_id", None)
         if eos is not None:
-            return frozenset([eos] if isinstance(eos, int) else eos)
-    raise ModelError("model: the checkpoint names no end-of-sequence token")
+            found |= {eos} if isinstance(eos, int) else set(eos)
+    if not found:
+        raise ModelError("model: the checkpoint names no end-of-sequence token")
+    return frozenset(found)

@@ -63,7 +63,8 @@ def of_samples(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], title: str
 ) -> dict[str, Drawing]:
     """Kept tokens over the images of the most disputed questions, where images and kept tokens are known."""
-    rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in evidence]
+    square = {run for run, found in evidence.items() if found.side is not None}
+    rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in square]
     numbers = [number for number, image in enumerate(sampled.images) if image is not None][:OVERLAID]
     seen = [_seen(sampled, verdicts, evidence, number, rows) for number in numbers]
     if not rows or not seen:

@@ -163,10 +163,10 @@ def _square(path: Path | None) -> Image.Image | None:
 def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence]) -> dict[str, Any]:
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
-    visual = max((found.visual for found in evidence.values()), default=0)
+    side = max((found.side or 0 for found in evidence.values()), default=0)
     return {
         "benchmark": sampled.benchmark,
-        "side": round(visual**0.5),
+        "side": side,
         "cells": cells["configuration"].tolist(),
         "vanilla": is_reference(cells).tolist(),
         "total": len(verdicts.image_Q),
@@ -196,7 +196,7 @@ def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence
 
 def _kept(found: Evidence | None, place: int) -> str | None:
     """Packed bits of the kept tokens as base64; None where unknown, or where the tokens form no square."""
-    if found is None or round(found.visual**0.5) ** 2 != found.visual or place >= len(found.kept_NV):
+    if found is None or found.side is None or place >= len(found.kept_NV):
         return None
     return base64.b64encode(found.kept_NV[place].tobytes()).decode()
 

@@ -23,6 +23,7 @@ from headwise.engine.alone import CostProbe
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept, before_method
 from headwise.models.checkpoint import Vlm
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.records import Sample
 from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions
@@ -146,7 +147,7 @@ class Answerer:
         found = self.engine(cells).answer(self._visual(shown, reductions), questions)
         return [Answered(each, row) for each, row in zip(found, chosen, strict=True)]
 
-    def _visual(self, pixels: Sequence[Pixels], reductions: Reductions) -> Sequence[Tensor]:
+    def _visual(self, pixels: Sequence[Pixels], reductions: Reductions) -> Sequence[Tensor | Picture]:
         """Whole images as embeddings; where every cell has rows of its own, they only say how many places there are."""
         projected_IVD = reductions.projected_IVD
         if projected_IVD is not None and all(before_method(cell.strategy) for cell in reductions.cells):
@@ -164,7 +165,9 @@ class Answerer:
         rows = 0
         for _, group in groupby(samples, key=lambda sample: sample.image):
             asked = list(group)
-            more = sum(cell.tokens * (len(asked) if method.question_dependent else 1) for cell, method in before)
+            more = sum(
+                self.reducer.tokens(cell) * (len(asked) if method.question_dependent else 1) for cell, method in before
+            )
             if part and rows + more > limit:
                 yield part
                 part, rows = [], 0
@@ -180,9 +183,9 @@ class Answerer:
             return {}
         reductions = self.reducer.window(cells, [pixels])
         choices = [reductions.again(column, 0, sample.prompt) for column in range(len(cells))]
-        image_VD = self.vlm.encode_images([pixels.whole])[0]
+        image = self.vlm.encode_images([pixels.whole])[0]
         question_QD = self.vlm.question(sample.prompt)
-        return {"c": self.cost_probe.costs(benchmark, self.engine(cells), image_VD, question_QD, choices)}
+        return {"c": self.cost_probe.costs(benchmark, self.engine(cells), image, question_QD, choices)}
 
     def _question(self, image: int, sample: Sample, chosen: Sequence[Chosen | None]) -> Question:
         rows = tuple(None if each is None else each.rows for each in chosen)
@@ -191,28 +194,31 @@ class Answerer:
     def _record(self, branch: Branch, seconds: float, chosen: Chosen | None = None) -> dict[str, Any]:
         """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
 
-        `z`, where there is more to say than `k`: every stage as [layer, bit set of the places left, merged rows].
+        `v`: V of the image, where it is not the same for all. `z`, where there is more to say than `k`: every stage as
+        [layer, bit set of the places left, merged rows].
         `w`: the patches' merged rows before the language model, where there are any (`reducing.packed_area`).
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
+        visual = branch.visual if self.vlm.visual is None else self.vlm.visual
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
         several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
-            **({"z": [self._stage(stage) for stage in branch.stages]} if several else {}),
+            **({"z": [self._stage(stage, visual) for stage in branch.stages]} if several else {}),
             **({"w": chosen.area} if chosen is not None and chosen.area not in ("", "-") else {}),
             "t": self.vlm.text(tokens),
             "s": round(seconds, 6),
             "d": int(branch.degenerate or (chosen is not None and chosen.degenerate)),
             "g": branch.agreement,
             "h": bits(heads, self.decoder.attention_heads),
-            "k": bits(branch.kept_R.tolist(), self.vlm.visual),
+            "k": bits(branch.kept_R.tolist(), visual),
+            **({"v": visual} if self.vlm.visual is None else {}),
             "m": round(branch.margin, 4),
         }
 
-    def _stage(self, stage: StageKept) -> list[Any]:
+    def _stage(self, stage: StageKept, visual: int) -> list[Any]:
         """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
         places = [place for place in stage.kept.tolist() if place >= 0]
-        return [stage.layer, bits(places, self.vlm.visual), len(stage.kept) - len(places)]
+        return [stage.layer, bits(places, visual), len(stage.kept) - len(places)]
 
 
 def image_paths(task: Task, window: Window) -> dict[str, Path]:

@@ -41,8 +41,8 @@ class CellFolder:
     """A cell's files and what was counted while they were written.
 
     `agreement`: mean share of chosen heads on which float16 and float64 rankings agree (None for controls).
-    `measured`: None where the answers were spooled without measuring. `rows`: mean number of visual rows after the
-    last stage over the answered questions, None where there are none.
+    `measured`: None where the answers were spooled without measuring. `rows`, `visual`: means over the answered
+    questions of the visual rows after the last stage and of V, None where there are none.
     """
 
     cell: Cell
@@ -52,6 +52,7 @@ class CellFolder:
     agreement: float | None
     measured: Measured | None
     rows: float | None = None
+    visual: float | None = None
 
 
 def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
@@ -80,8 +81,9 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
             seconds=writer.seconds,
             degenerate=writer.degenerate,
             agreement=writer.agreement,
-            measured=_measured_of(cell, geometry, costs),
+            measured=None if geometry.visual is None else _measured_of(cell, geometry, costs),
             rows=writer.mean_rows,
+            visual=writer.mean_visual,
         )
         for cell, writer in zip(task.cells, writers, strict=True)
     ]
@@ -101,6 +103,7 @@ class _CellWriter:
         self._stages: list[list[Any]] = []
         self._areas: list[np.ndarray] = []
         self._rows: list[int] = []
+        self._visual: list[int] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
@@ -111,6 +114,8 @@ class _CellWriter:
         self._stages.append(row.get("z", []))
         self._areas.append(unpacked_area(row.get("w", "")))
         self._rows.append(int(np.bitwise_count(self._kept[-1]).sum()) + (row["z"][-1][2] if "z" in row else 0))
+        visual: int = row.get("v") or self.geometry.visual
+        self._visual.append(visual)
         if row["g"] is not None:
             self._agreement.append(row["g"])
 
@@ -119,13 +124,21 @@ class _CellWriter:
         if error is not None:
             self._write({"question_id": sample.question_id, "prompt": sample.prompt, "error": error})
         self._heads.append(np.zeros(-(-self.geometry.heads // 8), dtype=np.uint8))
-        self._kept.append(np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8))
+        self._kept.append(np.zeros(0, dtype=np.uint8))
         self._stages.append([])
         self._areas.append(unpacked_area(""))
+        self._visual.append(self.geometry.visual or 0)
 
     @property
     def mean_rows(self) -> float | None:
+        """Mean number of visual rows after the last stage, merged ones included, over the answered questions."""
         return float(np.mean(self._rows)) if self._rows else None
+
+    @property
+    def mean_visual(self) -> float | None:
+        """Mean V over the answered questions."""
+        found = [count for count in self._visual if count]
+        return float(np.mean(found)) if found else None
 
     @property
     def agreement(self) -> float | None:
@@ -134,15 +147,18 @@ class _CellWriter:
     def close(self) -> None:
         """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
 
+        Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
         merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1
         (0: none).
         """
         self._out.close()
-        sizes = {"head_count": self.geometry.heads, "visual": self.geometry.visual}
+        sizes = {"head_count": self.geometry.heads, "visual": self._widest}
         extra = {} if self.agreement is None else {"float16_agreement": self.agreement}
-        columns = {"heads_NH": np.stack(self._heads), "kept_NV": np.stack(self._kept)}
+        columns = {"heads_NH": np.stack(self._heads), "kept_NV": self._stacked(self._kept)}
+        if self.geometry.visual is None:
+            columns["visual_N"] = np.array(self._visual)
         content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage(), **self._by_area()}
         np.savez_compressed(self.folder / EVIDENCE, **content)
 
@@ -150,16 +166,28 @@ class _CellWriter:
         layers = next(([layer for layer, *_ in stages] for stages in self._stages if stages), [])
         if not layers:
             return {}
-        nothing = np.zeros(-(-self.geometry.visual // 8), dtype=np.uint8)
-        sets = [[unpacked(stages[g][1]) if stages else nothing for stages in self._stages] for g in range(len(layers))]
+        nothing = np.zeros(0, dtype=np.uint8)
+        sets = [
+            self._stacked([unpacked(stages[g][1]) if stages else nothing for stages in self._stages])
+            for g in range(len(layers))
+        ]
         merged = [[stages[g][2] if stages else 0 for stages in self._stages] for g in range(len(layers))]
         return {"stage_layers": np.array(layers), "stages_GNV": np.array(sets), "merged_GN": np.array(merged)}
 
     def _by_area(self) -> dict[str, np.ndarray]:
         if not any(len(area) for area in self._areas):
             return {}
-        nothing = np.zeros(self.geometry.visual, dtype=np.uint16)
+        nothing = np.zeros(self._widest, dtype=np.uint16)
         return {"areas_NV": np.stack([area if len(area) else nothing for area in self._areas])}
+
+    @property
+    def _widest(self) -> int:
+        return self.geometry.visual or max(self._visual, default=0)
+
+    def _stacked(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """Bit sets as rows of one width, zeros behind the shorter ones."""
+        width = -(-self._widest // 8)
+        return np.stack([np.pad(each, (0, width - len(each))) for each in sets])
 
     def _write(self, row: dict[str, Any]) -> None:
         self._out.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -12,11 +12,11 @@ from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
 from headwise.methods import METHODS
-from headwise.methods.stages import check_cell, image_decides, mean_tokens
-from headwise.models.checkpoint import PROMPT_VERSION
+from headwise.methods.stages import check_cell, for_image, image_decides, mean_tokens
+from headwise.models.checkpoint import Checkpoint
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
-from headwise.run.costs import count_costs
+from headwise.run.costs import at_mean, count_costs
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.study.names import role_of
@@ -92,7 +92,8 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "dtype": study.dtype,
         "device": study.device,
         "max_new_tokens": study.max_new_tokens,
-        "prompt": PROMPT_VERSION,
+        "prompt": job.checkpoint.prompt_version,
+        **job.checkpoint.image_options,
         "data_dir": study.data_dir,
         "data_digest": task.data_digest,
     }
@@ -105,19 +106,10 @@ def _options(task: Task, cell: Cell) -> str:
 
 
 def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float]:
-    geometry = job.checkpoint.geometry
-    kept: float = check_cell(folder.cell, geometry)
-    mean, counted = mean_tokens(folder.cell, geometry), None
-    if image_decides(folder.cell, geometry) and folder.rows is not None:
-        kept = mean = counted = folder.rows
-    metrics = {
-        "kept_tokens": kept,
-        "mean_visual_tokens": mean,
-        "mean_tokens": mean,
-        "degenerate_rankings": folder.degenerate,
-        "seconds": folder.seconds,
-        **count_costs(job.checkpoint, folder.cell, counted),
-    }
+    metrics: dict[str, float] = {"degenerate_rankings": folder.degenerate, "seconds": folder.seconds}
+    checkpoint = at_mean(job.checkpoint, folder.visual)
+    if checkpoint.geometry.visual is not None:
+        metrics |= _budget_metrics(checkpoint, folder, ragged=job.checkpoint.geometry.visual is None)
     if folder.seconds > 0:
         metrics["samples_per_second"] = len(task.samples) / folder.seconds
     if folder.measured:
@@ -125,6 +117,24 @@ def _engine_metrics(job: Job, task: Task, folder: CellFolder) -> dict[str, float
     if folder.agreement is not None:
         metrics["float16_agreement"] = folder.agreement
     return metrics
+
+
+def _budget_metrics(checkpoint: Checkpoint, folder: CellFolder, *, ragged: bool) -> dict[str, float]:
+    """What T came to, and its costs. Counted over the questions where each image decides, or images differ in V.
+
+    `checkpoint`: as it sees an image of mean size; `ragged`: whether that is a mean.
+    """
+    geometry = checkpoint.geometry
+    cell = for_image(folder.cell, geometry.visual) if ragged else folder.cell
+    kept: float | None = check_cell(cell, geometry)
+    mean, counted = mean_tokens(cell, geometry), None
+    if ragged or image_decides(cell, geometry):
+        kept = folder.rows if folder.rows is not None else kept
+    if image_decides(cell, geometry) and folder.rows is not None:
+        mean = counted = folder.rows
+    assert kept is not None
+    metrics = {"kept_tokens": kept, "mean_visual_tokens": mean, "mean_tokens": mean}
+    return metrics | count_costs(checkpoint, cell, counted)
 
 
 def measured_metrics(measured: Measured) -> dict[str, float]:

@@ -17,6 +17,7 @@ from headwise.methods.contract import AXES
 from headwise.methods.stages import before_method
 from headwise.models.checkpoint import Checkpoint
 from headwise.models.vision import VisionShape, vision_shape
+from headwise.study.budget import token_count
 from headwise.study.cells import Cell
 
 CLIP_WIDTH = 768
@@ -39,11 +40,12 @@ def _counted(cell: Cell, shape: VisionShape, visual: int, hidden: int) -> float:
     method = before_method(cell.strategy)
     assert method is not None
     options = method.options(**dict(cell.options))
-    rows = visual if method.image_side(cell.tokens, 1) is None else method.rows(cell.tokens, visual, options) or visual
+    tokens = token_count(cell.tokens, visual)
+    rows = visual if method.image_side(tokens, 1) is None else method.rows(tokens, visual, options) or visual
     sizes = {"V": rows, "N": rows + 1, "H": shape.heads, "C": shape.width, "d": shape.width // shape.heads}
     sizes |= {"D": hidden, "E": CLIP_WIDTH, "M": 1, "m": WORDS}
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        method.reduce(_made_up(method.needs, sizes), cell.tokens, options)
+        method.reduce(_made_up(method.needs, sizes), tokens, options)
     return float(counter.get_total_flops())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from headwise.methods.stages import inside_method, stage_counts, stages_of
 from headwise.models.checkpoint import Checkpoint
@@ -13,6 +14,13 @@ from headwise.study.names import CONTROLS, ranks_heads
 TEXT = 60
 """Prompt positions that are not the image, as FastV's and its successors' accounting assumes none or few;
 LLaVA-1.5's short-answer prompts have about this many."""
+
+
+def at_mean(checkpoint: Checkpoint, visual: float | None) -> Checkpoint:
+    """The checkpoint as it sees an image of mean size, where images differ in V; unchanged where they do not."""
+    if checkpoint.geometry.visual is not None or visual is None:
+        return checkpoint
+    return replace(checkpoint, geometry=replace(checkpoint.geometry, visual=round(visual)))
 
 
 def count_costs(checkpoint: Checkpoint, cell: Cell, mean: float | None = None) -> dict[str, float]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from headwise.methods.stages import before_method, seen, stages_of
+from headwise.engine import ImageRows
+from headwise.methods.stages import before_method, for_image, seen, stages_of
 from headwise.models.checkpoint import Checkpoint, Vlm
 from headwise.run.choosing import before_flops
-from headwise.run.costs import choosing_flops, layer_flops
+from headwise.run.costs import at_mean, choosing_flops, layer_flops
 from headwise.run.evaluate import Job
 from headwise.run.layers import layer_lines
 from headwise.run.reducing import Pixels
@@ -85,14 +86,15 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
     """The plan as label and value: cells, questions, FLOPs, time, memory, disk. Loads the model for the time."""
     vlm = job.answerer.vlm
     lengths = len(job.answerer.system_MD), _mean_question(vlm, job.tasks)
-    works = [count_work(job.checkpoint, job.cells, _images(task), len(task.samples), lengths) for task in job.tasks]
+    checkpoint, cells = _at_mean(job)
+    works = [count_work(checkpoint, cells, _images(task), len(task.samples), lengths) for task in job.tasks]
     shared, branches = sum(work.shared for work in works), sum(work.branches for work in works)
     original = sum(work.original for work in works)
-    seconds, flops = _probe(job, lengths)
+    seconds, flops = _probe(job, checkpoint, cells, lengths)
     questions = sum(len(task.samples) for task in job.tasks)
     answers = questions * len(job.cells)
     pruned = sum(needs_tokens(cell.strategy) for cell in job.cells)
-    bit_bytes = (job.checkpoint.geometry.visual + job.checkpoint.geometry.heads) / 6
+    bit_bytes = (checkpoint.geometry.visual + checkpoint.geometry.heads) / 6
     return [
         ("cells", f"{len(job.cells)} ({pruned} pruned) on {len(job.tasks)} benchmarks"),
         (
@@ -100,7 +102,7 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
             ", ".join(f"{task.name} {len(task.samples):,} on {_images(task):,} images" for task in job.tasks),
         ),
         ("answers", f"{answers:,}"),
-        *layer_lines(job.cells, job.checkpoint.geometry),
+        *layer_lines(cells, checkpoint.geometry),
         ("shared work", f"{shared:.3g} FLOP"),
         ("branch work", f"{branches:.3g} FLOP (at most: equal branches run once)"),
         ("one by one", f"{original:.3g} FLOP, {original / (shared + branches):.1f} times as much"),
@@ -113,7 +115,7 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:
+def _probe(job: Job, checkpoint: Checkpoint, cells: Sequence[Cell], lengths: tuple[int, int]) -> tuple[float, float]:
     """Seconds and FLOPs of answering the first questions of every benchmark, after one warm-up."""
     seconds = flops = 0.0
     for number, task in enumerate([job.tasks[0], *job.tasks]):
@@ -124,8 +126,20 @@ def _probe(job: Job, lengths: tuple[int, int]) -> tuple[float, float]:
         job.answerer.branches(job.cells, {samples[0].image: pixels}, samples)
         if number:
             seconds += time.perf_counter() - started
-            flops += count_work(job.checkpoint, job.cells, 1, len(samples), lengths).total
+            flops += count_work(checkpoint, cells, 1, len(samples), lengths).total
     return seconds, flops
+
+
+def _at_mean(job: Job) -> tuple[Checkpoint, list[Cell]]:
+    """Checkpoint and cells on an image of mean size: of the first image of each benchmark, where images differ in V."""
+    if job.checkpoint.geometry.visual is not None:
+        return job.checkpoint, job.cells
+    vlm, counts = job.answerer.vlm, []
+    for task in job.tasks:
+        path = task.benchmark.image_path(task.data_dir, task.samples[0])
+        counts += [ImageRows.whole(image).visual for image in vlm.encode_images([vlm.prepare(read_image(path))])]
+    visual = round(sum(counts) / len(counts))
+    return at_mean(job.checkpoint, visual), [for_image(cell, visual) for cell in job.cells]
 
 
 def _images(task: Task) -> int:

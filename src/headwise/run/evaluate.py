@@ -49,7 +49,7 @@ class Job:
         placement.check(study)
         if scale.engine == "ray":
             placement = replace(placement, made_on=_kind_of_workers(study, placement, scale))
-        checkpoint = find_checkpoint(study.model, placement.allow_pickle)
+        checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(study.image_limits)
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
         clips = check_before(checkpoint, cells, placement.allow_pickle)

@@ -24,6 +24,7 @@ from headwise.models.checkpoint import Vlm
 from headwise.models.clip_text import ClipText
 from headwise.models.tower import Tower
 from headwise.models.vision import small_pixels, tower_of, word_embeddings
+from headwise.study.budget import token_count
 from headwise.study.cells import Cell, Geometry
 
 TEXT = ("text_ME", "words_mD", "visual_projection_EC")
@@ -104,7 +105,11 @@ class Reducer:
         """The side at which the cell's tower sees the image; None for the checkpoint's own."""
         method = before_method(cell.strategy)
         patch: int = self.vlm.model.config.vision_config.patch_size
-        return None if method is None else method.image_side(cell.tokens, patch)
+        return None if method is None else method.image_side(self.tokens(cell), patch)
+
+    def tokens(self, cell: Cell) -> int:
+        """The cell's budget in tokens of this checkpoint's images."""
+        return token_count(cell.tokens, self.geometry.visual)
 
     def _clip(self, name: str) -> ClipText:
         if name not in self._clips:
@@ -143,7 +148,7 @@ class Reductions:
         method = before_method(cell.strategy)
         if method is None:
             return None
-        tokens = None if image_decides(cell, self.reducer.geometry) else cell.tokens
+        tokens = None if image_decides(cell, self.reducer.geometry) else self.reducer.tokens(cell)
         text = method.text(prompt) if method.question_dependent else None
         key = cell.strategy, cell.options, tokens, image, text
         if key not in self._chosen:
@@ -172,7 +177,7 @@ def choose(reducer: Reducer, cell: Cell, vision: Vision, text: dict[str, Tensor]
     """One cell's choice for one image and the question's signals."""
     method = before_method(cell.strategy)
     assert method is not None
-    reduced = method.reduce(replace(vision, **text), cell.tokens, method.options(**dict(cell.options)))
+    reduced = method.reduce(replace(vision, **text), reducer.tokens(cell), method.options(**dict(cell.options)))
     rows_TD = reduced.embeddings(vision.projected_VD, reducer.project)
     places_T, area = reduced.kept.to(reducer.vlm.device), packed_area(reduced)
     if reducer.side(cell) is not None:  # patches of a smaller image are no places of this one, but areas of it

@@ -18,11 +18,15 @@ from headwise.benchmarks import BENCHMARKS, default_names, named_sets
 from headwise.errors import ConfigError
 from headwise.methods import METHODS
 from headwise.methods.stages import before_method, check_cell, require_clip
+from headwise.models.contract import ImageOptions
 from headwise.study import names
+from headwise.study.budget import is_share
 from headwise.study.cells import LARGEST, LARGEST_SEED, Cell, Geometry
 from headwise.system.reading import has_lone_surrogate, read_text
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+ALL_TOKENS = 1.0
+"""The budget of the unpruned model as a share, where the number of visual tokens differs from image to image."""
 AS_CONFIGURED = "config"
 """The value of an option that means: whatever the configuration file says."""
 
@@ -42,6 +46,9 @@ class StudySettings(BaseModel):
 
     model: str = Field("embedded", description="checkpoint: embedded, a folder, or a hub name")
     data_dir: str = Field("embedded", description="benchmarks: embedded, or a LLaVA bundle's playground/data/eval")
+    ocr: bool = Field(
+        True, description="OCR tokens in TextVQA's prompts, as LLaVA-1.5 is asked; false as lmms-eval asks"
+    )
     benchmark: list[str] = Field(
         default_factory=lambda: named_sets()["published"],
         min_length=1,
@@ -49,8 +56,8 @@ class StudySettings(BaseModel):
     )
     strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="strategies, methods, controls")
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
-    tokens: list[int] = Field([192, 128, 64], min_length=1, description="token budgets T")
-    heads: list[int] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads")
+    tokens: list[int | float] = Field([192, 128, 64], min_length=1, description="token budgets T; below 1, shares of V")
+    heads: list[int | float] = Field([24, 16, 8], min_length=1, description="numbers of chosen heads; below 1, shares")
     query: list[str] = Field(["last_token"], min_length=1, description="attention rows that head strategies read")
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of methods, such as vispruner.important_ratio=0.75"
@@ -68,6 +75,9 @@ class StudySettings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="device to run on: auto, cpu, cuda, cuda:1")
     max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
+    min_pixels: int | None = Field(None, ge=1, le=LARGEST, description="pixels an image is enlarged to (Qwen)")
+    max_pixels: int | None = Field(None, ge=1, le=LARGEST, description="pixels an image is shrunk to (Qwen)")
+    max_tiles: int | None = Field(None, ge=1, le=1000, description="tiles an image is cut into at most (InternVL)")
 
     @field_validator("benchmark", "strategy", "controls", "tokens", "heads", "query", mode="before")
     @classmethod
@@ -84,11 +94,13 @@ class StudySettings(BaseModel):
 
     @field_validator("benchmark")
     @classmethod
-    def _known_benchmarks(cls, value: list[str]) -> list[str]:
+    def _known_benchmarks(cls, value: list[str], info: Any) -> list[str]:
         for name in value:
             if name not in BENCHMARKS:
                 allowed = ", ".join([*BENCHMARKS, *named_sets(), "all"])
                 raise ValueError(f"{name!r} is not one of {allowed}")
+        if not info.data.get("ocr", True):
+            value = list(dict.fromkeys(BENCHMARKS[name].without_ocr or name for name in value))
         return value
 
     @model_validator(mode="after")
@@ -157,13 +169,15 @@ class StudySettings(BaseModel):
 
     @field_validator("tokens", "heads")
     @classmethod
-    def _positive(cls, value: list[int]) -> list[int]:
+    def _positive(cls, value: list[float]) -> list[float]:
         for number in value:
-            if number < 1:
+            if not number > 0:
                 raise ValueError(f"{number} is not a positive number")
             if number > LARGEST:
                 raise ValueError(f"{number} is larger than {LARGEST}")
-        return value
+            if not is_share(number) and number != int(number):
+                raise ValueError(f"{number} is neither a whole number nor a share below 1")
+        return [number if is_share(number) else int(number) for number in value]
 
     @field_validator("model", "data_dir", "device", "clip")
     @classmethod
@@ -186,8 +200,17 @@ class StudySettings(BaseModel):
                 require_clip(cell.strategy, cell.clip)
         return grid
 
+    @property
+    def image_limits(self) -> ImageOptions:
+        """How large images are seen."""
+        return ImageOptions(min_pixels=self.min_pixels, max_pixels=self.max_pixels, max_tiles=self.max_tiles)
+
     def _cells_of(self, strategy: str, geometry: Geometry) -> Iterable[Cell]:
-        tokens = self.tokens if names.needs_tokens(strategy) else [geometry.visual]
+        tokens = (
+            self.tokens
+            if names.needs_tokens(strategy)
+            else [ALL_TOKENS if geometry.visual is None else geometry.visual]
+        )
         heads = self.heads if names.needs_heads(strategy) else [geometry.heads if strategy == "all_heads" else 0]
         queries = self.query if names.reads_query(strategy) else ["last_token"]
         options = self._options_of(strategy)
@@ -274,7 +297,7 @@ def _as_list(field: str, value: Any) -> Any:
     """Comma-separated text becomes a list, `all` the whole list, `none` an empty one."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, int):
+    elif isinstance(value, int | float):
         value = [value]
     if value == ["all"] and field in ALL:
         return list(ALL[field])

@@ -21,7 +21,7 @@ from headwise.benchmarks.benchmark import Benchmark
 from headwise.engine.version import ENGINE_VERSION
 from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
-from headwise.models.checkpoint import PROMPT_VERSION, Checkpoint
+from headwise.models.checkpoint import Checkpoint
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
@@ -110,8 +110,8 @@ def plan(
     tasks = []
     for name in study.benchmark:
         samples = benchmark(name).samples(data_dir, study.limit)
-        versions = PROMPT_VERSION, ENGINE_VERSION, libraries()
-        parts = checkpoint.digest, *versions, device, dtype, study.max_new_tokens, name
+        versions = checkpoint.prompt_version, ENGINE_VERSION, libraries()
+        parts = checkpoint.digest, *versions, device, dtype, study.max_new_tokens, name, *checkpoint.image_parts
         tasks.append(
             Task(
                 name=name,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
@@ -16,17 +16,26 @@ LARGEST = 2**31 - 1
 LARGEST_SEED = 2**63 - 1
 
 
+Count: TypeAlias = Any
+"""A whole number (int), or a share: a float below 1."""
+Visual: TypeAlias = Any
+"""V (int), or None where it differs from image to image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One pruning configuration. `tokens` is the budget T, `heads` the number of selected heads (0: none).
+
+    `tokens` and `heads` are counts where they are whole numbers; below 1 they are shares of an image's visual tokens V
+    and of a layer's heads H.
 
     `query` says which rows of the attention a head strategy reads. `options` are a method's options that are not its
     defaults, as (name, value) by name; `clip` among them is the CLIP checkpoint whose text tower it reads.
     """
 
     strategy: str
-    tokens: int
-    heads: int = 0
+    tokens: Count
+    heads: Count = 0
     layer: int = 2
     budget: str = "average"
     score_dtype: str = "float64"
@@ -53,11 +62,14 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What a checkpoint's shape fixes: decoder layers L, attention heads a layer H, visual tokens V."""
+    """What a checkpoint's shape fixes: decoder layers L, attention heads per layer H, visual tokens V.
+
+    `visual` is None where V differs from image to image.
+    """
 
     layers: int
     heads: int
-    visual: int
+    visual: Visual
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -32,6 +32,7 @@ class Registry(Mapping[str, Base], Generic[Base]):
         kind: what one entry is called in error messages, such as `method`.
         base: the class that entries derive from. An entry has a class attribute `name`, which is not empty.
         package: the package whose modules are searched, such as `headwise.methods`.
+        apart: modules of the package that are not looked at either.
         group: the entry point group of other installed packages; the value is a subclass of `base` or a module of them.
 
         reserved: names that no entry may have.
@@ -40,9 +41,18 @@ class Registry(Mapping[str, Base], Generic[Base]):
     two classes claim, and an entry point that cannot be loaded.
     """
 
-    def __init__(self, kind: str, base: type[Base], package: str, group: str, *, reserved: Sequence[str] = ()) -> None:
-        self.reserved = reserved
+    def __init__(
+        self,
+        kind: str,
+        base: type[Base],
+        package: str,
+        group: str,
+        apart: Collection[str] = (),
+        *,
+        reserved: Sequence[str] = (),
+    ) -> None:
         self.kind, self.base, self.package, self.group = kind, base, package, group
+        self.apart, self.reserved = apart, reserved
         self._plugins: list[ModuleType] = []
         plugins.offer_to(self.add)
 
@@ -96,7 +106,8 @@ class Registry(Mapping[str, Base], Generic[Base]):
     def _of_package(self) -> Iterator[type[Base]]:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__, f"{self.package}."):
-            if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"):
+            name = module.name.rpartition(".")[2]
+            if not module.ispkg and not name.startswith("_") and name not in self.apart:
                 yield from self._classes(importlib.import_module(module.name))
 
     def _of_plugins(self) -> Iterator[type[Base]]:

@@ -20,6 +20,8 @@ PAGE = 1000
 LATEST = "latest"
 WHOLE = re.compile(r"[+-]?\d{1,19}")
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
+SHARES = ("tokens", "heads")
+"""Parameters that may be a share of all that there are."""
 
 
 def find_cells(
@@ -120,8 +122,25 @@ def _table(runs: Sequence[Run]) -> pd.DataFrame:
     for name in INTEGERS:
         if name not in table:
             table[name] = pd.NA
-        table[name] = _whole(table, name)
+        table[name] = _counts(table, name) if name in SHARES else _whole(table, name)
     return table
+
+
+def _counts(table: pd.DataFrame, name: str) -> pd.Series:
+    """Int64, or Float64 where a run logged a share below 1 instead of a count."""
+    share = table[name].map(_is_share, na_action="ignore").fillna(False).astype(bool)
+    if not share.any():
+        return _whole(table, name)
+    counted = _whole(table.assign(**{name: table[name].mask(share)}), name).astype("Float64")
+    return counted.mask(share, pd.to_numeric(table[name].where(share)).astype("Float64"))
+
+
+def _is_share(text: str) -> bool:
+    """A share of all tokens or heads; 1.0 is all of them."""
+    try:
+        return "." in text and 0 < float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _whole(table: pd.DataFrame, name: str) -> pd.Series:

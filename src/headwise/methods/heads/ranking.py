@@ -12,6 +12,7 @@ from torch import Tensor
 
 from headwise.methods.heads import counts_heads, degenerate, rank, score_heads, token_scores
 from headwise.methods.stages import Choice
+from headwise.study.budget import head_count
 from headwise.study.cells import Cell
 from headwise.study.names import ranks_heads
 
@@ -27,7 +28,8 @@ class Ranker:
         self._known: dict[tuple[Any, ...], Any] = {}
 
     def choices(self, cell: Cell, count: int) -> list[Choice]:
-        """One Choice a question, keeping `count` tokens."""
+        """One Choice per question, keeping `count` tokens. A share of heads becomes their number here."""
+        cell = replace(cell, heads=head_count(cell.heads, self.attention_NHV.shape[-2]))
         order_NV = self._once(("tokens", cell.strategy, cell.heads, cell.score_dtype), lambda: self._token_order(cell))
         kept_NR = order_NV[:, :count].sort(-1).values
         if cell.strategy in ("vanilla", "random_tokens"):

@@ -17,7 +17,7 @@ from typing import Any
 import headwise
 from headwise.engine.version import ENGINE_VERSION
 from headwise.errors import DataError, HeadwiseError
-from headwise.models.checkpoint import PROMPT_VERSION, Checkpoint, find_checkpoint
+from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answering import Answerer, Source, Window, image_paths
 from headwise.run.executors import Work
 from headwise.run.executors.local import failures_of
@@ -63,7 +63,7 @@ def identity(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
     return {
         "checkpoint": checkpoint.digest,
         "headwise": f"{headwise.__version__} (code {_code_digest()})",
-        "versions": f"{ENGINE_VERSION}, {PROMPT_VERSION}, {', '.join(libraries())}",
+        "versions": f"{ENGINE_VERSION}, {checkpoint.prompt_version}, {', '.join(libraries())}",
         "device": kind,
     }
 
@@ -81,7 +81,8 @@ class Worker:
         """Find the checkpoint, without loading it, and say what this worker is."""
         who = socket.gethostname(), os.getpid()
         try:
-            self._checkpoint = find_checkpoint(self.orders.model, self.orders.allow_pickle)
+            found = find_checkpoint(self.orders.model, self.orders.allow_pickle)
+            self._checkpoint = found.seen_as(self.orders.study.image_limits)
             placement = self._placement()
             return Hello(*who, identity(self._checkpoint, placement.kind(self.orders.study)))
         except HeadwiseError as error:

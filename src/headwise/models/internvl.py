@@ -1,0 +1,32 @@
+"""InternVL3 and InternVL3.5: tiles of 448 pixels, 256 tokens each; where there are several, the whole image last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
+
+MAX_TILES = 12
+
+
+class InternVl(Family):
+    """InternVL3 (Qwen2) and InternVL3.5 (Qwen3) in transformers' own class."""
+
+    name = "internvl"
+    title = "InternVL3, InternVL3.5"
+    model_types = ("internvl",)
+    text_types = ("qwen2", "qwen3", "llama")
+    prompt = "<|im_start|>user\n<img>{image}</img>\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    prompt_version = "internvl/1"
+    options: ClassVar[Mapping[str, int]] = {"max_tiles": MAX_TILES}
+    float16 = False
+
+    def processor_options(self, options: ImageOptions) -> dict[str, Any]:
+        """Tiles are what the full Processor asks for; the image processor alone would make one."""
+        return {"crop_to_patches": True, "max_patches": self.limits(options)["max_tiles"]}
+
+    def features(self, model: Any, pixels: Pixels) -> Features:
+        given = pixel_inputs(model, pixels, ("pixel_values",))
+        tiles_TKD = model.get_image_features(**given, return_dict=True).pooler_output
+        return Features(tiles_TKD.flatten(0, 1))
