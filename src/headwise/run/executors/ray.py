@@ -16,7 +16,7 @@ from typing import Any
 
 from headwise.errors import HeadwiseError
 from headwise.run.executors import Answered, Scale, Work, patience
-from headwise.run.executors.ray_session import ray, reason_of, start, stop, workers_wanted
+from headwise.run.executors.ray_session import lost_because, ray, reason_of, start, stop, workers_wanted
 from headwise.run.executors.worker import Hello, Orders, Worker, images_of, parcel
 
 UNDER_WAY = 2
@@ -240,7 +240,7 @@ class RayExecutor:
     def _lost(self, actor: _Actor, error: Exception) -> Iterator[Answered]:
         """A worker is gone: what it had goes to the front of the queue, except a window that has killed too many."""
         self._dismiss(actor)
-        reason = reason_of(error)
+        reason = lost_because(error)
         where = f"worker on {actor.who.host} (process {actor.who.process})" if actor.who else "a worker at its start"
         self._reason = f"{where}: {reason}"
         if not actor.ready:
@@ -248,7 +248,7 @@ class RayExecutor:
         held = list(actor.under_way.values())
         back = [window for window in held if not window.done]
         if actor.ready or not self._failed_start:
-            self.say(f"{where} is gone, {_goes(len(back))} ({reason})")
+            self.say(f"{where} is gone{_goes(len(back)) if actor.ready else ''} ({reason})")
         self._failed_start = not actor.ready
         if held and not getattr(error, "preempted", False):
             held[
@@ -273,8 +273,8 @@ class RayExecutor:
 
 def _goes(windows: int) -> str:
     if not windows:
-        return "with nothing under way"
-    return "its window goes to another" if windows == 1 else f"its {windows} windows go to another"
+        return ", with nothing under way"
+    return ", its window goes to another" if windows == 1 else f", its {windows} windows go to another"
 
 
 def _given_up(work: Work, reason: str) -> Answered:
