@@ -77,7 +77,7 @@ def test_all_hosts_are_killed_and_others_join(at: Place, hosts: Hosts, ray: str,
 
 @pytest.mark.slow
 def test_two_studies_share_the_cluster(at: Place, place: Callable[[str], Place], ray: str, alone: Outcome) -> None:
-    other = place("the other study")
+    other = place("the-other-study")
     other.environment = at.environment
     one = ray.replace("--workers 2", "--workers 1")
     runs = [at.start(f"{QUICK} {one}"), other.start(f"{QUICK} {one}")]

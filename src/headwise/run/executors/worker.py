@@ -100,6 +100,7 @@ class Worker:
         """Find the checkpoint, without loading it, and say what this worker is."""
         who = socket.gethostname(), os.getpid()
         try:
+            self._enter()
             found = find_checkpoint(self.orders.model, self.orders.allow_pickle)
             self._checkpoint = found.seen_as(self.orders.study.image_limits)
             kind = self._placement().kind(self.orders.study)
