@@ -37,7 +37,7 @@ def test_workers_know_plug_ins_and_entry_points(tmp_path: Path, method: str) -> 
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: other_mass\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text("[headwise.methods]\nother_mass = other_mass\n")
     found = [_answers(tmp_path, name, words) for name, words in (("one", ""), ("two", "--engine ray --workers 1"))]
-    assert len(found[0]) == 2
+    assert len(found[0]) == 5  # with vanilla, all heads and random tokens
     assert found[0] == found[1]
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 
 import psutil
@@ -16,7 +17,10 @@ if find_spec("ray") is None:  # requirements-dev.txt has it; importing it here w
     pytest.skip("Ray is not installed", allow_module_level=True)
 
 from ray_hosts import listening, workers_of
+from ray_workers import Slow
 from survival import Outcome, Place, undisturbed
+
+from headwise.run.executors import ray as executor
 
 QUICK = "--benchmark pope,gqa"
 RAY = "--engine ray --workers 2"
@@ -58,15 +62,19 @@ def test_two_workers_give_the_files_that_one_process_gives(place: Callable[[str]
 
 
 @pytest.mark.slow
-def test_five_workers_killed_at_random_cost_nothing(place: Callable[[str], Place], alone: Outcome) -> None:
+def test_five_workers_killed_at_random_cost_nothing(
+    place: Callable[[str], Place], alone: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor.RayExecutor, "worker", Slow)
     at, chance, killed, due = place("killed"), random.Random(0), 0, 0
     run = at.start(f"{QUICK} {RAY}")
     while run.alive() and killed < 5:
         busy = workers_of(run.pid)
         if at.spooled() > due and busy:
-            time.sleep(chance.uniform(0, 0.5))
-            chance.choice(busy).send_signal(signal.SIGKILL)
-            due, killed = at.spooled() + 3, killed + 1
+            time.sleep(chance.uniform(0, 0.3))
+            with suppress(psutil.NoSuchProcess):
+                chance.choice(busy).send_signal(signal.SIGKILL)
+                due, killed = at.spooled() + 6, killed + 1
         time.sleep(0.02)
     assert run.wait().code == 0, run.text
     assert killed == 5
