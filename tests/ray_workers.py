@@ -25,7 +25,7 @@ class KilledByAnImage(RayWorker):
         return super().answer(work, images)
 
 
-class Slow(RayWorker):
+class SlowRayWorker(RayWorker):
     """Takes its time, so that there is some in which to die."""
 
     def answer(self, work: Work, images: Images | None) -> tuple[list[dict[str, Any]], dict[int, str]]:

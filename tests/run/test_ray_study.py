@@ -17,7 +17,7 @@ if find_spec("ray") is None:  # requirements-dev.txt has it; importing it here w
     pytest.skip("Ray is not installed", allow_module_level=True)
 
 from ray_hosts import listening, workers_of
-from ray_workers import Slow
+from ray_workers import SlowRayWorker
 from survival import Outcome, Place, undisturbed
 
 from headwise.run.executors import ray as executor
@@ -65,7 +65,7 @@ def test_two_workers_give_the_files_that_one_process_gives(place: Callable[[str]
 def test_five_workers_killed_at_random_cost_nothing(
     place: Callable[[str], Place], alone: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor.RayExecutor, "worker", Slow)
+    monkeypatch.setattr(executor.RayExecutor, "worker", SlowRayWorker)
     at, chance, killed, due = place("killed"), random.Random(0), 0, 0
     run = at.start(f"{QUICK} {RAY}")
     while run.alive() and killed < 5:
