@@ -29,7 +29,7 @@ class SlowRayWorker(RayWorker):
     """Takes its time, so that there is some in which to die."""
 
     def answer(self, work: Work, images: Images | None) -> tuple[list[dict[str, Any]], dict[int, str]]:
-        time.sleep(0.3)
+        time.sleep(1.0)
         return super().answer(work, images)
 
 

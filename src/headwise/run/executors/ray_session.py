@@ -10,8 +10,12 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +56,46 @@ def join(address: str) -> None:
             f"address: {address} is refused without RAY_AUTH_MODE=token: Ray runs whatever it is sent; set it, and the "
             "token, on every host and here (docs/scaling.md)"
         )
-    _init({"address": address}, f"address: cannot join the Ray cluster at {address}")
+    _reach(address)
+    said: list[str] = []
+    try:
+        with _stderr_into(said):
+            _init({"address": address}, f"address: cannot join the Ray cluster at {address}")
+    except HeadwiseError as error:
+        if "InvalidAuthToken" in said[0] or isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+            raise ConfigError(
+                f"address: the Ray cluster at {address} does not take the token that is set here (RAY_AUTH_TOKEN, or the "
+                "file at RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+            ) from error
+        raise
+
+
+def _reach(address: str) -> None:
+    """HeadwiseError where nothing listens at HOST:PORT; Ray would try for half a minute."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise HeadwiseError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
+
+
+@contextmanager
+def _stderr_into(said: list[str]) -> Iterator[None]:
+    """Keep what Ray's own library writes of failed tries, a line per second, off the terminal."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            file.seek(0)
+            said.append(file.read().decode(errors="replace"))
 
 
 def stop() -> None:
