@@ -57,9 +57,15 @@ one cell and for the bootstrap (`headwise.stats.aggregates`):
 def page() -> str:
     """The page's text."""
     sets = [f"- `{name}`: {', '.join(members)}." for name, members in named_sets().items()]
-    parts = [INTRODUCTION.format(sets="\n".join(sets)), *(_section(BENCHMARKS[name]) for name in default_names())]
+    parts = [INTRODUCTION.format(sets="\n".join(sets)), *(_section(BENCHMARKS[name]) for name in _shown())]
     rules = [_rule(bench) for bench in BENCHMARKS.values() if "." in bench.name]
     return "\n".join([*parts, RULES + "\n".join(rules) + "\n", STATISTICS])
+
+
+def _shown() -> list[str]:
+    """Benchmarks with their default rules, forms without OCR tokens included."""
+    without_ocr = {bench.without_ocr for bench in BENCHMARKS.values()}
+    return [name for name in BENCHMARKS if name in default_names() or name in without_ocr]
 
 
 def _section(bench: Benchmark) -> str:

@@ -74,13 +74,3 @@ def test_a_full_disk_leaves_no_torn_line(tmp_path: Path) -> None:
     again = Spool(tmp_path)
     assert [row["q"] for row in rows(again)] == ["kept"]
     assert again.damaged == 0
-
-
-def test_lines_of_another_host_are_taken_in_once(tmp_path: Path) -> None:
-    path = written(tmp_path / "there")
-    here = Spool(tmp_path / "here")
-    content = path.read_bytes()
-    here.adopt(path.name, content[:50])
-    here.adopt(path.name, content[50:])
-    assert (tmp_path / "here" / path.name).read_bytes() == content
-    assert len(rows(here)) == 5

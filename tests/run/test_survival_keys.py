@@ -12,6 +12,7 @@ from PIL import Image
 from headwise.errors import DataError
 from headwise.methods import heads
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
+from headwise.models.llava import Llava
 from headwise.run import tasks
 from headwise.run.answering import open_windows, unreadable
 from headwise.run.placement import Placement
@@ -123,12 +124,12 @@ def test_devices_change_no_group(checkpoint: Checkpoint, bundle: Path) -> None:
     assert task(checkpoint, bundle, "cuda", device="cuda:1").group == task(checkpoint, bundle, "cuda").group
 
 
-@pytest.mark.parametrize("name", ["PROMPT_VERSION", "ENGINE_VERSION"])
+@pytest.mark.parametrize(("owner", "name"), [(Llava, "prompt_version"), (tasks, "ENGINE_VERSION")])
 def test_another_version_of_the_engine_or_the_prompt_is_another_group(
-    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
 ) -> None:
     before = task(checkpoint, bundle).group
-    monkeypatch.setattr(tasks, name, "another")
+    monkeypatch.setattr(owner, name, "another")
     assert task(checkpoint, bundle).group != before
 
 
