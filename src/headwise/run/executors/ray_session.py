@@ -64,8 +64,8 @@ def join(address: str) -> None:
     except HeadwiseError as error:
         if "InvalidAuthToken" in said[0] or isinstance(error.__cause__, ray.exceptions.AuthenticationError):
             raise ConfigError(
-                f"address: the Ray cluster at {address} does not take the token that is set here (RAY_AUTH_TOKEN, or the "
-                "file at RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+                f"address: the Ray cluster at {address} does not take the token that is set here "
+                "(RAY_AUTH_TOKEN, or the file at RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
             ) from error
         raise
 
