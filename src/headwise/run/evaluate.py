@@ -89,7 +89,8 @@ class Job:
         kind, folder = self.placement.kind(self.study), Path(self.study.model)
         model = str(folder.resolve()) if folder.is_dir() else self.study.model
         orders = Orders(self.study, model, kind, self.placement.allow_pickle)
-        with RayExecutor(orders, identity(self.checkpoint, kind), self.scale, say) as executor:
+        expected = identity(self.checkpoint, self.study, kind, self.placement.allow_pickle)
+        with RayExecutor(orders, expected, self.scale, say) as executor:
             yield executor
 
     @property
