@@ -86,6 +86,7 @@ class Family(ABC):
         prompt_version: changes whenever prompt or image preparation change, so that old answers are not reused.
         options: the ImageOptions that it reads, with their defaults.
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
+        views: how it sees an image; methods before the language model say for which of them they are defined.
     """
 
     name: ClassVar[str] = ""
@@ -96,6 +97,7 @@ class Family(ABC):
     prompt_version: ClassVar[str] = ""
     options: ClassVar[Mapping[str, int]] = {}
     float16: ClassVar[bool] = True
+    views: ClassVar[str] = ""
 
     @abstractmethod
     def features(self, model: Any, pixels: Pixels) -> Features:
