@@ -10,7 +10,8 @@ from headwise.run.settings import load_settings
 
 BEFORE = [name for name, method in METHODS.items() if isinstance(method, BeforeMethod)]
 DEFINED = {("llava_next", "divprune")}
-TITLES = {"qwen2_5_vl": "Qwen2.5-VL sees one view at its own resolution", "llava_next": "LLaVA-NeXT sees unpadded tiles"}
+TITLES = {"qwen2_5_vl": "Qwen2.5-VL sees one view at its own resolution"}
+TITLES["llava_next"] = "LLaVA-NeXT sees unpadded tiles"
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ AXES = {
 SQUARE_VIEW = "one square view"
 """How LLaVA-1.5 sees an image: what methods before the language model are defined for, unless they say more."""
 UNPADDED_TILES = "unpadded tiles"
-"""How LLaVA-NeXT sees one: a view of the whole, then tiles cropped to its shape, each row of them ended by a newline."""
+"""How LLaVA-NeXT sees one: the whole, then tiles cropped to its shape, each row of them ended by a newline."""
 
 _ABSENT: Any = None
 
