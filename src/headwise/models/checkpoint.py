@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-# Not from the top: transformers 5.17 gives a stand-in there that asks for torchvision, which `backend="pil"` is without.
+# At the top transformers 5.17 has a stand-in that asks for torchvision, which `backend="pil"` does not need.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging as hf_logging
 
