@@ -21,6 +21,7 @@ from headwise.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+# The signals of a Vision and their axes; one letter has one size.
 AXES = {
     "attention_HV": "HV",
     "keys_HNd": "HNd",
@@ -36,7 +37,6 @@ AXES = {
     "object_layer_V": "V",
     "deep_layer_V": "V",
 }
-"""The signals of a Vision and their axes; one letter has one size."""
 
 SQUARE_VIEW = "one square view"
 """How LLaVA-1.5 sees an image: what methods before the language model are defined for, unless they say more."""

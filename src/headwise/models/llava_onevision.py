@@ -23,4 +23,5 @@ class LlavaOnevision(Family):
     views = "unpadded tiles, shrunk where they are many"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)
