@@ -56,6 +56,7 @@ class OCRBench(KeyedBenchmark):
     instruction: ClassVar[str] = f"\n{INSTRUCTION}"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row; its id is the row's number from 0, the question type is the category."""
         path = data_dir / self.question_file
         rows = enumerate(self._rows(data_dir))  # by place: `id` is not unique
         return [self._sample(str(number), row, f"{path}, question {number}") for number, row in rows]
@@ -80,9 +81,11 @@ class OCRBench(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """Accepted answers per sample, and whether it asks for a formula. DataError where a row has no answer."""
         rows, path = self._rows(data_dir), data_dir / self.question_file
 
         def truth_of(sample: Sample) -> Truth:
@@ -98,6 +101,7 @@ class OCRBench(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: tuple[list[str], bool]) -> Grade:
+        """1 where the answer contains an accepted one; `key`: accepted answers, whether it asks for a formula."""
         return grade(text, *key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:

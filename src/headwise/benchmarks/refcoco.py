@@ -79,6 +79,7 @@ class RefCOCO(KeyedBenchmark):
     prompt: ClassVar[str] = REGION
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per referring expression; an id is `split_number`, the split is the category."""
         return [self._sample(split, f"{split}_{number}", row, data_dir) for split, number, row in self._rows(data_dir)]
 
     def _sample(self, split: str, name: str, row: dict[str, Any], data_dir: Path) -> Sample:
@@ -100,9 +101,11 @@ class RefCOCO(KeyedBenchmark):
                 yield path.stem, number, row
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The region per sample, in pixels with the image's size. DataError where a row has no box inside its image."""
         regions = {f"{split}_{number}": _region(row) for split, number, row in self._rows(data_dir)}
 
         def truth_of(sample: Sample) -> Truth:
@@ -132,6 +135,7 @@ class RefCOCO(KeyedBenchmark):
         return _box(found.groups()) if found else None
 
     def grade(self, text: str, key: Region) -> Grade:
+        """1 where the IoU of answered and true box is at least 0.5; an answer without a box scores 0."""
         box = self.parse(text, key)
         overlap = iou(box or (0.0, 0.0, 0.0, 0.0), self.target(key))
         return Grade(json.dumps(box) if box else "", float(overlap >= ENOUGH), box is not None)
@@ -194,10 +198,12 @@ class RefCOCOImage(RefCOCO):
     prompt = LMMS + REGION
 
     def target(self, region: Region) -> Box:
+        """The true box in fractions of the image's width and height."""
         x1, y1, x2, y2 = region.box
         return x1 / region.width, y1 / region.height, x2 / region.width, y2 / region.height
 
     def to_pixels(self, box: Box, width: int, height: int) -> Box:
+        """A box in fractions of the image as pixels of it."""
         x1, y1, x2, y2 = box
         return x1 * width, y1 * height, x2 * width, y2 * height
 
@@ -215,9 +221,11 @@ class RefCOCOAny(RefCOCO):
     rules_by_space = {}
 
     def target(self, region: Region) -> Box:
+        """The true box in pixels of the image."""
         return region.box
 
     def to_pixels(self, box: Box, width: int, height: int) -> Box:
+        """The box itself: `parse` gives pixels already."""
         return box
 
     def parse(self, text: str, region: Region) -> Box | None:

@@ -24,6 +24,7 @@ class RefCOCOResized(RefCOCOAny):
     image_limits: ClassVar[dict[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
 
     def scales(self, box: Box, region: Region) -> tuple[float, float]:
+        """Pixels of the image per pixel of the resized one, across and down."""
         width, height = resized(region.width, region.height)
         return region.width / width, region.height / height
 

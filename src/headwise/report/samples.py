@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,18 @@ from headwise.report import boxes
 from headwise.report.figures import is_dark
 from headwise.system.reading import read_image
 
+# Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest.
 DISAGREEING, OTHERS = 16, 8
-"""Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""
+# Configurations a question in the report, the best ones; the files of the runs hold them all.
 CELLS = 150
-"""Configurations a question in the report, the best ones; the files of the runs hold them all."""
 SIDE = 288
+# CLIP's mean colour, as LLaVA-1.5 pads images to a square.
 PADDING = (122, 116, 104)
-"""CLIP's mean colour, as LLaVA-1.5 pads images to a square."""
 
+# A line of answers.jsonl: question_id, prompt, and text or error.
 Row = dict[str, Any]
-"""A line of answers.jsonl: question_id, prompt, and text or error."""
+# Benchmark, question id, image name and prompt → the image file, None where it is not at hand.
 ImagePath = Callable[[str, str, str, str], Path | None]
-"""Benchmark, question id, image name and prompt → the image file, None where it is not at hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def disagreement(verdicts: VerdictMatrix, rows: np.ndarray) -> np.ndarray:
 
 
 def choose(disagreement_Q: np.ndarray, images_Q: np.ndarray) -> np.ndarray:
-    """Places of the questions to show, most disputed first: one an image as long as there are images."""
+    """Places of the questions to show, most disputed first: one per image as long as there are images."""
     order = np.argsort(-disagreement_Q, kind="stable")
     _, first = np.unique(images_Q[order], return_index=True)
     distinct = order[np.sort(first)]
@@ -113,7 +113,7 @@ def sample(
 def read_texts(files: Sequence[Path], questions: pd.DataFrame) -> tuple[list[str], list[list[str | None]]]:
     """Prompts of these questions (indexed by their place in the question file), and each file's raw answers.
 
-    A complete file has one line a question in their order, so only the lines needed are parsed; in any
+    A complete file has one line per question in their order, so only the lines needed are parsed; in any
     other file answers are looked up by question id and prompt.
     """
     names = questions["question_id"].astype(str).tolist()
@@ -177,17 +177,52 @@ def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, E
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
     side = max((found.side or 0 for found in evidence.values()), default=0)
+    areas = Areas(evidence, sampled.places)
+    samples = [_one(sampled, verdicts, evidence, areas, number) for number in range(len(sampled.places))]
     return {
         "benchmark": sampled.benchmark,
         "side": side,
         "cells": cells["configuration"].tolist(),
         "vanilla": is_reference(cells).tolist(),
         "total": len(verdicts.image_Q),
-        "samples": [_one(sampled, verdicts, evidence, number) for number in range(len(sampled.places))],
+        "samples": samples,
+        "areas": areas.distinct,
     }
 
 
-def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
+class Areas:
+    """Where merged rows come from, as the browser gets it: each map once, however many cells and questions have it.
+
+    A map says of each token which merged row it is in, from 1 (0: none).
+    """
+
+    def __init__(self, evidence: Mapping[str, Evidence], places: np.ndarray) -> None:
+        """Read the maps of the questions at `places` [N] from each run's evidence."""
+        self._numbers: dict[bytes, int] = {}
+        self._maps = {
+            run: dict(zip(inside.tolist(), map(self._number, found.areas(inside)), strict=True))
+            for run, found in evidence.items()
+            if found.file is not None and found.side is not None
+            for inside in (places[places < len(found.kept_NV)],)
+        }
+
+    @property
+    def distinct(self) -> list[str]:
+        """The maps as base64 of unsigned integers: a byte per token, two (little-endian) for over 255 rows."""
+        return [base64.b64encode(area).decode() for area in self._numbers]
+
+    def of(self, run: str, place: int) -> int | None:
+        """Which map is that of a run's question; None where no row comes from an area."""
+        return self._maps.get(run, {}).get(place)
+
+    def _number(self, area_V: np.ndarray) -> int | None:
+        size = "u1" if area_V.max(initial=0) < 256 else "<u2"
+        return self._numbers.setdefault(area_V.astype(size).tobytes(), len(self._numbers)) if area_V.any() else None
+
+
+def _one(
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int
+) -> dict[str, Any]:
     place, image = sampled.places[number], sampled.images[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
@@ -206,6 +241,7 @@ def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
         "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "area": [areas.of(run, int(place)) for run in sampled.cells["run_id"]],
         "stages": [_stages(evidence.get(run), place) for run in sampled.cells["run_id"]],
     }
 

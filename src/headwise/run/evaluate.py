@@ -46,6 +46,16 @@ class Job:
 
     @classmethod
     def of(cls, study: StudySettings, placement: Placement | None = None, scale: Scale | None = None) -> Job:
+        """Check a study against its checkpoint and data, and plan its tasks.
+
+        Args:
+            study: the settings.
+            placement: devices; None for one, chosen by itself.
+            scale: engine and workers; None for the local engine.
+
+        Raises:
+            HeadwiseError: a checkpoint, benchmark folder or cell that does not fit, named in the message.
+        """
         placement, scale = placement or Placement(), scale or Scale()
         placement.check(study)
         if scale.engine == "ray":
@@ -79,7 +89,8 @@ class Job:
         kind, folder = self.placement.kind(self.study), Path(self.study.model)
         model = str(folder.resolve()) if folder.is_dir() else self.study.model
         orders = Orders(self.study, model, kind, self.placement.allow_pickle)
-        with RayExecutor(orders, identity(self.checkpoint, kind), self.scale, say) as executor:
+        expected = identity(self.checkpoint, self.study, kind, self.placement.allow_pickle)
+        with RayExecutor(orders, expected, self.scale, say) as executor:
             yield executor
 
     @property
