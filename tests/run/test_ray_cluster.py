@@ -146,11 +146,11 @@ def test_a_worker_that_differs_is_named_and_the_others_answer(
 def test_where_no_worker_comes_patience_ends(at: Place, ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor.RayExecutor, "worker", DiesLoading)
     monkeypatch.setattr(executor, "NOTICE", 3.0)
-    at.environment |= {"HEADWISE_PATIENCE": "15"}
+    at.environment |= {"HEADWISE_PATIENCE": "30"}
     run = at.run(f"--benchmark pope {ray}")
     assert run.code == 2
     assert run.text.count("waiting for a worker, which takes 1 CPU of a host of the cluster") == 1
-    assert run.last_line.startswith("headwise: workers: none has come for 15 s (last: worker on ")
+    assert run.last_line.startswith("headwise: workers: none has come for 30 s (last: worker on ")
     assert not at.spooled()
 
 
