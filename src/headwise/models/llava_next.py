@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headwise.methods.contract import UNPADDED_TILES
 from headwise.models.contract import Family, Features, Pixels, pixel_inputs
 
 
@@ -28,11 +29,14 @@ class LlavaNext(Family):
     )
     mistral_prompt = "[INST] {image}\n{question} [/INST]"
     prompt_version = "llava-next/1"
+    views = UNPADDED_TILES
 
     def template(self, config: Any) -> str:
+        """The prompt of the checkpoint's decoder: Mistral's, else Vicuna's."""
         return self.mistral_prompt if config.text_config.model_type == "mistral" else self.prompt
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)
 
 

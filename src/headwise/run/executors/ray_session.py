@@ -33,8 +33,8 @@ import ray._private.ray_constants  # noqa: E402
 import ray._private.worker  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk.
 OBJECT_STORE_BYTES = 512 << 20
-"""Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk."""
 
 
 def start(scale: Scale, orders: Orders) -> None:

@@ -30,8 +30,8 @@ from headwise.run.tasks import check_before, libraries, question_keys
 from headwise.study import plugins
 from headwise.study.versions import carried
 
+# The content of images by name; None for one that could not be read.
 Images = dict[str, bytes | None]
-"""The content of images by name; None for one that could not be read."""
 NO_DATA = Path(os.devnull)
 
 
@@ -91,6 +91,7 @@ class Worker:
     """Answers windows. Two may be under way: images of one are prepared while the other has the device."""
 
     def __init__(self, orders: Orders) -> None:
+        """Remember the orders; the checkpoint is loaded for the first window."""
         self.orders = orders
         self._turn = threading.Lock()
         self._checkpoint: Checkpoint | None = None
