@@ -61,7 +61,7 @@ class MadeVerdicts:
 
 @pytest.fixture(scope="session")
 def verdicts() -> Callable[..., MadeVerdicts]:
-    """Verdicts from rights and wrongs [C, Q], two questions an image, truths yes and no in turn."""
+    """Verdicts from rights and wrongs [C, Q], two questions per image, truths yes and no in turn."""
 
     def make(correct, benchmark="gqa") -> MadeVerdicts:
         correct = np.asarray(correct, np.float32)

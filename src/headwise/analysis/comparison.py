@@ -20,19 +20,19 @@ from headwise.benchmarks.files import coverage
 from headwise.study.names import ANSWERING, CONTROLS, QUERIES, RANKING, STRATEGIES, needs_heads, needs_seed
 from headwise.system.wording import counted
 
+# Parameters that say which cell a run is; of runs with the same identity the latest is compared.
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
-"""Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
 
+# Named nowhere: names say a query where it is another one.
 DEFAULT_QUERY = ("query", QUERIES[0])
-"""Named nowhere: names say a query where it is another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The cells that are compared.
 
-    `cells` has one row a cell run, indexed 0..C-1 and sorted by benchmark, strategy, tokens and heads
+    `cells` has one row per cell run, indexed 0..C-1 and sorted by benchmark, strategy, tokens and heads
     (largest budget first). Columns:
 
     - `run_id`, `run_name`, `study`, `artifact_uri`, `complete` (bool);

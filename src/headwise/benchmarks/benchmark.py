@@ -139,7 +139,7 @@ class Benchmark(ABC):
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
         """The scorecard of these verdicts, over the answered questions."""
         counts = {status: sum(v.status == status for v in verdicts) for status in ("failed", "missing", "unparsed")}
-        score, metrics = headline(self.aggregate, verdicts), self.metrics(verdicts)
+        score, metrics = observed_score(self.aggregate, verdicts), self.metrics(verdicts)
         return Scorecard(benchmark=self.name, score=score, samples=len(verdicts), metrics=metrics, **counts)
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
@@ -163,7 +163,7 @@ def in_form(path: Path, title: str) -> Iterator[None]:
         raise DataError(f"{path}: is not in the form of {title} ({type(error).__name__}: {error})") from error
 
 
-def headline(aggregate: Aggregate, verdicts: Sequence[Verdict]) -> float | None:
+def observed_score(aggregate: Aggregate, verdicts: Sequence[Verdict]) -> float | None:
     """The score of one cell's verdicts; None if no answer could be scored."""
     if not any(verdict.correct is not None for verdict in verdicts):
         return None

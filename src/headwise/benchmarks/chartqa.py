@@ -41,6 +41,7 @@ class ChartQA(KeyedBenchmark):
     instruction: ClassVar[str] = INSTRUCTION
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The human and the augmented questions; an id is `split_number`, the split is the category."""
         return [
             Sample(
                 benchmark=self.name,
@@ -64,9 +65,11 @@ class ChartQA(KeyedBenchmark):
                 yield split, number, row
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The chart in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The label per sample. DataError where a question has none."""
         labels = {f"{split}_{number}": str(row["label"]) for split, number, row in self._rows(data_dir)}
 
         def truth_of(sample: Sample) -> Truth:
@@ -78,6 +81,7 @@ class ChartQA(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the stripped answer agrees with the label: numbers within 5 %, other text equal in any case."""
         return Grade(text.strip(), relaxed(text.strip(), key), bool(text.strip()))
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -113,6 +117,7 @@ class ChartQALmms(ChartQA):
     instruction = "Answer the question with a single word."
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the answer as generated agrees with the label: numbers within 5 %, other text equal in any case."""
         return Grade(text, relaxed(text, key), bool(text.strip()))
 
 

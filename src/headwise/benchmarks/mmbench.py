@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, letters
-from headwise.benchmarks.benchmark import Counts, Problem, headline
+from headwise.benchmarks.benchmark import Counts, Problem, observed_score
 from headwise.benchmarks.files import Grade, Truth, answered, percent
 from headwise.benchmarks.letters import State
 from headwise.benchmarks.pictures import PicturesInside, needs, table, table_pictures
@@ -57,6 +57,7 @@ class MMBench(PicturesInside):
     part: ClassVar[str] = "en"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row of the table, circular variants included; DataError names a row that lacks a column."""
         path = self.located(data_dir)
         samples = []
         for number, row in enumerate(table(path), 1):
@@ -90,9 +91,11 @@ class MMBench(PicturesInside):
         return [sample for sample in samples if group_of(sample.question_id) in taken]
 
     def pictures(self, data_dir: Path) -> Iterator[bytes]:
+        """Encoded images of the rows, in file order."""
         return table_pictures(self.located(data_dir))
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The correct letter per sample. DataError where a row has none of A, B, C, D."""
         path = self.located(data_dir)
         rows = {row["index"]: row for row in table(path)}
 
@@ -106,6 +109,7 @@ class MMBench(PicturesInside):
         return truth_of
 
     def grade(self, text: str, key: Any) -> Grade:
+        """1 where the letter found in the answer is the correct one; `key`: options by letter, correct letter."""
         return letters.grade(text, key[0], key[1], self.state)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -121,7 +125,7 @@ class MMBench(PicturesInside):
             parts[SHORT.get(l2, l2)].append(verdict)
             parts[category].append(verdict)
         for name, part in sorted(parts.items()):
-            if name and (value := headline(self.aggregate, part)) is not None:
+            if name and (value := observed_score(self.aggregate, part)) is not None:
                 found[f"category/{name}"] = value
         found["groups"] = len({group_of(verdict.question_id) for verdict in answered(verdicts)})
         return found

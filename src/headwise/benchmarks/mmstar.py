@@ -47,6 +47,7 @@ class MMStar(PicturesInside):
     state: ClassVar[State] = "2026-06"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row of the table or Parquet file; DataError names a row that lacks a column."""
         path = self.located(data_dir)
         samples = []
         for number, row in enumerate(self._rows(path), 1):
@@ -63,6 +64,7 @@ class MMStar(PicturesInside):
         return samples
 
     def prompt(self, row: Mapping[str, str]) -> str:
+        """The prompt of one row: hint, question, options by letter, instruction."""
         return letters.asked(row["question"], letters.offered(row), row.get("hint", ""))
 
     def _rows(self, path: Path) -> Sequence[dict[str, str]]:
@@ -72,10 +74,12 @@ class MMStar(PicturesInside):
         return [_with_options(row) for row in parquet_rows((path,), plain)]
 
     def pictures(self, data_dir: Path) -> Iterator[bytes]:
+        """Encoded images of the rows, in file order."""
         path = self.located(data_dir)
         return table_pictures(path) if path.suffix == ".tsv" else parquet_pictures((path,))
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The correct letter per sample. DataError where a row has none of A, B, C, D."""
         path = self.located(data_dir)
         rows = {row["index"]: row for row in self._rows(path)}
 
@@ -89,6 +93,7 @@ class MMStar(PicturesInside):
         return truth_of
 
     def grade(self, text: str, key: Any) -> Grade:
+        """1 where the letter found in the answer is the correct one; `key`: options by letter, correct letter."""
         return letters.grade(text, key[0], key[1], self.state)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -139,6 +144,7 @@ class MMStarOfficial(MMStar):
     source = "MMStar-Benchmark/MMStar evaluation"
 
     def grade(self, text: str, key: Any) -> Grade:
+        """1 where one of the words that may hold the letter begins with it."""
         said, letter = text.lower().replace("\n", " ").strip(), key[1].lower()
         starts = [said[:1], said[1:2] if said.startswith("(") else ""]
         starts += [said[len(s) : len(s) + 1] for s in ("option ", "the answer is ") if said.startswith(s)]

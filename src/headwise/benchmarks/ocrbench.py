@@ -55,6 +55,7 @@ class OCRBench(KeyedBenchmark):
     instruction: ClassVar[str] = f"\n{INSTRUCTION}"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row; its id is the row's number from 0, the question type is the category."""
         return [
             Sample(
                 benchmark=self.name,
@@ -77,9 +78,11 @@ class OCRBench(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """Accepted answers per sample, and whether it asks for a formula. DataError where a row has no answer."""
         rows = self._rows(data_dir)
 
         def truth_of(sample: Sample) -> Truth:
@@ -93,6 +96,7 @@ class OCRBench(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: tuple[list[str], bool]) -> Grade:
+        """1 where the answer contains an accepted one; `key`: accepted answers, whether it asks for a formula."""
         return grade(text, *key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -69,6 +69,7 @@ class RefCOCO(KeyedBenchmark):
     prompt: ClassVar[str] = REGION
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per referring expression; an id is `split_number`, the split is the category."""
         return [
             Sample(
                 benchmark=self.name,
@@ -93,9 +94,11 @@ class RefCOCO(KeyedBenchmark):
                 yield path.stem, number, row
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The region per sample, in pixels with the image's size. DataError where a row has no box inside its image."""
         regions = {f"{split}_{number}": _region(row) for split, number, row in self._rows(data_dir)}
 
         def truth_of(sample: Sample) -> Truth:
@@ -120,6 +123,7 @@ class RefCOCO(KeyedBenchmark):
         return _box(found.groups()) if found else None
 
     def grade(self, text: str, key: Region) -> Grade:
+        """1 where the IoU of answered and true box is at least 0.5; an answer without a box scores 0."""
         box = self.parse(text, key)
         overlap = iou(box or (0.0, 0.0, 0.0, 0.0), self.target(key))
         return Grade(json.dumps(box) if box else "", float(overlap >= ENOUGH), box is not None)
@@ -173,6 +177,7 @@ class RefCOCOImage(RefCOCO):
     prompt = LMMS + REGION
 
     def target(self, region: Region) -> Box:
+        """The true box in fractions of the image's width and height."""
         x1, y1, x2, y2 = region.box
         return x1 / region.width, y1 / region.height, x2 / region.width, y2 / region.height
 
@@ -188,6 +193,7 @@ class RefCOCOAny(RefCOCO):
     convention = "mean over the splits there are; fractions, thousandths or pixels of the image, clipped to it"
 
     def target(self, region: Region) -> Box:
+        """The true box in pixels of the image."""
         return region.box
 
     def parse(self, text: str, region: Region) -> Box | None:

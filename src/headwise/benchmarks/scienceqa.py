@@ -41,6 +41,7 @@ class ScienceQA(KeyedBenchmark):
     convention = "image questions of the test split; LLaVA-1.5-7B's released weights give 69.5, its paper says 66.8"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions that have an image, in file order, with LLaVA's instruction."""
         samples = []
         for row in self._rows(data_dir):
             if row.get("image"):
@@ -72,12 +73,15 @@ class ScienceQA(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def clusters(self, data_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
+        """One cluster per distinct picture: the same picture lies under several names."""
         return same_pictures({sample.image: self.image_path(data_dir, sample) for sample in samples})
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The place of the correct choice per sample, and the number of choices. DataError where there is no answer."""
         path = data_dir / "scienceqa" / "problems.json"
         problems = load_json(path)
 
@@ -91,6 +95,7 @@ class ScienceQA(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: tuple[int, int]) -> Grade:
+        """1 where the letter in the answer is the correct one; `key`: place of the correct choice, count of choices."""
         return grade(text, *key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:

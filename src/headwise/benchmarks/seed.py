@@ -50,6 +50,7 @@ class SEED(KeyedBenchmark):
     convention = "image questions, micro average; LLaVA's model zoo reports image and video together (58.6 for 7B)"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions about images (those about videos are left out). DataError where there is none."""
         path = data_dir / self.question_file
         samples = [sample for sample in question_samples(path, self.name) if sample.category == "image"]
         if not samples:
@@ -62,9 +63,11 @@ class SEED(KeyedBenchmark):
         return frozenset(sample.question_id for sample in rows if sample.category != "image")
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the benchmark's folder below `data_dir`."""
         return inside(data_dir / self.home, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The correct letter per sample, and the question's type. DataError where it is none of A, B, C, D."""
         path = data_dir / self.home / "SEED-Bench.json"
         content = load_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
@@ -123,5 +126,6 @@ class SEEDLmms(SEED):
     source = "lmms-eval tasks/seedbench"
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the first character of the stripped answer is the correct letter."""
         letter = text.strip()[:1].upper()
         return Grade(letter, float(letter == key), letter in tuple(CHOICES))

@@ -40,6 +40,7 @@ class VizWiz(KeyedBenchmark):
     convention = "val split; figures in papers are of the test split (LLaVA-1.5-7B 50.0), another measurement"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row; its id is the row's number from 0."""
         return [
             Sample(
                 benchmark=self.name,
@@ -61,9 +62,11 @@ class VizWiz(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The ten annotators' answers per sample. DataError where a row has another number of them."""
         rows = self._rows(data_dir)
 
         def truth_of(sample: Sample) -> Truth:
@@ -76,6 +79,7 @@ class VizWiz(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """VQA's soft accuracy, 0 to 1, of the normalised answer; `key`: the annotators' answers."""
         prediction = normalise(text)
         return Grade(prediction, soft_scores(key).get(prediction, 0.0), bool(text.strip()))
 

@@ -51,6 +51,7 @@ class VQAv2(KeyedBenchmark):
     )
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions of VQA's file, in its order. DataError where the file is no object with a list of them."""
         path = data_dir / self.question_file
         content = load_json(path)
         rows = content.get("questions") if isinstance(content, dict) else None
@@ -74,9 +75,11 @@ class VQAv2(KeyedBenchmark):
         return [samples[place] for place in sorted(taken[:limit])]
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The ten annotators' answers per sample. DataError where a question has another number of them."""
         path = data_dir / self.key_file
         content = load_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
@@ -93,6 +96,7 @@ class VQAv2(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """The VQA server's accuracy, 0 to 1, of the answer normalised as LLaVA's converter does."""
         return server_grade(evalai.normalise(text), key, text)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -124,6 +128,7 @@ class VQAv2Server(VQAv2):
     source = "VQA's vqaEval.py"
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """The VQA server's accuracy, 0 to 1, of the answer as generated."""
         return server_grade(text, key, text)
 
 
@@ -137,6 +142,7 @@ class VQAv2Lmms(VQAv2):
     source = "lmms-eval tasks/vqav2"
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """Accuracy, 0 to 1, leaving one annotator out at a time; answer and annotations are normalised."""
         prediction = evalai.normalise(text)
         others = [evalai.normalise(answer) for answer in key]
         return Grade(prediction, leave_one_out(prediction, others), bool(text.strip()))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+# What an image processor makes of one image: pixel_values and what else the model's features need.
 Pixels = Mapping[str, Any]
-"""What an image processor makes of one image: pixel_values and what else the model's features need."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -27,6 +27,7 @@ class InternVl(Family):
         return {"crop_to_patches": True, "max_patches": self.limits(options)["max_tiles"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Projected tokens of all tiles of one image, in tile order: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values",))
         tiles_TKD = model.get_image_features(**given, return_dict=True).pooler_output
         return Features(tiles_TKD.flatten(0, 1))

@@ -46,6 +46,7 @@ class Llava(Family):
         return {"pixel_values": processor(images=square, return_tensors="pt")["pixel_values"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Projected patches of the padded square image, [CLS] left out: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values",))
         return Features(one(model.get_image_features(**given, return_dict=True).pooler_output))
 

@@ -47,7 +47,7 @@ RETAINED = [
     Column("tokens", "tokens", "token budget", whole),
     Column("best", "best configuration"),
     Column(
-        "best_of_vanilla", "best, % [95 %]", "picked after the fact, so a little flattering", number(1),
+        "best_of_vanilla", "best, % [95 %]", "selected post hoc, hence optimistically biased", number(1),
         ("best_of_vanilla_low", "best_of_vanilla_high"),
     ),
     Column(

@@ -71,7 +71,7 @@ def build(analysis: Analysis, files: Files, titles: Mapping[str, str] | None = N
     parts, browser = [], []
     for name, found in _findings(analysis).items():
         title = named.get(name, name)
-        drawn = drawings.of_scores(found, title, costs=name == _beside_costs(analysis))
+        drawn = drawings.of_scores(found, title, with_costs=name == _beside_costs(analysis))
         more: dict[str, Drawing] = {}
         if name != OVERALL:
             evidence = _evidence(found.cells, files)
@@ -200,7 +200,7 @@ def _render(analysis: Analysis, parts: Sequence[_Part], browser: list[dict[str, 
 
 SAMPLING = (
     f"Embedded are at most {samples.DISAGREEING + samples.OTHERS} questions a benchmark: the {samples.DISAGREEING} on "
-    f"which pruned configurations disagree most (one an image), and {samples.OTHERS} spread evenly over the rest; and "
+    f"which pruned configurations disagree most (one per image), and {samples.OTHERS} spread evenly over the rest; and "
     f"at most {samples.CELLS} configurations, the best ones. Disagreement is the chance that two pruned "
     "configurations, drawn at random, answer differently. Click a row to see what it kept: dropped tokens are dark "
     "(bright on dark images), tokens that went into a merged row have its colour."

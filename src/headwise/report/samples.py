@@ -21,18 +21,18 @@ from headwise.errors import DataError
 from headwise.report.figures import is_dark
 from headwise.system.reading import read_image
 
+# Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest.
 DISAGREEING, OTHERS = 16, 8
-"""Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""
+# Configurations a question in the report, the best ones; the files of the runs hold them all.
 CELLS = 150
-"""Configurations a question in the report, the best ones; the files of the runs hold them all."""
 SIDE = 288
+# CLIP's mean colour, as LLaVA-1.5 pads images to a square.
 PADDING = (122, 116, 104)
-"""CLIP's mean colour, as LLaVA-1.5 pads images to a square."""
 
+# A line of answers.jsonl: question_id, prompt, and text or error.
 Row = dict[str, Any]
-"""A line of answers.jsonl: question_id, prompt, and text or error."""
+# Benchmark, question id, image name and prompt → the image file, None where it is not at hand.
 ImagePath = Callable[[str, str, str, str], Path | None]
-"""Benchmark, question id, image name and prompt → the image file, None where it is not at hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def disagreement(verdicts: VerdictMatrix, rows: np.ndarray) -> np.ndarray:
 
 
 def choose(disagreement_Q: np.ndarray, images_Q: np.ndarray) -> np.ndarray:
-    """Places of the questions to show, most disputed first: one an image as long as there are images."""
+    """Places of the questions to show, most disputed first: one per image as long as there are images."""
     order = np.argsort(-disagreement_Q, kind="stable")
     _, first = np.unique(images_Q[order], return_index=True)
     distinct = order[np.sort(first)]
@@ -103,7 +103,7 @@ def sample(
 def read_texts(files: Sequence[Path], questions: pd.DataFrame) -> tuple[list[str], list[list[str | None]]]:
     """Prompts of these questions (indexed by their place in the question file), and each file's raw answers.
 
-    A complete file has one line a question in their order, so only the lines needed are parsed; in any
+    A complete file has one line per question in their order, so only the lines needed are parsed; in any
     other file answers are looked up by question id and prompt.
     """
     names = questions["question_id"].astype(str).tolist()
@@ -184,6 +184,7 @@ class Areas:
     """
 
     def __init__(self, evidence: Mapping[str, Evidence], places: np.ndarray) -> None:
+        """Read the maps of the questions at `places`, run by run."""
         self._numbers: dict[bytes, int] = {}
         self._maps = {
             run: dict(zip(inside.tolist(), map(self._number, found.areas(inside)), strict=True))

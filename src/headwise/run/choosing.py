@@ -21,16 +21,16 @@ from headwise.study.budget import token_count
 from headwise.study.cells import Cell
 
 CLIP_WIDTH = 768
+# E of CLIP's joint space in LLaVA-1.5's tower, and words of a question.
 WORDS = 12
-"""E of CLIP's joint space in LLaVA-1.5's tower, and words of a question."""
 
 
 def _matrix_by_vector(matrix: tuple[int, int], vector: tuple[int], *_: Any, **__: Any) -> int:
     return 2 * matrix[0] * matrix[1]
 
 
+# A product that torch's counter leaves out.
 VECTORS = {torch.ops.aten.mv: _matrix_by_vector}
-"""A product that torch's counter leaves out."""
 
 
 def before_flops(checkpoint: Checkpoint, cell: Cell) -> float:

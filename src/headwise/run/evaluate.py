@@ -45,6 +45,16 @@ class Job:
 
     @classmethod
     def of(cls, study: StudySettings, placement: Placement | None = None, scale: Scale | None = None) -> Job:
+        """Check a study against its checkpoint and data, and plan its tasks.
+
+        Args:
+            study: the settings.
+            placement: devices; None for one, chosen by itself.
+            scale: engine and workers; None for the local engine.
+
+        Raises:
+            HeadwiseError: a checkpoint, benchmark folder or cell that does not fit, named in the message.
+        """
         placement, scale = placement or Placement(), scale or Scale()
         placement.check(study)
         if scale.engine == "ray":
