@@ -20,8 +20,8 @@ from headwise.study.cells import Cell
 
 V, C, D, T = 36, 16, 32, 9
 N, E, M = V + 1, CLIP_WIDTH, 1
+# Each of T steps brings one row of a Cholesky factor up to date.
 GREEDY = sum(2 * step * V for step in range(T))
-"""Each of T steps brings one row of a Cholesky factor up to date."""
 
 
 @pytest.fixture(scope="module")

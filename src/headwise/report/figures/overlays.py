@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from headwise.report.figures.style import BLUE, ORANGE, SERIES, WIDTH, Drawing, drawn, framed, write_title
 
 FOG = 235
+# Colours of areas, in turn; report.js has the same.
 TINTS = np.array([[int(colour[place : place + 2], 16) for place in (1, 3, 5)] for colour in SERIES[:6]])
-"""Colours of areas, in turn; report.js has the same."""
 
 
 @dataclass(frozen=True)
