@@ -38,10 +38,10 @@ AXES = {
     "deep_layer_V": "V",
 }
 
+# How LLaVA-1.5 sees an image: what methods before the language model are defined for, unless they say more.
 SQUARE_VIEW = "one square view"
-"""How LLaVA-1.5 sees an image: what methods before the language model are defined for, unless they say more."""
+# How LLaVA-NeXT sees one: the whole, then tiles cropped to its shape, each row of them ended by a newline.
 UNPADDED_TILES = "unpadded tiles"
-"""How LLaVA-NeXT sees one: the whole, then tiles cropped to its shape, each row of them ended by a newline."""
 
 _ABSENT: Any = None
 
