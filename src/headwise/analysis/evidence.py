@@ -20,6 +20,7 @@ import pandas as pd
 
 from headwise.analysis.roles import in_order, is_method
 from headwise.errors import DataError
+from headwise.study.grids import Grid, from_numbers, places
 
 FILE = "evidence.npz"
 # Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01.
@@ -43,6 +44,8 @@ class Evidence:
     stage_layers: tuple[int, ...] = ()
     stage_kept_GN: np.ndarray | None = None
     visual_N: np.ndarray | None = None
+    grids_G7: np.ndarray | None = None
+    grids_N: np.ndarray | None = None
 
     @property
     def side(self) -> int | None:
@@ -63,6 +66,23 @@ class Evidence:
         """Bool [visual]: the tokens kept for one question."""
         return np.unpackbits(self.kept_NV[row], count=self.visual).astype(bool)
 
+    def grids(self, row: int) -> tuple[Grid, ...]:
+        """Where the tokens of one question's image lie in its padded square; empty where that is not recorded."""
+        if self.grids_G7 is None or self.grids_N is None:
+            return ()
+        start = int(self.grids_N[:row].sum())
+        return from_numbers(self.grids_G7[start : start + int(self.grids_N[row])].tolist())
+
+    def kept_map(self, row: int, side: int) -> np.ndarray:
+        """Bool [side, side]: the parts of the padded square that some kept token of one question sees."""
+        shown = np.zeros((side, side), dtype=bool)
+        boxes_V4 = places(self.grids(row))
+        middles = (np.arange(side) + 0.5) / side
+        for left, top, right, bottom in boxes_V4[self.kept(row)[: len(boxes_V4)]]:
+            within = [(start <= middles) & (middles < stop) for start, stop in ((top, bottom), (left, right))]
+            shown |= within[0][:, None] & within[1]
+        return shown
+
     def frequency(self) -> np.ndarray:
         """Share of the answered questions in which each head was chosen, [head_count]."""
         chosen_NH = np.unpackbits(self.heads_NH, axis=1, count=self.head_count)
@@ -77,7 +97,15 @@ def read_evidence(path: Path) -> Evidence:
             agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
             counts = int(file["head_count"]), int(file["visual"])
             visual_N = file["visual_N"] if "visual_N" in file else None  # noqa: SIM401 (npz has no get)
-            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, visual_N=visual_N, **_stages(file))
+            return Evidence(
+                file["heads_NH"],
+                file["kept_NV"],
+                *counts,
+                agreement,
+                visual_N=visual_N,
+                **_stages(file),
+                **_grids(file),
+            )
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the evidence {path}: {error}") from error
 
@@ -92,6 +120,10 @@ def _stages(file: Any) -> dict[str, Any]:
         "stage_layers": tuple(int(layer) for layer in file["stage_layers"]),
         "stage_kept_GN": np.bitwise_count(file["stages_GNV"]).sum(axis=2, dtype=int),
     }
+
+
+def _grids(file: Any) -> dict[str, Any]:
+    return {name: file[name] for name in ("grids_G7", "grids_N") if name in file}
 
 
 def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[int, pd.DataFrame]:

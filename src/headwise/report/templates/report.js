@@ -112,6 +112,7 @@ function drawKept(sample, cell, side, name) {
   const packed = sample.kept[cell], dark = sample.dark;
   const canvas = at("samples-kept"), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
+  if (packed !== null && sample.grids.length) { drawGrids(sample, cell, name, pen); return; }
   if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
   const step = canvas.width / side;
@@ -124,6 +125,26 @@ function drawKept(sample, cell, side, name) {
   const merged = sample.merged[cell], stages = sample.stages[cell];
   at("samples-kept-text").textContent = `${name}: ${kept} of ${side * side} tokens kept`
     + (merged ? ` and ${merged} merged or added ${merged === 1 ? "row" : "rows"}, which are not drawn` : "")
+    + (stages.length ? ` (${stages.map(([layer, left]) => `after layer ${layer}: ${left}`).join(", ")})` : "");
+}
+
+// Tokens of several grids (tiles, and a small view of the whole): what any kept token sees stays clear.
+function drawGrids(sample, cell, name, pen) {
+  const bytes = Uint8Array.from(atob(sample.kept[cell]), (letter) => letter.charCodeAt(0)), size = pen.canvas.width;
+  pen.fillStyle = sample.dark ? "rgba(235, 235, 235, 0.8)" : "rgba(10, 12, 16, 0.8)";
+  pen.fillRect(0, 0, size, size);
+  let place = 0, kept = 0;
+  for (const [rows, columns, left, top, right, bottom, newline] of sample.grids) {
+    const wide = (right - left) / columns * size, high = (bottom - top) / rows * size;
+    for (let n = 0; n < rows * (columns + newline); n += 1, place += 1) {
+      const row = Math.floor(n / (columns + newline)), column = n % (columns + newline);
+      if (!(bytes[place >> 3] & (128 >> (place & 7)))) continue;
+      kept += 1;
+      if (column < columns) pen.clearRect(left * size + column * wide, top * size + row * high, wide, high);
+    }
+  }
+  const stages = sample.stages[cell];
+  at("samples-kept-text").textContent = `${name}: ${kept} of ${place} tokens kept`
     + (stages.length ? ` (${stages.map(([layer, left]) => `after layer ${layer}: ${left}`).join(", ")})` : "");
 }
 
