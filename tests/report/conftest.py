@@ -45,6 +45,7 @@ def browser(tmp_path_factory) -> Iterator:
 class MadeVerdicts:
     """What is read of a verdict matrix."""
 
+    benchmark: str
     aggregate: Aggregate
     unit: str
     correct_CQ: np.ndarray
@@ -78,7 +79,7 @@ def verdicts() -> Callable[..., MadeVerdicts]:
         )
         asked = BENCHMARKS[benchmark]
         words, category = ["wrong", "right"], np.zeros_like(image)
-        return MadeVerdicts(asked.aggregate, asked.unit, correct, answers, words, questions, image, category)
+        return MadeVerdicts(benchmark, asked.aggregate, asked.unit, correct, answers, words, questions, image, category)
 
     return make
 

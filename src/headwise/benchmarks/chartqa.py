@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -42,16 +43,13 @@ class ChartQA(KeyedBenchmark):
 
     def questions(self, data_dir: Path) -> list[Sample]:
         """The human and the augmented questions; an id is `split_number`, the split is the category."""
-        return [
-            Sample(
-                benchmark=self.name,
-                question_id=f"{split}_{number}",
-                image=str(row["imgname"]),
-                prompt=f"{row['query']}\n{self.instruction}",
-                category=split,
-            )
-            for split, number, row in self._rows(data_dir)
-        ]
+        return [self._sample(split, f"{split}_{number}", row, data_dir) for split, number, row in self._rows(data_dir)]
+
+    def _sample(self, split: str, name: str, row: dict[str, Any], data_dir: Path) -> Sample:
+        where = f"{data_dir / self.home}, question {name}"
+        prompt = f"{text_of(row, 'query', where)}\n{self.instruction}"
+        image = text_of(row, "imgname", where)
+        return Sample(benchmark=self.name, question_id=name, image=image, prompt=prompt, category=split)
 
     def _rows(self, data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for split in SPLITS:
@@ -70,12 +68,15 @@ class ChartQA(KeyedBenchmark):
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         """The label per sample. DataError where a question has none."""
-        labels = {f"{split}_{number}": str(row["label"]) for split, number, row in self._rows(data_dir)}
+        labels = {f"{split}_{number}": row for split, number, row in self._rows(data_dir)}
 
         def truth_of(sample: Sample) -> Truth:
             if sample.question_id not in labels:
                 raise DataError(f"{data_dir / self.home}: no label for question {sample.question_id!r}")
-            label = labels[sample.question_id]
+            where = f"{data_dir / self.home}, question {sample.question_id}"
+            label = text_of(labels[sample.question_id], "label", where, numbers=True)
+            if not label.strip():
+                raise DataError(f"{where}: its label is empty")
             return Truth(sample.category, label, label)
 
         return truth_of

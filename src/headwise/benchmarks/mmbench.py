@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, letters
 from headwise.benchmarks.benchmark import Counts, Problem, observed_score
+from headwise.benchmarks.fields import once
 from headwise.benchmarks.files import Grade, Truth, answered, percent
 from headwise.benchmarks.letters import State
-from headwise.benchmarks.pictures import PicturesInside, needs, table, table_pictures
+from headwise.benchmarks.pictures import CHOICE_COLUMNS, PicturesInside, needs, table, table_pictures
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 from headwise.stats.aggregates import GroupMean
@@ -60,8 +61,10 @@ class MMBench(PicturesInside):
         """One sample per row of the table, circular variants included; DataError names a row that lacks a column."""
         path = self.located(data_dir)
         samples = []
-        for number, row in enumerate(table(path), 1):
+        for number, row in enumerate(table(path, CHOICE_COLUMNS), 1):
             needs(row, ("index", "question", "answer", "image"), f"{path}, row {number}")
+            if not row["index"].isdecimal():
+                raise DataError(f"{path}, row {number}: its index is {row['index']!r}, not a whole number")
             prompt = letters.asked(row["question"], letters.offered(row), row.get("hint", ""), self.instruction)
             samples.append(
                 Sample(
@@ -72,7 +75,7 @@ class MMBench(PicturesInside):
                     category=_category(row),
                 )
             )
-        return samples
+        return once(samples, path)
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
         """Whole groups, in the order they begin, as long as they fit (at least one): a cut group has no verdict."""
@@ -97,7 +100,7 @@ class MMBench(PicturesInside):
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
         """The correct letter per sample. DataError where a row has none of A, B, C, D."""
         path = self.located(data_dir)
-        rows = {row["index"]: row for row in table(path)}
+        rows = {row["index"]: row for row in table(path, CHOICE_COLUMNS)}
 
         def truth_of(sample: Sample) -> Truth:
             row = rows.get(sample.question_id)
@@ -137,7 +140,7 @@ class MMBench(PicturesInside):
         """
         rotations: dict[str, list[int]] = defaultdict(list)
         options: dict[str, int] = defaultdict(int)
-        for row in table(self.located(data_dir)):
+        for row in table(self.located(data_dir), CHOICE_COLUMNS):
             group = group_of(row["index"])
             rotations[group].append(int(row["index"]) // ROTATION)
             options[group] = max(options[group], sum(letter in row for letter in "ABCD"))

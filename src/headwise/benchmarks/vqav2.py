@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, evalai
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import by_id, category_of, id_of, once, text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -57,7 +58,8 @@ class VQAv2(KeyedBenchmark):
         rows = content.get("questions") if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows:
             raise DataError(f"{path}: expected an object with a list `questions`")
-        return [_sample(self.name, row, f"{path}, question {number}") for number, row in enumerate(rows, 1)]
+        samples = [_sample(self.name, row, f"{path}, question {number}") for number, row in enumerate(rows, 1)]
+        return once(samples, path)
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
         """Questions of images in an order drawn with SAMPLE_SEED, in file order; only the last image may be cut."""
@@ -84,14 +86,16 @@ class VQAv2(KeyedBenchmark):
         content = load_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise DataError(f"{path}: expected an object with a list `annotations`")
-        key = {str(row.get("question_id")): row for row in content["annotations"]}
+        key = by_id(content["annotations"], "question_id", path)
 
         def truth_of(sample: Sample) -> Truth:
             row = key.get(sample.question_id)
-            given = tuple(str(each["answer"]) for each in row["answers"]) if row and row.get("answers") else ()
+            where = f"{path}: question {sample.question_id!r}"
+            annotators = row.get("answers") or [] if row else []
+            given = tuple(text_of(each, "answer", where, numbers=True) for each in annotators)
             if row is None or len(given) != ANNOTATORS:
-                raise DataError(f"{path}: question {sample.question_id!r} lacks its ten answers")
-            return Truth(str(row.get("answer_type", "")), " | ".join(dict.fromkeys(given)), given)
+                raise DataError(f"{where} lacks its ten answers")
+            return Truth(category_of(row, "answer_type", where), " | ".join(dict.fromkeys(given)), given)
 
         return truth_of
 
@@ -156,9 +160,9 @@ def image_name(image_id: Any) -> str:
 def _sample(benchmark: str, row: Any, where: str) -> Sample:
     if not isinstance(row, dict) or not {"question_id", "image_id", "question"} <= row.keys():
         raise DataError(f"{where}: needs question_id, image_id and question")
-    prompt = f"{row['question']}\n{INSTRUCTION}"
-    image = image_name(row["image_id"])
-    return Sample(benchmark=benchmark, question_id=str(row["question_id"]), image=image, prompt=prompt)
+    prompt = f"{text_of(row, 'question', where)}\n{INSTRUCTION}"
+    image = image_name(int(id_of(row, "image_id", where)))
+    return Sample(benchmark=benchmark, question_id=id_of(row, "question_id", where), image=image, prompt=prompt)
 
 
 def server_grade(answer: str, annotators: Sequence[str], text: str) -> Grade:

@@ -88,6 +88,9 @@ class Family(ABC):
             template in a checkpoint's folder may change.
         prompt_version: changes whenever prompt or image preparation change, so that old answers are not reused.
         options: the ImageOptions that it reads, with their defaults.
+        box_space: how it answers where something is: `padded` (fractions of the square that it pads images to),
+            `image` (fractions of the image, as lmms-eval asks every model), `thousandths` of it, or `resized` (pixels
+            of the image it is resized to).
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
         views: how it sees an image; methods before the language model say for which of them they are defined.
     """
@@ -99,6 +102,7 @@ class Family(ABC):
     prompt: ClassVar[str] = ""
     prompt_version: ClassVar[str] = ""
     options: ClassVar[Mapping[str, int]] = {}
+    box_space: ClassVar[str] = "image"
     float16: ClassVar[bool] = True
     views: ClassVar[str] = ""
 

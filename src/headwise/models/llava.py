@@ -26,6 +26,7 @@ class Llava(Family):
         "USER: {image}\n{question} ASSISTANT:"
     )
     prompt_version = "vicuna-v1/square-pad/1"
+    box_space = "padded"
     views = SQUARE_VIEW
 
     def visual(self, config: Any) -> int | None:

@@ -21,6 +21,7 @@ class Qwen3Vl(Qwen25Vl):
     model_types = ("qwen3_vl",)
     text_types = ("qwen3_vl_text",)
     prompt_version = "qwen3-vl/1"
+    box_space = "thousandths"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """A deepstack feature is one tensor, or one per image: transformers has had both."""

@@ -80,6 +80,12 @@ def _map(found: Evidence, place: int) -> np.ndarray:
     return found.kept_map(place, MAP) if side is None else found.kept(place).reshape(side, side)
 
 
+def _area(found: Evidence, place: int) -> np.ndarray | None:
+    """Which merged row each part of the square image is in; None where none is, or the tokens form no one square."""
+    side = found.side
+    return None if found.file is None or side is None else found.areas([place])[0].reshape(side, side)
+
+
 def _seen(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], number: int, rows: list[int]
 ) -> figures.Seen:
@@ -95,6 +101,7 @@ def _seen(
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
                 kept=_map(found, place),
                 merged=found.merged(place),
+                area=_area(found, place),
             )
         )
     question = sampled.prompts[number].split("\n")[0]

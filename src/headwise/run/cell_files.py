@@ -154,7 +154,7 @@ class _CellWriter:
         Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
-        merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1
+        merged, `areas_NV` says of each visual token which of those after the last stage it weighs most in, from 1
         (0: none). Where it is known where tokens lie, `grids_G7` holds the grids of all questions one after the other
         (`grids.as_numbers`, in fractions of the padded square), `grids_N` how many each has.
         """
@@ -189,8 +189,7 @@ class _CellWriter:
     def _by_area(self) -> dict[str, np.ndarray]:
         if not any(len(area) for area in self._areas):
             return {}
-        nothing = np.zeros(self._widest, dtype=np.uint16)
-        return {"areas_NV": np.stack([area if len(area) else nothing for area in self._areas])}
+        return {"areas_NV": np.stack([np.pad(area, (0, self._widest - len(area))) for area in self._areas])}
 
     def _by_place(self) -> dict[str, np.ndarray]:
         rows = [grid for grids in self._grids for grid in grids]
