@@ -1,0 +1,160 @@
+"""A small CLIP text tower beside the vision tower: captions of scenes against [CLS], phrases against patches.
+
+The vision tower's own [CLS] token attended to nothing in particular when it was trained on patch labels alone. Captions
+name what a scene shows, so [CLS] must gather it, and a text must find the patches that show what it names.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import processors
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, PreTrainedTokenizerFast
+from transformers.models.clip.modeling_clip import CLIPTextModel
+
+from tools.embedded import vocabulary as v
+from tools.embedded.questions import KINDS, NOTHING, article
+from tools.embedded.scenes import Scene
+from tools.embedded.tokens import build_tokenizer
+from tools.embedded.tower import tower_config
+
+END = "<end>"
+LENGTH = 77  # CLIP's
+PHRASES_PER_SCENE = 6
+NAMING = ("exists", "exists_color", "color_query", "shape_query", "color_choose", "size_choose", "side_choose", "read")
+
+
+@cache
+def clip_tokenizer() -> PreTrainedTokenizerFast:
+    """The decoder's words, with an end of text whose id is the highest: CLIP pools there."""
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": END})
+    marks = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("<s>", END)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"<s> $A {END}", special_tokens=marks
+    )
+    tokenizer.padding_side, tokenizer.model_max_length = "right", LENGTH
+    return tokenizer
+
+
+def text_config(width: int = 96, layers: int = 2) -> CLIPTextConfig:
+    tokenizer = clip_tokenizer()
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        projection_dim=width,
+        hidden_act="gelu",
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+@dataclass
+class Phrases:
+    """Texts that name something of a scene: `cells_PN` says which patches show it, `scene_P` in which scene."""
+
+    texts: list[str]
+    scene_P: Tensor
+    cells_PN: Tensor
+
+
+def full_caption(scene: Scene, rng: Random) -> str:
+    """Everything that a scene shows, in any order: shapes with their colours, boards, the place."""
+    named = [f"{article(thing.color)} {thing.shape}" for thing in scene.things]
+    named += [f"{article(sign.color)} sign" for sign in scene.signs]
+    rng.shuffle(named)
+    return " and ".join(named) + f" in the {scene.place}"
+
+
+def phrases_of(scenes: list[Scene], rng: Random, per_scene: int = PHRASES_PER_SCENE) -> Phrases:
+    """Questions and short captions about something that is there, as methods hand them to CLIP."""
+    texts, numbers, cells = [], [], []
+    for number, scene in enumerate(scenes):
+        found = 0
+        while found < per_scene:
+            text, shown = _caption(scene, rng) if rng.random() < 0.4 else _question(scene, rng)
+            if not shown:
+                continue
+            row = np.zeros(v.GRID**2, bool)
+            row[list(shown)] = True
+            texts.append(text)
+            numbers.append(number)
+            cells.append(row)
+            found += 1
+    return Phrases(texts, torch.tensor(numbers), torch.from_numpy(np.stack(cells)))
+
+
+def _caption(scene: Scene, rng: Random) -> tuple[str, tuple[int, ...]]:
+    thing = rng.choice(scene.things)
+    same = [one for one in scene.things if one.shape == thing.shape]
+    if rng.random() < 0.5:
+        return f"{article(thing.shape)}", tuple(cell for one in same for cell in one.cells)
+    same = [one for one in same if one.color == thing.color]
+    return f"{article(thing.color)} {thing.shape}", tuple(cell for one in same for cell in one.cells)
+
+
+def _question(scene: Scene, rng: Random) -> tuple[str, tuple[int, ...]]:
+    question = KINDS[rng.choice(NAMING)](scene, rng)
+    if question is None or question.first == NOTHING:
+        return "", ()
+    tail = f"\n{v.INSTRUCTION}" if rng.random() < 0.5 else ""
+    return question.text + tail, tuple(cell for cell in question.first if cell >= 0)
+
+
+class TextTower(nn.Module):
+    """Text tower, both projections and the temperatures; the vision tower stays with the patch classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = text_config()
+        self.text_model = CLIPTextModel(config)
+        self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+        self.visual_projection = nn.Linear(tower_config().hidden_size, config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
+        self.patch_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
+
+    def texts(self, texts: list[str]) -> Tensor:
+        """Unit embeddings [P, E]."""
+        given = clip_tokenizer()(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+        pooled = self.text_model(input_ids=given.input_ids, attention_mask=given.attention_mask).pooler_output
+        return F.normalize(self.text_projection(pooled), dim=-1)
+
+    def visual(self, normed: Tensor) -> Tensor:
+        """Unit embeddings of rows behind the tower's last norm."""
+        return F.normalize(self.visual_projection(normed), dim=-1)
+
+    def image_loss(self, cls_BE: Tensor, text_BE: Tensor) -> Tensor:
+        """CLIP's symmetric cross-entropy over the batch."""
+        logits_BB = self.logit_scale.exp().clamp(max=100) * cls_BE @ text_BE.T
+        right = torch.arange(len(logits_BB))
+        return (F.cross_entropy(logits_BB, right) + F.cross_entropy(logits_BB.T, right)) / 2
+
+    def patch_loss(self, patches_BNE: Tensor, text_PE: Tensor, phrases: Phrases) -> Tensor:
+        """-log of the share that the named patches have in a softmax over the scene's patches."""
+        logits_PN = self.patch_scale.exp().clamp(max=100) * (patches_BNE[phrases.scene_P] @ text_PE[..., None])[..., 0]
+        named_PN = logits_PN.masked_fill(~phrases.cells_PN, float("-inf"))
+        return (logits_PN.logsumexp(-1) - named_PN.logsumexp(-1)).mean()
+
+
+def full_clip(vision: nn.Module, text: TextTower) -> CLIPModel:
+    """The two towers as one CLIP, which transformers loads."""
+    written, seen = text_config(), tower_config()
+    config = CLIPConfig(
+        text_config=written.to_dict(), vision_config=seen.to_dict(), projection_dim=written.projection_dim
+    )
+    model = CLIPModel(config)
+    model.vision_model.load_state_dict(vision.state_dict())
+    model.text_model.load_state_dict(text.text_model.state_dict())
+    model.text_projection.load_state_dict(text.text_projection.state_dict())
+    model.visual_projection.load_state_dict(text.visual_projection.state_dict())
+    model.logit_scale.data.copy_(text.logit_scale.data)
+    return model.eval()
