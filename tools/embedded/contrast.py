@@ -15,7 +15,7 @@ from headwise.models.tower import Tower
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import cell_labels, is_foreground
-from tools.embedded.text_tower import TextTower, full_caption, phrases_of
+from tools.embedded.text_tower import AWAY, LURES, TextTower, false_caption, full_caption, phrases_of
 from tools.embedded.tower import PatchClassifier, classification_loss, to_pixels, tower_config
 
 HELD_OUT = 64
@@ -38,9 +38,10 @@ class Towers(nn.Module):
     def contrast(self, states_BNC: Tensor, scenes: list[Scene], rng: Random) -> tuple[Tensor, Metrics]:
         """The two losses against texts."""
         embedded_BNE = self.embed(states_BNC)
-        captions_BE = self.text.texts([full_caption(scene, rng) for scene in scenes])
+        captions = [full_caption(scene, rng) for scene in scenes]
+        captions += [false_caption(scene, rng) for scene in scenes for _ in range(LURES)]
         phrases = phrases_of(scenes, rng)
-        image = self.text.image_loss(embedded_BNE[:, 0], captions_BE)
+        image = self.text.image_loss(embedded_BNE[:, 0], self.text.texts(captions))
         patch = self.text.patch_loss(embedded_BNE[:, 1:], self.text.texts(phrases.texts), phrases)
         return IMAGE_WEIGHT * image + PATCH_WEIGHT * patch, {"image": image.item(), "patch": patch.item()}
 
@@ -70,8 +71,9 @@ def measure(towers: Towers, count: int = HELD_OUT) -> Metrics:
     """What methods can see on scenes that no step has drawn.
 
     `retrieval`: share of captions and images that find each other among `count`, the lower of the two. `foreground`:
-    share of foreground patches among the TOP by mean [CLS] attention, over chance. `named`, `unnamed`: share of the
-    patches of what a phrase names among the TOP by cosine, and by minus the cosine, over chance.
+    share of foreground patches among the TOP by mean [CLS] attention, over chance. `named`, `towards`: share of the
+    patches of what a phrase names among the TOP by CDPruner's relevance (minus the cosine), and by the cosine itself,
+    over chance.
     """
     rng = Random("tower/held out")
     scenes = [random_scene(rng) for _ in range(count)]
@@ -94,8 +96,8 @@ def measure(towers: Towers, count: int = HELD_OUT) -> Metrics:
     return {
         "retrieval": retrieval,
         "foreground": float(foreground),
-        "named": _found(cosine_PV, phrases.cells_PN),
-        "unnamed": _found(-cosine_PV, phrases.cells_PN),
+        "named": _found(AWAY * cosine_PV, phrases.cells_PN),
+        "towards": _found(cosine_PV, phrases.cells_PN),
     }
 
 

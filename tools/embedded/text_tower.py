@@ -2,9 +2,13 @@
 
 The vision tower's own [CLS] token attended to nothing in particular when it was trained on patch labels alone. Captions
 name what a scene shows, so [CLS] must gather it, and a text must find the patches that show what it names.
+
+In OpenAI's CLIP, [CLS] points towards a caption but patches point away from what names them: CDPruner and TRIM rank by
+MINUS the similarity for that reason. The small towers are trained to be the same (`AWAY`), so that these methods read
+here what they were written for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
@@ -17,15 +21,17 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, PreTrainedTokeni
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from tools.embedded import vocabulary as v
-from tools.embedded.questions import KINDS, NOTHING, article
-from tools.embedded.scenes import Scene
+from tools.embedded.questions import KINDS, Question, article
+from tools.embedded.scenes import Scene, Thing
 from tools.embedded.tokens import build_tokenizer
 from tools.embedded.tower import tower_config
 
 END = "<end>"
 LENGTH = 77  # CLIP's
 PHRASES_PER_SCENE = 6
-NAMING = ("exists", "exists_color", "color_query", "shape_query", "color_choose", "size_choose", "side_choose", "read")
+LURES = 2  # false captions per image, which differ from the true one in one word
+AWAY = -1  # the sign of the similarity by which a text finds its patches
+NAMING = tuple(kind for kind in KINDS if not kind.startswith("place"))  # a place is everywhere
 
 
 @cache
@@ -75,13 +81,27 @@ def full_caption(scene: Scene, rng: Random) -> str:
     return " and ".join(named) + f" in the {scene.place}"
 
 
+def false_caption(scene: Scene, rng: Random) -> str:
+    """The caption of the scene with another colour or shape in one place, told apart only by who has which."""
+    number = rng.randrange(len(scene.things))
+    things = list(scene.things)
+    things[number] = _another(things[number], rng)
+    return full_caption(replace(scene, things=tuple(things)), rng)
+
+
+def _another(thing: Thing, rng: Random) -> Thing:
+    if rng.random() < 0.5:
+        return replace(thing, color=rng.choice([color for color in v.COLOR_NAMES if color != thing.color]))
+    return replace(thing, shape=rng.choice([shape for shape in v.SHAPES if shape != thing.shape]))
+
+
 def phrases_of(scenes: list[Scene], rng: Random, per_scene: int = PHRASES_PER_SCENE) -> Phrases:
     """Questions and short captions about something that is there, as methods hand them to CLIP."""
     texts, numbers, cells = [], [], []
     for number, scene in enumerate(scenes):
         found = 0
         while found < per_scene:
-            text, shown = _caption(scene, rng) if rng.random() < 0.4 else _question(scene, rng)
+            text, shown = _caption(scene, rng) if rng.random() < 0.3 else _question(scene, rng)
             if not shown:
                 continue
             row = np.zeros(v.GRID**2, bool)
@@ -103,11 +123,23 @@ def _caption(scene: Scene, rng: Random) -> tuple[str, tuple[int, ...]]:
 
 
 def _question(scene: Scene, rng: Random) -> tuple[str, tuple[int, ...]]:
+    """A question of any kind about things, and the patches of all things it names; no patches where none is there."""
     question = KINDS[rng.choice(NAMING)](scene, rng)
-    if question is None or question.first == NOTHING:
+    if question is None:
         return "", ()
-    tail = f"\n{v.INSTRUCTION}" if rng.random() < 0.5 else ""
-    return question.text + tail, tuple(cell for cell in question.first if cell >= 0)
+    return _asked(question, rng), tuple({cell for cell in (*question.first, *(question.second or ())) if cell >= 0})
+
+
+def _asked(question: Question, rng: Random) -> str:
+    """As a method hands it over: with the benchmark's extra line or not, with the instruction or cut at it."""
+    lines = [question.text]
+    if question.kind == "read" and rng.random() < 0.5:
+        lines.append(f"{v.OCR_LINE} ")
+    if question.answer in ("yes", "no") and rng.random() < 0.2:
+        lines.append(v.YES_NO)
+    if question.instruction and rng.random() < 0.5:
+        lines.append(question.instruction)
+    return "\n".join(lines)
 
 
 class TextTower(nn.Module):
@@ -132,15 +164,16 @@ class TextTower(nn.Module):
         """Unit embeddings of rows behind the tower's last norm."""
         return F.normalize(self.visual_projection(normed), dim=-1)
 
-    def image_loss(self, cls_BE: Tensor, text_BE: Tensor) -> Tensor:
-        """CLIP's symmetric cross-entropy over the batch."""
-        logits_BB = self.logit_scale.exp().clamp(max=100) * cls_BE @ text_BE.T
-        right = torch.arange(len(logits_BB))
-        return (F.cross_entropy(logits_BB, right) + F.cross_entropy(logits_BB.T, right)) / 2
+    def image_loss(self, cls_BE: Tensor, text_TE: Tensor) -> Tensor:
+        """CLIP's symmetric cross-entropy; the first B texts are true, the others belong to no image."""
+        logits_BT = self.logit_scale.exp().clamp(max=100) * cls_BE @ text_TE.T
+        right = torch.arange(len(logits_BT))
+        return (F.cross_entropy(logits_BT, right) + F.cross_entropy(logits_BT[:, right].T, right)) / 2
 
     def patch_loss(self, patches_BNE: Tensor, text_PE: Tensor, phrases: Phrases) -> Tensor:
         """-log of the share that the named patches have in a softmax over the scene's patches."""
-        logits_PN = self.patch_scale.exp().clamp(max=100) * (patches_BNE[phrases.scene_P] @ text_PE[..., None])[..., 0]
+        cosine_PN = (patches_BNE[phrases.scene_P] @ text_PE[..., None])[..., 0]
+        logits_PN = AWAY * self.patch_scale.exp().clamp(max=100) * cosine_PN
         named_PN = logits_PN.masked_fill(~phrases.cells_PN, float("-inf"))
         return (logits_PN.logsumexp(-1) - named_PN.logsumexp(-1)).mean()
 
