@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from headwise.models.tower import Tower
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from tools.embedded.measure import among_top, found, unseen_scenes
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import cell_labels, is_foreground
 from tools.embedded.text_tower import AWAY, LURES, TextTower, false_caption, full_caption, phrases_of
 from tools.embedded.tower import PatchClassifier, classification_loss, to_pixels, tower_config
 
-HELD_OUT = 64
-TOP = 64  # the smallest budget of the study
 IMAGE_WEIGHT, PATCH_WEIGHT = 0.5, 0.25
 
 
@@ -67,41 +66,25 @@ def train_towers(folder: Path, steps: int = 1500, batch: int = 12, seed: int = 1
 
 
 @torch.inference_mode()
-def measure(towers: Towers, count: int = HELD_OUT) -> Metrics:
-    """What methods can see on scenes that no step has drawn.
-
-    `retrieval`: share of captions and images that find each other among `count`, the lower of the two. `foreground`:
-    share of foreground patches among the TOP by mean [CLS] attention, over chance. `named`, `towards`: share of the
-    patches of what a phrase names among the TOP by CDPruner's relevance (minus the cosine), and by the cosine itself,
-    over chance.
-    """
-    rng = Random("tower/held out")
-    scenes = [random_scene(rng) for _ in range(count)]
+def measure(towers: Towers) -> Metrics:
+    """What `measure_checkpoint` will find, so far; see there."""
+    rng = Random("tower/held out/texts")
+    scenes = unseen_scenes()
     front_BV = torch.from_numpy(is_foreground(np.stack([cell_labels(scene) for scene in scenes])))
     signals = Tower(towers.classifier.tower, nn.Identity(), -1)
-    attention, states = [], []
-    for start in range(0, count, 16):
-        pixels = to_pixels(scenes[start : start + 16])
-        found = signals.signals(pixels, ("attention_HV",))
-        attention += [each.attention_HV.mean(0) for each in found]
-        states += [each.hidden_NC for each in found]
-    embedded_BNE = towers.embed(torch.stack(states))
-    found_BB = embedded_BNE[:, 0] @ towers.text.texts([full_caption(scene, rng) for scene in scenes]).T
-    right = torch.arange(count)
-    retrieval = min(float((found_BB.argmax(axis) == right).float().mean()) for axis in (0, 1))
-    top_BV = torch.stack(attention).topk(TOP).indices
-    foreground = front_BV.gather(1, top_BV).float().mean() / front_BV.float().mean()
+    visions = [
+        vision
+        for start in range(0, len(scenes), 16)
+        for vision in signals.signals(to_pixels(scenes[start : start + 16]), ("attention_HV",))
+    ]
+    embedded_BNE = towers.embed(torch.stack([vision.hidden_NC for vision in visions]))
+    logits_BB = embedded_BNE[:, 0] @ towers.text.texts([full_caption(scene, rng) for scene in scenes]).T
+    right = torch.arange(len(scenes))
     phrases = phrases_of(scenes, rng, 4)
     cosine_PV = (embedded_BNE[phrases.scene_P, 1:] @ towers.text.texts(phrases.texts)[..., None])[..., 0]
     return {
-        "retrieval": retrieval,
-        "foreground": float(foreground),
-        "named": _found(AWAY * cosine_PV, phrases.cells_PN),
-        "towards": _found(cosine_PV, phrases.cells_PN),
+        "retrieval": min(float((logits_BB.argmax(axis) == right).float().mean()) for axis in (0, 1)),
+        "foreground": among_top(torch.stack([vision.attention_HV.mean(0) for vision in visions]), front_BV),
+        "named": found(AWAY * cosine_PV, phrases.cells_PN),
+        "against": found(-AWAY * cosine_PV, phrases.cells_PN),
     }
-
-
-def _found(score_PV: Tensor, cells_PV: Tensor) -> float:
-    """Mean share of the cells among the TOP by score, over chance."""
-    inside = cells_PV.gather(1, score_PV.topk(TOP).indices).sum(1) / cells_PV.sum(1)
-    return float(inside.mean()) * score_PV.shape[1] / TOP

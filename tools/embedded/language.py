@@ -160,7 +160,10 @@ def start_decoder() -> SceneDecoder:
     return SceneDecoder()
 
 
-def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> SceneDecoder:
+def train_language(
+    folder: Path, steps: int = 2600, guide: bool = True, batch: int = 4, questions: int = 12, seed: int = 2
+) -> SceneDecoder:
+    """The decoder from scratch, on symbolic scenes; `guide` supervises where READ_LAYER looks."""
     scene_decoder = start_decoder()
     shares = lagging(read_log(folder, "language")[-1:])
 
@@ -178,7 +181,7 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
         logits, watched = scene_decoder(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
-        return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
+        return answer + (LOOK_WEIGHT if guide else 0) * look, {"answer": answer.item(), "look": look.item()}
 
     def evaluate() -> Metrics:
         rng = Random("language/held out")

@@ -12,7 +12,8 @@ from tools.embedded import vocabulary as v
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PHRASES = (
-    v.SYSTEM, v.INSTRUCTION, v.LETTER_INSTRUCTION, v.REGION, v.YES_NO, v.OCR_LINE, "USER:", "ASSISTANT:", *v.COORDINATES,
+    v.SYSTEM, v.INSTRUCTION, v.LETTER_INSTRUCTION, v.REGION, v.YES_NO, v.OCR_LINE, "USER:", "ASSISTANT:",
+    *v.COORDINATES,
 )  # fmt: skip
 
 

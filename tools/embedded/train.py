@@ -8,28 +8,33 @@ import torch
 from torch import nn
 
 from tools.embedded.align import Aligner, fit_projector, train_align
+from tools.embedded.contrast import Towers, train_towers
 from tools.embedded.export import assemble, save, save_clip
 from tools.embedded.language import SceneDecoder, start_decoder, train_language
 from tools.embedded.loop import in_parallel
-from tools.embedded.contrast import Towers, train_towers
 from tools.embedded.tune import Student, cached_features, scene_number, train_tune
 
-STEPS = {"tower": 1500, "language": 2600, "fit": 1500, "align": 220, "tune": 700}
+STEPS = {"tower": 700, "language": 2600, "fit": 1500, "align": 220, "tune": 700}
 SCENES = 640  # images of the last stage
 FIT_SCENES = 256
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def train_all(out: Path, work: Path, scale: float = 1.0, processes: int = 2, scenes: int = SCENES) -> None:
-    """Run the remaining steps of every stage, then write the checkpoint to `out`."""
+def train_all(
+    out: Path, work: Path, scale: float = 1.0, processes: int = 2, scenes: int = SCENES, guide: bool = True
+) -> None:
+    """Run the remaining steps of every stage, then write the checkpoint to `out`.
+
+    `guide`: supervise the attention of layer 4 (see language.py).
+    """
     steps = {name: max(1, round(count * scale)) for name, count in STEPS.items()}
     run = _runner(work, processes)
     run(train_towers, work, steps["tower"])
-    run(train_language, work, steps["language"])
+    run(train_language, work, steps["language"], guide)
     _fit(work, steps["fit"], min(scenes, FIT_SCENES))
     run(_align, work, steps["align"])
     cached_features(work, load_aligner(work), scenes, "tune")
-    run(_tune, work, steps["tune"], scenes)
+    run(_tune, work, steps["tune"], scenes, guide)
     export(work, out)
 
 
@@ -53,9 +58,10 @@ def _align(work: Path, steps: int) -> None:
     train_align(work, aligner, scene_decoder, steps)
 
 
-def _tune(work: Path, steps: int, scenes: int) -> None:
+def _tune(work: Path, steps: int, scenes: int, guide: bool) -> None:
     aligner = load_aligner(work)
-    train_tune(work, aligner, load_scene_decoder(work), cached_features(work, aligner, scenes, "tune"), steps)
+    features = cached_features(work, aligner, scenes, "tune")
+    train_tune(work, aligner, load_scene_decoder(work), features, steps, guide)
 
 
 def export(work: Path, out: Path, tuned: bool = True) -> None:

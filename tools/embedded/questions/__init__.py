@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from tools.embedded.questions.caption import caption
-from tools.embedded.questions.forms import choosing, locate, locating, named_once, option
+from tools.embedded.questions.forms import choosing, locate, locating, named_once, offering, option
 from tools.embedded.questions.places import (
     place_choose,
     place_query,
@@ -64,6 +64,7 @@ __all__ = [
     "choosing",
     "locating",
     "named_once",
+    "offering",
     "of_shape",
     "pick_sign",
     "quoting",

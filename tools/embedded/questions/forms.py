@@ -26,17 +26,24 @@ _WRONG = {
 }
 _OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}  # other sides may be true, too
 _ASKED = (color_query, color_query, shape_query, shape_query, count_query, place_query, side_choose)
+_KINDS = {function.__name__: function for function in _ASKED}
 
 
 def option(scene: Scene, rng: Random) -> Question | None:
-    """One of four options, by its letter."""
-    if (question := rng.choice(_ASKED)(scene, rng)) is None:
+    """One of four options (of two for sides), by its letter."""
+    found = offering(rng.choice(_ASKED).__name__, scene, rng)
+    return choosing(*found) if found else None
+
+
+def offering(kind: str, scene: Scene, rng: Random) -> tuple[Question, list[str]] | None:
+    """A question of one of the kinds with its options, in random order."""
+    if (question := _KINDS[kind](scene, rng)) is None:
         return None
-    words = (_OPPOSITE[question.answer],) if question.kind == "side_choose" else _WRONG[question.kind]
+    words = (_OPPOSITE[question.answer],) if kind == "side_choose" else _WRONG[kind]
     wrong = [word for word in words if word != question.answer]
     offered = [question.answer, *rng.sample(wrong, min(len(wrong), OPTIONS - 1))]
     rng.shuffle(offered)
-    return choosing(question, offered)
+    return question, offered
 
 
 def choosing(question: Question, offered: list[str]) -> Question:
