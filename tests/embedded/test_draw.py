@@ -121,3 +121,85 @@ def test_annotators_disagree_and_mostly_read_the_word():
     shares = [Counter(row["answers"]).most_common(1)[0][1] for row in rows]
     assert 4 <= min(shares) < 8
     assert sum(shares) / len(shares) == pytest.approx(8.2, abs=0.4)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    """The second edition's folder and scenes."""
+    out = tmp_path_factory.mktemp("second")
+    return out, drawing.draw(out, edition=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "questions", "images"),
+    [("pope", 1080, 60), ("gqa", 720, 120), ("mmbench", 288, 40), ("refcoco", 360, 120)],
+)
+def test_second_edition_has_images_enough_for_an_interval(second, name, questions, images):
+    benchmark = BENCHMARKS[name]
+    samples = benchmark.samples(second[0])
+    assert len(samples) == questions
+    assert len({sample.image for sample in samples}) == images
+    assert all(benchmark.image_path(second[0], sample).is_file() for sample in samples)
+    assert not benchmark.check_layout(second[0])
+
+
+def test_second_edition_shares_no_scene_with_training(second):
+    held = {scene.digest() for scenes in second[1].values() for scene in scenes}
+    assert len(held) == sum(map(len, second[1].values()))
+    assert not held & {random_scene(Random(f"tune/{i}")).digest() for i in range(640)}
+
+
+def score(folder: Path, name: str, text_of) -> float:
+    """Headline score where `text_of(sample, truth)` is the answer to each question."""
+    benchmark = BENCHMARKS[name]
+    samples = benchmark.samples(folder)
+    truth_of = benchmark.truths(folder, samples)
+    answers = {
+        sample.key: Answer(
+            benchmark=name,
+            question_id=sample.question_id,
+            image=sample.image,
+            prompt=sample.prompt,
+            text=text_of(sample, truth_of(sample)),
+        )
+        for sample in samples
+    }
+    return benchmark.summarise(benchmark.judge(folder, samples, answers)).score
+
+
+def test_the_answers_that_training_teaches_score_full_marks(second):
+    """As the tokenizer writes them; boxes are rounded to two decimals of the side."""
+    tokenizer = build_tokenizer()
+    boxes = {}
+    for scene in second[1]["refcoco"]:
+        for thing, phrase in named_once(scene):
+            question = locating(thing, phrase)
+            boxes[question.text, str([8 * edge for edge in corners(thing)])] = question.answer
+
+    def box(sample, truth):
+        pixels = [round(edge) for edge in truth.key.box]
+        ids = tokenizer(boxes[sample.prompt, str(pixels)], add_special_tokens=False).input_ids
+        return tokenizer.decode(ids)
+
+    assert score(second[0], "refcoco", box) == 100.0
+    assert score(second[0], "mmbench", lambda sample, truth: tokenizer.decode(tokenizer(truth.text).input_ids)) == 100
+
+
+def test_letters_and_boxes_cannot_be_guessed(second):
+    """One letter throughout fails every group; one box throughout hits next to nothing."""
+    for letter in "ABCD":
+        assert score(second[0], "mmbench", lambda sample, truth, letter=letter: letter) == 0.0
+    for box in ("[0.0, 0.0, 1.0, 1.0]", "[0.4, 0.4, 0.5, 0.5]"):
+        assert score(second[0], "refcoco", lambda sample, truth, box=box: box) < 5
+
+
+def test_right_options_are_balanced(second):
+    rows = MMBench().samples(second[0])
+    with (second[0] / "mmbench/mmbench_dev_20230712.tsv").open(newline="") as file:
+        table = list(csv.DictReader(file, delimiter="\t"))
+    assert len(table) == len(rows)
+    right = defaultdict(Counter)
+    for row in table:
+        right[row["l2-category"], row["category"]][row[row["answer"]]] += int(int(row["index"]) < ROTATION)
+    for kind, counts in right.items():
+        assert max(counts.values()) <= 0.6 * sum(counts.values()), kind

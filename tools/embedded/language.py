@@ -161,7 +161,7 @@ def start_decoder() -> SceneDecoder:
 
 
 def train_language(
-    folder: Path, steps: int = 2600, guide: bool = True, batch: int = 4, questions: int = 12, seed: int = 2
+    folder: Path, steps: int = 3400, guide: bool = True, batch: int = 4, questions: int = 12, seed: int = 2
 ) -> SceneDecoder:
     """The decoder from scratch, on symbolic scenes; `guide` supervises where READ_LAYER looks."""
     scene_decoder = start_decoder()
