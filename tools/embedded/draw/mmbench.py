@@ -12,7 +12,7 @@ from tools.embedded.scenes import Recipe, Scene, random_scene
 from tools.embedded.vocabulary import TEST_WORDS
 
 IMAGES, PER_IMAGE = 40, 2
-RECIPE = Recipe(things=(4, 7), repeats=0.5, words=(0, 1), sums=0.2, clutter=(120, 200))
+RECIPE = Recipe(things=(4, 7), repeats=0.9, words=(0, 1), sums=0.2, clutter=(120, 200))
 ROTATION = 1_000_000  # a row's index is its group's plus this times the rotation
 
 # kind: leaf and level-2 category, by MMBench's names
