@@ -46,5 +46,16 @@ def measure(model: Path) -> None:
         click.echo(f"{name}: {value:.3f}")
 
 
+@command.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the logs.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The PNG to write.")
+def curve(work: Path, out: Path) -> None:
+    """Draw the learning curves of a training run."""
+    from tools.embedded.curve import draw_curve
+
+    draw_curve(work, out)
+    click.echo(f"curves in {out}")
+
+
 if __name__ == "__main__":
     command(prog_name="python -m tools.embedded")

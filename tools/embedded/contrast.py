@@ -1,7 +1,7 @@
 """Stage 1: vision and text tower together, by patch labels and by contrast.
 
-Three losses: what each patch shows (tower.py), which caption belongs to which image (CLIP's, on [CLS]), and which
-patches show what a phrase names (the same projection as CLIP's, on patches).
+Four losses: what each patch shows (tower.py), which caption belongs to which image (CLIP's, on [CLS]), what image and
+caption list (text_tower.py), and which patches show what a phrase names (the same projection as CLIP's, on patches).
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.measure import among_top, found, unseen_scenes
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import cell_labels, is_foreground
-from tools.embedded.text_tower import AWAY, LURES, TextTower, false_caption, full_caption, phrases_of
+from tools.embedded.text_tower import AWAY, LURES, TextTower, false_caption, full_caption, inventory, phrases_of
 from tools.embedded.tower import PatchClassifier, classification_loss, to_pixels, tower_config
 
-IMAGE_WEIGHT, PATCH_WEIGHT = 0.5, 0.25
+IMAGE_WEIGHT, PATCH_WEIGHT, INVENTORY_WEIGHT = 0.5, 0.25, 0.1
 
 
 class Towers(nn.Module):
@@ -35,14 +35,20 @@ class Towers(nn.Module):
         return self.text.visual(self.classifier.tower.post_layernorm(states_BNC))
 
     def contrast(self, states_BNC: Tensor, scenes: list[Scene], rng: Random) -> tuple[Tensor, Metrics]:
-        """The two losses against texts."""
+        """The losses against texts: what belongs to the image, and what is where in it."""
         embedded_BNE = self.embed(states_BNC)
         captions = [full_caption(scene, rng) for scene in scenes]
         captions += [false_caption(scene, rng) for scene in scenes for _ in range(LURES)]
         phrases = phrases_of(scenes, rng)
-        image = self.text.image_loss(embedded_BNE[:, 0], self.text.texts(captions))
+        captions_TE = self.text.texts(captions)
+        image = self.text.image_loss(embedded_BNE[:, 0], captions_TE)
+        has_BL = torch.stack([inventory(scene) for scene in scenes])
+        listed = self.text.inventory_loss(embedded_BNE[:, 0], has_BL)
+        read = self.text.inventory_loss(captions_TE[: len(scenes)], has_BL)
         patch = self.text.patch_loss(embedded_BNE[:, 1:], self.text.texts(phrases.texts), phrases)
-        return IMAGE_WEIGHT * image + PATCH_WEIGHT * patch, {"image": image.item(), "patch": patch.item()}
+        loss = IMAGE_WEIGHT * image + PATCH_WEIGHT * patch + INVENTORY_WEIGHT * (listed + read)
+        parts = {"image": image, "patch": patch, "listed": listed, "read": read}
+        return loss, {name: part.item() for name, part in parts.items()}
 
 
 def train_towers(folder: Path, steps: int = 1500, batch: int = 12, seed: int = 1) -> Towers:
