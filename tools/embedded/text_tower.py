@@ -168,7 +168,7 @@ class TextTower(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
         self.patch_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
         self.inventory = nn.Linear(config.projection_dim, LABELS)  # of training alone
-        nn.init.normal_(self.inventory.weight, std=0.5)
+        nn.init.normal_(self.inventory.weight, std=0.1)
         nn.init.constant_(self.inventory.bias, -3.0)  # most are absent
 
     def texts(self, texts: list[str]) -> Tensor:
