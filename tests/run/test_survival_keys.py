@@ -41,8 +41,8 @@ def test_a_longer_run_reuses_a_shorter_one(checkpoint: Checkpoint, bundle: Path,
     assert short.group == long.group
     assert set(short.questions) < set(long.questions)
     spool = Spool(tmp_path / "spool")
-    said = {short.key(cell): {"t": "yes"} for cell in short.cells}
-    spool.append(*({"q": question, "a": said} for question in short.questions))
+    said = {short.key(cell): {"text": "yes"} for cell in short.cells}
+    spool.append(*({"question": question, "answers": said} for question in short.questions))
     assert long.answered(spool).all(axis=1).tolist() == [question in short.questions for question in long.questions]
 
 

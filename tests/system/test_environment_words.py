@@ -85,7 +85,7 @@ def test_patience_is_a_number_of_seconds(value: str, monkeypatch: pytest.MonkeyP
         (None, {"workers": 2}, "engine: local is one process and takes no --workers"),
         (None, {"address": "auto", "engine": "local"}, "takes no --address"),
         (None, {"data_on_workers": True}, "takes no --data-on-workers"),
-        ("cpu,cpu", {"engine": "local"}, "devices: several are a worker each"),
+        ("cpu,cpu", {"engine": "local"}, "devices: each gets a worker; use --engine ray"),
         ("cpu,0", {}, "devices: cpu, cuda:0 are of two kinds"),
         ("0,0,1", {}, "name every GPU equally often"),
         ("0,1", {"workers": 4}, "no --workers"),

@@ -1,6 +1,6 @@
 """What each cell's pruning chose: heads and kept tokens, question by question, out of `evidence.npz`.
 
-The file holds `heads_NH` and `kept_NV` (uint8, one row a question in question file order, sets as
+The file holds `heads_NH` and `kept_NV` (uint8, one row per question in question file order, sets as
 numpy.packbits packs them), `head_count`, `visual` (the most, where `visual_N` says that images differ), and
 `float16_agreement` where the cell ranks heads.
 Sets stay packed here: overlaps are bit counts.
@@ -22,8 +22,8 @@ from headwise.analysis.roles import in_order, is_method
 from headwise.errors import DataError
 
 FILE = "evidence.npz"
+# Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01.
 QUESTIONS = 1000
-"""Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _work(study: StudySettings, placement: Placement, scale: Scale, comparing: b
     job = Job.of(study, placement, scale)
     console = plain_console(stderr=True)
     console.print(
-        f"{len(job.cells)} cells on {', '.join(study.benchmark)}: "
+        f"{len(job.cells)} cells on {', '.join(job.study.benchmark)}: "
         f"{sum(len(task.samples) for task in job.tasks):,} questions each, model {study.model}"
     )
     for label, value in layer_lines(job.cells, job.checkpoint.geometry):

@@ -74,6 +74,7 @@ class CellReport:
 
     @property
     def same(self) -> bool:
+        """Whether every answer and every metric is the same in the reproduction."""
         return not self.differences and not self.metrics
 
 

@@ -94,6 +94,20 @@ class Engine:
         optimizations: Optimizations | None = None,
         keep_logits: bool = False,
     ) -> None:
+        """Prepare the prompt before the image once for all questions.
+
+        Args:
+            decoder: the language model as a list of layers.
+            system_MD: embeddings of the prompt before the image.
+            cells: the cells of every question, equal ones allowed.
+            visual: V where it is the same for every image, else None.
+            max_new_tokens: bound on an answer's length, in tokens.
+            optimizations: what the engine may share; None for all of it.
+            keep_logits: whether answers carry the logits of their first step.
+
+        Raises:
+            ConfigError: a cell that does not fit the decoder.
+        """
         self.keep_logits = keep_logits
         self.decoder, self.cells, self.optimizations = decoder, list(cells), optimizations or Optimizations()
         self.max_new_tokens, self.visual = max_new_tokens, visual
@@ -167,6 +181,8 @@ class Engine:
 
     def _run(self, nodes: Sequence[Node]) -> list[Outcome]:
         """Run all branches: first one per question, whose answers are the drafts of the others."""
+        # A draft is only a guess: every token of it is checked against the branch's own logits (`Stack._accept`), and
+        # the first one that differs is replaced. The branch with the most visual rows of each question goes first.
         outcomes: dict[int, Outcome] = {}
         drafts: dict[int, list[int]] = {}
         order = sorted(range(len(nodes)), key=lambda place: -nodes[place].visual)
@@ -189,6 +205,7 @@ class Engine:
         """Groups of nodes of one shape (equally many rows everywhere: no padding), no larger than memory allows."""
         if not self.optimizations.batch:
             return [[place] for place in places]
+        # One shape per stack: rows of a batch do not attend to each other, and without padding no mask is needed.
         groups: dict[object, list[int]] = {}
         for place in places:
             groups.setdefault(nodes[place].shape, []).append(place)

@@ -15,10 +15,10 @@ from headwise.study.registry import Registry
 
 __all__ = ["METHODS", "BeforeMethod", "Method", "Options", "Reduced", "Vision", "reduce"]
 
+# Every method and control by name; an unknown name is a ConfigError that lists the known ones.
 METHODS: Registry[Method] = Registry(
     "method", Method, __name__, "headwise.methods", reserved=(*names.STRATEGIES, *names.CONTROLS)
 )
-"""Every method and control by name; an unknown name is a ConfigError that lists the known ones."""
 
 
 def reduce(name: str, vision: Vision, tokens: int, **options: Any) -> Reduced:

@@ -19,6 +19,7 @@ class Conditional(BeforeMethod):
     question_dependent = True
 
     def text(self, prompt: str) -> str:
+        """The question without LLaVA's instruction."""
         return prompt.replace(INSTRUCTION, "")
 
     @abstractmethod
@@ -26,6 +27,7 @@ class Conditional(BeforeMethod):
         """Relevance [V] of the patches to the question, scaled to about 0..1."""
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """The first T picks of greedy MAP inference, in image order; degenerate where the kernel's rank is below T."""
         unit_VD = unit(vision.projected_VD)
         relevance_V = self.relevance(vision)
         kernel_VV = relevance_V[:, None] * (unit_VD @ unit_VD.T) * relevance_V
@@ -47,6 +49,7 @@ class CDPruner(Conditional):
     options_type = ClipOptions
 
     def relevance(self, vision: Vision) -> Tensor:
+        """Relevance of each patch, [V], scaled to 0..1 with 1e-6 against division by zero."""
         similarity_V = -(unit(patch_embeddings(vision)) @ unit(vision.text_ME).T).mean(1)
         return _scaled(similarity_V, 1e-6)
 
@@ -64,6 +67,7 @@ class CDPrunerLLM(Conditional):
     text_encoder = "embeddings"
 
     def relevance(self, vision: Vision) -> Tensor:
+        """Relevance of each patch, [V], scaled to 0..1."""
         return _scaled((unit(vision.projected_VD) @ unit(vision.words_mD).T).mean(1), 0)
 
 

@@ -62,6 +62,7 @@ class Dart(InsideMethod):
         return (Stage(cell.layer, kept),)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """Pivots of image and text, then for each pivot the tokens that duplicate it least."""
         unit_VD = view.once("dart", lambda: _unit(view.final_norm(view.hidden_VD)))
         each = (stage.keep - IMAGE_PIVOTS) // (IMAGE_PIVOTS + TEXT_PIVOTS)
         kept = select(view, unit_VD, each, IMAGE_PIVOTS, TEXT_PIVOTS)

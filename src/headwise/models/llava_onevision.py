@@ -22,4 +22,5 @@ class LlavaOnevision(Family):
     prompt_version = "llava-onevision/1"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)

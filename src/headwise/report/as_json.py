@@ -53,8 +53,9 @@ def as_json(analysis: Analysis, compare_run: str | None) -> dict[str, Any]:
 def _overall(analysis: Analysis, part: Findings) -> dict[str, Any]:
     found, beside = _part(part), analysis.tables.get("of_vanilla")
     if beside is not None:
+        percentages = by_benchmark(beside)
         for cell in found["cells"]:
-            cell["benchmarks"] = by_benchmark(beside, cell["configuration"])
+            cell["benchmarks"] = percentages[cell["configuration"]]
     return found
 
 

@@ -21,8 +21,8 @@ from headwise.study.budget import token_count
 from headwise.study.cells import Cell
 
 CLIP_WIDTH = 768
+# E of CLIP's joint space in LLaVA-1.5's tower, and words of a question.
 WORDS = 12
-"""E of CLIP's joint space in LLaVA-1.5's tower, and words of a question."""
 
 
 def before_flops(checkpoint: Checkpoint, cell: Cell) -> float:

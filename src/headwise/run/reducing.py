@@ -27,8 +27,8 @@ from headwise.models.vision import small_pixels, tower_of, word_embeddings
 from headwise.study.budget import token_count
 from headwise.study.cells import Cell, Geometry
 
+# Signals that no tower of a LLaVA checkpoint gives.
 TEXT = ("text_ME", "words_mD", "visual_projection_EC")
-"""Signals that no tower of a LLaVA checkpoint gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class Reducer:
     """Runs the methods before the language model on one loaded checkpoint; CLIP text towers are kept by name."""
 
     def __init__(self, vlm: Vlm, allow_pickle: bool = False) -> None:
+        """`allow_pickle`: whether CLIP text towers in pickle files are loaded. Towers are built on first use."""
         self.vlm, self.allow_pickle = vlm, allow_pickle
         self.geometry: Geometry = vlm.checkpoint.geometry
         self._tower: Tower | None = None
@@ -63,6 +64,7 @@ class Reducer:
 
     @property
     def tower(self) -> Tower:
+        """The checkpoint's vision tower with its intermediate signals. ModelError where methods cannot read it."""
         self._tower = self._tower or tower_of(self.vlm)
         return self._tower
 
@@ -122,6 +124,7 @@ class Reductions:
     """The choices of one window; each is made when it is asked for, once for all that share it."""
 
     def __init__(self, reducer: Reducer, cells: Sequence[Cell], visions: dict[int | None, list[Vision]]) -> None:
+        """`visions`: signals of the window's images by the side in pixels at which they were seen (None: the usual)."""
         self.reducer, self.cells, self.visions = reducer, cells, visions
         self._chosen: dict[object, Chosen] = {}
         self._text: dict[object, dict[str, Tensor]] = {}

@@ -106,6 +106,39 @@ function drawSample() {
     body.append(row);
   });
   drawKept(sample, state.cell, part.side, part.cells[state.cell]);
+  drawBoxes(sample, state.cell, part.cells[state.cell]);
+}
+
+// Boxes come in fractions of the padded square, as the scorer compared them; corners may be in any order.
+function drawBoxes(sample, cell, name) {
+  const found = sample.boxes, layer = at("samples-boxes"), text = at("samples-boxes-text");
+  layer.replaceChildren();
+  text.textContent = "";
+  if (found === null) return;
+  const said = found.said[cell], overlap = found.iou[cell];
+  for (const [look, box] of [["truth", found.truth], ["said", said]]) {
+    if (box === null) continue;
+    for (const stroke of ["casing", look]) layer.append(rectangle(box, stroke));
+  }
+  const read = overlap !== null ? `IoU ${overlap.toFixed(2)} with the true box`
+    : sample.answers[cell] === null ? "no answer" : "no box in the answer";
+  const outside = said !== null && !(Math.max(said[0], said[2]) > 0 && Math.min(said[0], said[2]) < 1
+    && Math.max(said[1], said[3]) > 0 && Math.min(said[1], said[3]) < 1);
+  const turned = said !== null && (said[0] > said[2] || said[1] > said[3]);
+  text.textContent = `${name}: ${read}`
+    + (outside ? "; its box lies outside the picture" : "")
+    + (turned ? "; its corners are in the wrong order, so it covers nothing" : "")
+    + (sample.image === null ? "" : said === null ? " (blue: true box)" : " (blue: true box; orange, dashed: the answer's)");
+}
+
+function rectangle([x1, y1, x2, y2], look) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const [left, right] = [Math.min(x1, x2), Math.max(x1, x2)], [top, bottom] = [Math.min(y1, y2), Math.max(y1, y2)];
+  const least = 0.002;  // a box without width is not drawn at all
+  const parts = { x: left, y: top, width: Math.max(right - left, least), height: Math.max(bottom - top, least) };
+  for (const [part, value] of Object.entries(parts)) made.setAttribute(part, value);
+  made.setAttribute("class", look);
+  return made;
 }
 
 function drawKept(sample, cell, side, name) {

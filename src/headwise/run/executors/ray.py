@@ -2,7 +2,7 @@
 
 Ray starts, places and watches processes. What is ours is the queue: a window whose worker is gone goes back to its
 front at once, and whichever worker is free takes it. An actor is never restarted but replaced by a new one, so
-that every process says who it is before it answers; one that waits for room is what an autoscaler reacts to.
+that every process says who it is before it answers; one that waits for resources is what an autoscaler reacts to.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from headwise.run.executors import Answered, Scale, Work, patience
 from headwise.run.executors.ray_session import ray, reason_of, start, stop, workers_wanted
 from headwise.run.executors.worker import Hello, Orders, Worker, images_of, parcel
 
+# Windows a worker has at a time: images of one are prepared while the other is on the device.
 UNDER_WAY = 2
-"""Windows a worker has at a time: images of one are prepared while the other is on the device."""
+# A window that is under way when so many workers die is given up.
 DEADLY = 3
-"""A window that is under way when so many workers die is given up."""
 LOOK_AGAIN = 10.0
+# Seconds between looks at how many workers the cluster has room for, and after a worker that died at its start.
 PAUSE = 2.0
-"""Seconds between looks at how many workers the cluster has room for, and after a worker that died at its start."""
 
 
 class WorkersLost(HeadwiseError):
@@ -36,6 +36,7 @@ class RayWorker(Worker):
     """A worker that knows which node it is on."""
 
     def hello(self) -> Hello:
+        """What a worker says of itself, with the id of its Ray node."""
         return replace(super().hello(), node=ray.get_runtime_context().get_node_id())
 
 
@@ -65,6 +66,14 @@ class RayExecutor:
     worker: type[RayWorker] = RayWorker
 
     def __init__(self, orders: Orders, expected: dict[str, str], scale: Scale, say: Callable[[str], None]) -> None:
+        """Start nothing yet.
+
+        Args:
+            orders: what every worker is told once: the study, its model, the kind of device.
+            expected: versions and digests that a worker must report to be used.
+            scale: the cluster's address and how many workers.
+            say: prints a line for the user.
+        """
         self.orders, self.expected, self.scale, self.say = orders, expected, scale, say
         self.patience = patience()
         self._actors: list[_Actor] = []
@@ -75,16 +84,20 @@ class RayExecutor:
         self._seen = 0.0
 
     def __enter__(self) -> RayExecutor:
+        """The executor itself; the cluster is reached at the first window."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the workers and leave the cluster."""
         stop()
 
     @property
     def workers(self) -> int:
+        """How many workers are ready now."""
         return sum(actor.who is not None for actor in self._actors)
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
+        """Hand windows to free workers and yield them as they come back; those of lost workers go out again."""
         source = iter(work)
         if (first := next(source, None)) is None:
             return
@@ -111,18 +124,18 @@ class RayExecutor:
             self._wanted, self._looked = workers_wanted(self.scale, self.orders.kind), now
         wanted = min(self._wanted, self._open()) if exhausted else self._wanted
         while len(self._actors) < wanted:
-            options = {**self._room(), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": UNDER_WAY}
+            options = {**self._resources(), "max_restarts": 0, "max_task_retries": 0, "max_concurrency": UNDER_WAY}
             handle = ray.remote(self.worker).options(**options).remote(self.orders)
             self._actors.append(_Actor(handle, handle.hello.remote()))
 
-    def _room(self) -> dict[str, Any]:
+    def _resources(self) -> dict[str, Any]:
         """What a worker needs of its host, and hosts that it must not be on."""
-        room: dict[str, Any] = {"num_cpus": self.scale.threads(self.orders.kind)}
+        resources: dict[str, Any] = {"num_cpus": self.scale.threads(self.orders.kind)}
         if self.orders.kind == "cuda":
-            room["num_gpus"] = 1 / self.scale.workers_per_gpu
+            resources["num_gpus"] = 1 / self.scale.workers_per_gpu
         if self._excluded:
-            room["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._excluded))})"}
-        return room
+            resources["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._excluded))})"}
+        return resources
 
     def _check_patience(self) -> None:
         now = time.monotonic()

@@ -27,8 +27,8 @@ os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 import ray  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk.
 OBJECT_STORE_BYTES = 512 << 20
-"""Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk."""
 
 
 def start(scale: Scale, orders: Orders) -> None:

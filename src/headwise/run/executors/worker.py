@@ -25,8 +25,8 @@ from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
 from headwise.run.tasks import libraries, question_keys
 
+# The content of images by name; None for one that could not be read.
 Images = dict[str, bytes | None]
-"""The content of images by name; None for one that could not be read."""
 NO_DATA = Path(os.devnull)
 
 
@@ -72,6 +72,7 @@ class Worker:
     """Answers windows. Two may be under way: images of one are prepared while the other has the device."""
 
     def __init__(self, orders: Orders) -> None:
+        """Remember the orders; the checkpoint is loaded for the first window."""
         self.orders = orders
         self._turn = threading.Lock()
         self._checkpoint: Checkpoint | None = None
