@@ -16,7 +16,7 @@ from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.measure import among_top, found, unseen_scenes
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import cell_labels, is_foreground
-from tools.embedded.text_tower import AWAY, LURES, TextTower, false_caption, full_caption, inventory, phrases_of
+from tools.embedded.text_tower import AWAY, LURES, OTHERS, TextTower, false_caption, full_caption, inventory, phrases_of
 from tools.embedded.tower import PatchClassifier, classification_loss, to_pixels, tower_config
 
 IMAGE_WEIGHT, PATCH_WEIGHT, INVENTORY_WEIGHT = 0.5, 0.25, 0.1
@@ -37,14 +37,15 @@ class Towers(nn.Module):
     def contrast(self, states_BNC: Tensor, scenes: list[Scene], rng: Random) -> tuple[Tensor, Metrics]:
         """The losses against texts: what belongs to the image, and what is where in it."""
         embedded_BNE = self.embed(states_BNC)
-        captions = [full_caption(scene, rng) for scene in scenes]
+        told = [*scenes, *(random_scene(rng) for _ in range(OTHERS))]
+        captions = [full_caption(scene, rng) for scene in told]
         captions += [false_caption(scene, rng) for scene in scenes for _ in range(LURES)]
         phrases = phrases_of(scenes, rng)
         captions_TE = self.text.texts(captions)
         image = self.text.image_loss(embedded_BNE[:, 0], captions_TE)
-        has_BL = torch.stack([inventory(scene) for scene in scenes])
-        listed = self.text.inventory_loss(embedded_BNE[:, 0], has_BL)
-        read = self.text.inventory_loss(captions_TE[: len(scenes)], has_BL)
+        has_TL = torch.stack([inventory(scene) for scene in told])
+        listed = self.text.inventory_loss(embedded_BNE[:, 0], has_TL[: len(scenes)])
+        read = self.text.inventory_loss(captions_TE[: len(told)], has_TL)
         patch = self.text.patch_loss(embedded_BNE[:, 1:], self.text.texts(phrases.texts), phrases)
         loss = IMAGE_WEIGHT * image + PATCH_WEIGHT * patch + INVENTORY_WEIGHT * (listed + read)
         parts = {"image": image, "patch": patch, "listed": listed, "read": read}

@@ -29,7 +29,15 @@ from tools.embedded.tower import tower_config
 END = "<end>"
 LENGTH = 77  # CLIP's
 PHRASES_PER_SCENE = 6
-LABELS = len(v.COLOR_NAMES) * (len(v.SHAPES) + 1) + len(v.PLACE_NAMES)
+_LISTS = {
+    "shape": len(v.SHAPES),
+    "color": len(v.COLOR_NAMES),
+    "board": len(v.COLOR_NAMES),
+    "place": len(v.PLACE_NAMES),
+    "pair": len(v.COLOR_NAMES) * len(v.SHAPES),
+}
+LABELS = sum(_LISTS.values())
+OTHERS = 32  # captions per step of scenes that are not shown: texts cost next to nothing beside images
 LURES = 2  # false captions per image, which differ from the true one in one word
 INVENTORY_SCALE = 10
 AWAY = -1  # the sign of the similarity by which a text finds its patches
@@ -67,15 +75,15 @@ def text_config(width: int = 96, layers: int = 2) -> CLIPTextConfig:
 
 
 def inventory(scene: Scene) -> Tensor:
-    """Which pairs of colour and shape, which boards and which place a scene has, [LABELS] of 0 and 1."""
-    has = torch.zeros(LABELS)
-    colors, shapes = v.COLOR_NAMES, v.SHAPES
+    """Which shapes, colours, boards, place, and pairs of colour and shape a scene has, [LABELS] of 0 and 1."""
+    has = {name: np.zeros(size, np.float32) for name, size in _LISTS.items()}
     for thing in scene.things:
-        has[colors.index(thing.color) * len(shapes) + shapes.index(thing.shape)] = 1
+        color, shape = v.COLOR_NAMES.index(thing.color), v.SHAPES.index(thing.shape)
+        has["shape"][shape] = has["color"][color] = has["pair"][color * len(v.SHAPES) + shape] = 1
     for sign in scene.signs:
-        has[len(colors) * len(shapes) + colors.index(sign.color)] = 1
-    has[len(colors) * (len(shapes) + 1) + v.PLACE_NAMES.index(scene.place)] = 1
-    return has
+        has["board"][v.COLOR_NAMES.index(sign.color)] = 1
+    has["place"][v.PLACE_NAMES.index(scene.place)] = 1
+    return torch.from_numpy(np.concatenate(list(has.values())))
 
 
 @dataclass
@@ -169,7 +177,7 @@ class TextTower(nn.Module):
         self.patch_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
         self.inventory = nn.Linear(config.projection_dim, LABELS)  # of training alone
         nn.init.normal_(self.inventory.weight, std=0.1)
-        nn.init.constant_(self.inventory.bias, -3.0)  # most are absent
+        nn.init.constant_(self.inventory.bias, -2.5)  # most are absent
 
     def texts(self, texts: list[str]) -> Tensor:
         """Unit embeddings [P, E]."""
