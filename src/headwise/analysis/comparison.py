@@ -11,6 +11,7 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.analysis.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
+from headwise.analysis.means import unequal_means
 from headwise.analysis.roles import REFERENCE, in_order, roles
 from headwise.analysis.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.benchmarks import BENCHMARKS
@@ -97,7 +98,7 @@ def load_comparison(
         cells = without_partial(cells, notes)
     check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *_means(cells)]
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *unequal_means(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -168,28 +169,6 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     tag = "tags.headwise.measured_on"
     names: list[str] = sorted(cells[tag].dropna().unique()) if tag in cells else []
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
-
-
-# How far the mean visual tokens of two cells of one budget may be apart without a note.
-MEAN_TOKENS = 0.5
-
-
-def _means(cells: pd.DataFrame) -> list[str]:
-    """Cells of one token budget that were given unlike numbers of visual tokens per layer are no equal terms."""
-    if "mean_visual_tokens" not in cells:
-        return []
-    ranges: dict[int, str] = {}
-    for _, rows in cells.dropna(subset=["tokens", "mean_visual_tokens"]).groupby("tokens"):
-        ordered = rows.sort_values("mean_visual_tokens", kind="stable")[["label", "mean_visual_tokens"]]
-        (fewest, low), (most, high) = ordered.iloc[[0, -1]].itertuples(index=False)
-        if high - low > MEAN_TOKENS:
-            tokens = int(rows["tokens"].iloc[0])
-            ranges[tokens] = f"at {tokens} tokens from {low:.1f} ({fewest}) to {high:.1f} ({most})"
-    if not ranges:
-        return []
-    return [
-        f"mean visual tokens per layer differ within a budget: {', '.join(ranges[key] for key in sorted(ranges)[::-1])}"
-    ]
 
 
 def _categories(cells: pd.DataFrame) -> list[str]:

@@ -58,7 +58,7 @@ class ScoreTable:
     def best_cells(self) -> list[str]:
         """The configurations with the highest value of all, `tokens/heads/strategy`; several where they tie."""
         rivals = [
-            (value, "/".join(str(part) for part in (*place, label) if not pd.isna(part)))
+            (value, "/".join([*(str(plain(part)) for part in place if not pd.isna(part)), str(label)]))
             for place, row in zip(self.rivals.index, self.rivals.to_numpy(), strict=True)
             for label, value in zip(self.rivals.columns, row, strict=True)
         ]

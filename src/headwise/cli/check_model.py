@@ -7,9 +7,12 @@ from pathlib import Path
 
 import click
 
+from headwise.cli.options import plugin_option
+
 
 @click.command("check-model")
 @click.argument("model")
+@plugin_option
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="A folder of pictures.")
 @click.option("--count", default=3, type=click.IntRange(1), show_default=True, help="Pictures to ask about.")
 @click.option("--layer", default=2, type=click.IntRange(1), show_default=True, help="Decoder layer to prune after.")

@@ -60,7 +60,8 @@ class Branch:
     greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step; `margin`:
     smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN or
     all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
-    controls); `shared`: cells that share this branch; `visual`: V of the image.
+    controls); `shared`: cells that share this branch; `visual`: V of the image; `area_V`: for each visual token the
+    merged row that it went into, from 1 in their order (0: none), where stages inside the language model merge.
     """
 
     kept_R: Tensor
@@ -73,6 +74,7 @@ class Branch:
     shared: int = 1
     stages: tuple[StageKept, ...] = ()
     visual: int = 0
+    area_V: Tensor | None = None
 
 
 class Engine:
@@ -290,4 +292,5 @@ def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
         shared=shared,
         stages=tuple(leaf.kept),
         visual=leaf.visual,
+        area_V=node.area_V,
     )

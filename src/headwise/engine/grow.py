@@ -311,9 +311,29 @@ def _new_child(node: Node, kept_R: Tensor, merge_CR: Tensor | None, compacted: b
         merge_CR=merge_CR,
         compacted=compacted,
         made_rows=node.made_rows or merge_CR is not None,
+        area_V=_areas(node, kept_R, merge_CR),
         chain=node.chain,
         entered=node.entered,
     )
+
+
+def _areas(node: Node, kept_R: Tensor, merge_CR: Tensor | None) -> Tensor | None:
+    """`Node.area_V` after a choice: what was merged before goes where its row goes."""
+    if node.area_V is None and merge_CR is None:
+        return None
+    places_n, visual = node.places_n, node.trunk.images.visual
+    merged_m = (places_n < 0).nonzero()[:, 0]
+    number_n = torch.zeros_like(places_n)  # of the merged row that each of the node's rows is now, or is now part of
+    stay = kept_R[places_n[kept_R] < 0]
+    number_n[stay] = torch.arange(1, len(stay) + 1, device=places_n.device)
+    if merge_CR is not None:
+        most_n = merge_CR.abs().max(0)
+        number_n = torch.where(most_n.values > 0, most_n.indices + 1 + len(stay), number_n)
+    area_V = places_n.new_zeros(visual)
+    area_V[places_n[places_n >= 0]] = number_n[places_n >= 0]
+    if node.area_V is None or not len(merged_m):
+        return area_V
+    return torch.where(node.area_V > 0, number_n[merged_m][node.area_V - 1], area_V)
 
 
 def _by_visual(leaves: Sequence[Leaf]) -> list[list[Leaf]]:

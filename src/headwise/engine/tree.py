@@ -29,7 +29,8 @@ class Node:
     `source`, `source_row`: where the state is read from; `kept_R` (None: all) and `merge_CR` say which rows of it
     are this node's: those kept, in order, then weighted sums of all of them. `places_n`: for each visual row its
     place in the image, -1 for a merged one; `made_rows`: there may be such. `compacted`: positions count from 0 anew.
-    `entered`: 1 where rows had been chosen before layer 1. `chain`: the segments below
+    `area_V`: for each place in the image the merged row that it went into, from 1 in their order (0: none), where a
+    stage has merged rows. `entered`: 1 where rows had been chosen before layer 1. `chain`: the segments below
     `layer` that answer tokens pass above the trunk's `trunk_layer` layers.
     """
 
@@ -45,6 +46,7 @@ class Node:
     merge_CR: Tensor | None = None
     compacted: bool = False
     made_rows: bool = False
+    area_V: Tensor | None = None
     entered: int = 0
     chain: tuple[tuple[Segment, int], ...] = ()
     children: dict[Any, Node] = field(default_factory=dict)

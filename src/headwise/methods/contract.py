@@ -38,6 +38,11 @@ AXES = {
     "deep_layer_V": "V",
 }
 
+SQUARE_VIEW = "one square view"
+"""How LLaVA-1.5 sees an image: what methods before the language model are defined for, unless they say more."""
+UNPADDED_TILES = "unpadded tiles"
+"""How LLaVA-NeXT sees one: the whole, then tiles cropped to its shape, each row of them ended by a newline."""
+
 _ABSENT: Any = None
 
 
@@ -175,9 +180,11 @@ class BeforeMethod(Method, ABC):
         published: the values of T that budget=published knows, where the method's own T is ours.
         text_encoder: how the question becomes a signal. `clip_segments` and `clip_truncated` give text_ME by CLIP's
             text tower (models/clip_text.py), `embeddings` gives words_mD by the language model's input embeddings.
+        views: how a model may see an image (`Family.views`) for the method to be defined there.
     """
 
     positions = "compacted"
+    views: ClassVar[tuple[str, ...]] = (SQUARE_VIEW,)
     published: ClassVar[tuple[int, ...]] = ()
     text_encoder: ClassVar[Literal["", "clip_segments", "clip_truncated", "embeddings"]] = ""
 

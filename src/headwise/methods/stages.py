@@ -264,13 +264,20 @@ def solved(
         bottom, above = (middle, above) if reached(middle) < cell.tokens else (bottom, middle)
     best = min((low, bottom, above, high), key=lambda scale: abs(reached(scale) - cell.tokens))
     if abs(reached(best) - cell.tokens) > (CUTOFF if cell.budget == "average" else 0):
-        smallest, largest = math.ceil(reached(low) - CUTOFF), math.floor(reached(high) + CUTOFF)
         raise ConfigError(
             f"tokens: {cell.tokens} with budget={cell.budget} is not feasible for {cell.strategy} on "
-            f"{geometry.visual} visual tokens and {geometry.layers} layers; feasible budgets are "
-            f"{max(1, smallest)} to {largest}"
+            f"{geometry.visual} visual tokens and {geometry.layers} layers; "
+            + _hint(cell.tokens, [reached(scale) for scale in (low, bottom, above, high)])
         )
     return build(best)
+
+
+def _hint(tokens: float, reached: Sequence[float]) -> str:
+    """Which budgets are feasible; `reached`: the smallest, those on both sides of T, the largest."""
+    low, below, above, high = reached
+    smallest, largest = max(1, math.ceil(low - CUTOFF)), math.floor(high + CUTOFF)
+    gap = f", but none between {round(below, 1):g} and {round(above, 1):g}" if smallest <= tokens <= largest else ""
+    return f"feasible budgets are {smallest} to {largest}{gap}"
 
 
 # V for which a cell is checked where V differs from image to image: feasibility of a share depends on s, L and K.

@@ -15,7 +15,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+# At the top transformers 5.17 has a stand-in that asks for torchvision, which `backend="pil"` does not need.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging as hf_logging
 
 from headwise.embedded import MODEL_DIR
@@ -26,6 +29,7 @@ from headwise.models.decoder import check_text_config, home
 from headwise.models.llava import Llava, pad_to_square
 from headwise.study.cells import Geometry, fingerprint
 from headwise.study.digests import file_digests
+from headwise.study.versions import carried
 
 # The prompt of LLaVA-1.5; other families have versions of their own.
 PROMPT_VERSION = Llava.prompt_version
@@ -53,8 +57,11 @@ class Checkpoint:
 
     @property
     def prompt_version(self) -> str:
-        """Version of the family's prompt and image preparation, part of the fingerprint of answers."""
-        return FAMILIES[self.family].prompt_version
+        """Version of the family's prompt and image preparation, part of the fingerprint of answers.
+
+        A family of another package has the digest of its source in it, too.
+        """
+        return carried(FAMILIES[self.family].prompt_version, type(FAMILIES[self.family]))
 
     @property
     def image_options(self) -> dict[str, int]:

@@ -89,6 +89,7 @@ class Family(ABC):
             `image` (fractions of the image, as lmms-eval asks every model), `thousandths` of it, or `resized` (pixels
             of the image it is resized to).
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
+        views: how it sees an image; methods before the language model say for which of them they are defined.
     """
 
     name: ClassVar[str] = ""
@@ -100,6 +101,7 @@ class Family(ABC):
     options: ClassVar[Mapping[str, int]] = {}
     box_space: ClassVar[str] = "image"
     float16: ClassVar[bool] = True
+    views: ClassVar[str] = ""
 
     @abstractmethod
     def features(self, model: Any, pixels: Pixels) -> Features:

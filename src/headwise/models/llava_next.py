@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headwise.methods.contract import UNPADDED_TILES
 from headwise.models.contract import Family, Features, Pixels, pixel_inputs
 
 
@@ -28,6 +29,7 @@ class LlavaNext(Family):
     )
     mistral_prompt = "[INST] {image}\n{question} [/INST]"
     prompt_version = "llava-next/1"
+    views = UNPADDED_TILES
 
     def template(self, config: Any) -> str:
         """The prompt of the checkpoint's decoder: Mistral's, else Vicuna's."""

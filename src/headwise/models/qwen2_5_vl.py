@@ -28,6 +28,7 @@ class Qwen25Vl(Family):
     )
     prompt_version = "qwen2.5-vl/1"
     box_space = "resized"
+    views = "one view at its own resolution"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 

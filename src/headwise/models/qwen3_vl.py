@@ -33,6 +33,7 @@ class Qwen3Vl(Family):
     )
     prompt_version = "qwen3-vl/1"
     box_space = "thousandths"
+    views = "one view at its own resolution"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 

@@ -88,6 +88,7 @@ def _seen(
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
                 kept=found.kept(place).reshape(side, side),
                 merged=found.merged(place),
+                area=found.areas([place])[0].reshape(side, side) if found.file else None,
             )
         )
     question = sampled.prompts[number].split("\n")[0]

@@ -206,12 +206,13 @@ SAMPLING = (
     f"which pruned configurations disagree most (one per image), and {samples.OTHERS} spread evenly over the rest; and "
     f"at most {samples.CELLS} configurations, the best ones. Disagreement is the chance that two pruned "
     "configurations, drawn at random, answer differently (for boxes: one is right, the other is not). Click a row to "
-    "see what it kept: dropped tokens are dark (bright on dark images)."
+    "see what it kept: dropped tokens are dark (bright on dark images), tokens that went into a merged row have its "
+    "colour."
 )
 
 
 def _contents(parts: Sequence[_Part], analysis: Analysis) -> list[tuple[str, str]]:
-    strategies = [("strategies", "Strategies")] if any(_general(analysis)) else []
+    strategies = [("whole_grid", "Strategies")] if any(_general(analysis)) else []
     middle = [(part.name, part.title) for part in parts]
     return [("summary", "Summary"), *strategies, *middle, ("samples", "Samples"), ("method", "How to read this")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,17 +177,52 @@ def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, E
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
     side = max((found.side or 0 for found in evidence.values()), default=0)
+    areas = Areas(evidence, sampled.places)
+    samples = [_one(sampled, verdicts, evidence, areas, number) for number in range(len(sampled.places))]
     return {
         "benchmark": sampled.benchmark,
         "side": side,
         "cells": cells["configuration"].tolist(),
         "vanilla": is_reference(cells).tolist(),
         "total": len(verdicts.image_Q),
-        "samples": [_one(sampled, verdicts, evidence, number) for number in range(len(sampled.places))],
+        "samples": samples,
+        "areas": areas.distinct,
     }
 
 
-def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
+class Areas:
+    """Where merged rows come from, as the browser gets it: each map once, however many cells and questions have it.
+
+    A map says of each token which merged row it is in, from 1 (0: none).
+    """
+
+    def __init__(self, evidence: Mapping[str, Evidence], places: np.ndarray) -> None:
+        """Read the maps of the questions at `places` [N] from each run's evidence."""
+        self._numbers: dict[bytes, int] = {}
+        self._maps = {
+            run: dict(zip(inside.tolist(), map(self._number, found.areas(inside)), strict=True))
+            for run, found in evidence.items()
+            if found.file is not None and found.side is not None
+            for inside in (places[places < len(found.kept_NV)],)
+        }
+
+    @property
+    def distinct(self) -> list[str]:
+        """The maps as base64 of unsigned integers: a byte per token, two (little-endian) for over 255 rows."""
+        return [base64.b64encode(area).decode() for area in self._numbers]
+
+    def of(self, run: str, place: int) -> int | None:
+        """Which map is that of a run's question; None where no row comes from an area."""
+        return self._maps.get(run, {}).get(place)
+
+    def _number(self, area_V: np.ndarray) -> int | None:
+        size = "u1" if area_V.max(initial=0) < 256 else "<u2"
+        return self._numbers.setdefault(area_V.astype(size).tobytes(), len(self._numbers)) if area_V.any() else None
+
+
+def _one(
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int
+) -> dict[str, Any]:
     place, image = sampled.places[number], sampled.images[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
@@ -206,6 +241,7 @@ def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
         "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "area": [areas.of(run, int(place)) for run in sampled.cells["run_id"]],
         "stages": [_stages(evidence.get(run), place) for run in sampled.cells["run_id"]],
     }
 

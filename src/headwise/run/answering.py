@@ -26,7 +26,7 @@ from headwise.models.checkpoint import Vlm
 from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.records import Sample
-from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions
+from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions, pack_area
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.system.reading import read_image
@@ -204,8 +204,8 @@ class Answerer:
         """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
 
         `visual`: V of the image, where it is not the same for all. `stages`, where there is more to say than `kept`:
-        every stage as [layer, bit set of the places left, merged rows]. `area`: the patches' merged rows before the
-        language model, where there are any (`reducing.packed_area`).
+        every stage as [layer, bit set of the places left, merged rows]. `area`, where a merged row comes from visual
+        tokens: for each token the row that it is in (`reducing.pack_area`).
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         visual = branch.visual if self.vlm.visual is None else self.vlm.visual
@@ -213,7 +213,7 @@ class Answerer:
         several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
             **({"stages": [self._stage(stage, visual) for stage in branch.stages]} if several else {}),
-            **({"area": chosen.area} if chosen is not None and chosen.area not in ("", "-") else {}),
+            **({"area": area} if (area := _area(branch, chosen)) else {}),
             "text": self.vlm.text(tokens),
             "seconds": round(seconds, 6),
             "degenerate": int(branch.degenerate or (chosen is not None and chosen.degenerate)),
@@ -228,6 +228,13 @@ class Answerer:
         """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
         places = [place for place in stage.kept.tolist() if place >= 0]
         return [stage.layer, bits(places, visual), len(stage.kept) - len(places)]
+
+
+def _area(branch: Branch, chosen: Chosen | None) -> str:
+    """Where merged rows come from, packed: rows made before the language model, or inside it. Empty: from nowhere."""
+    if chosen is not None:
+        return "" if chosen.area == "-" else chosen.area
+    return "" if branch.area_V is None or not branch.area_V.any() else pack_area(branch.area_V.cpu().numpy())
 
 
 def image_paths(task: Task, window: Window) -> dict[str, Path]:

@@ -151,7 +151,7 @@ class _CellWriter:
         Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
-        merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1
+        merged, `areas_NV` says of each visual token which of those after the last stage it weighs most in, from 1
         (0: none).
         """
         self._out.close()
@@ -178,8 +178,7 @@ class _CellWriter:
     def _by_area(self) -> dict[str, np.ndarray]:
         if not any(len(area) for area in self._areas):
             return {}
-        nothing = np.zeros(self._widest, dtype=np.uint16)
-        return {"areas_NV": np.stack([area if len(area) else nothing for area in self._areas])}
+        return {"areas_NV": np.stack([np.pad(area, (0, self._widest - len(area))) for area in self._areas])}
 
     @property
     def _widest(self) -> int:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.benchmarks.bundles.check import data_folder
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answer_tasks import AnsweredTask, answer_tasks
 from headwise.run.answering import Answerer, unreadable
@@ -28,7 +29,7 @@ from headwise.run.placement import Placement
 from headwise.run.progress import StudyBar
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
-from headwise.run.tasks import Task, check_before, plan
+from headwise.run.tasks import Task, check_before, check_views, plan
 from headwise.study.cells import Cell, fingerprint
 from headwise.system.cache import spool_folder
 
@@ -62,6 +63,7 @@ class Job:
             placement = replace(placement, made_on=_kind_of_workers(study, placement, scale))
         checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(study.image_limits)
         study = suited(study, checkpoint)
+        check_views(FAMILIES[checkpoint.family], [*study.controls, *study.strategy])
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
         clips = check_before(checkpoint, cells, placement.allow_pickle)
@@ -89,7 +91,8 @@ class Job:
         kind, folder = self.placement.kind(self.study), Path(self.study.model)
         model = str(folder.resolve()) if folder.is_dir() else self.study.model
         orders = Orders(self.study, model, kind, self.placement.allow_pickle)
-        with RayExecutor(orders, identity(self.checkpoint, kind), self.scale, say) as executor:
+        expected = identity(self.checkpoint, self.study, kind, self.placement.allow_pickle)
+        with RayExecutor(orders, expected, self.scale, say) as executor:
             yield executor
 
     @property

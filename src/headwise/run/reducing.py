@@ -184,7 +184,7 @@ def choose(reducer: Reducer, cell: Cell, vision: Vision, text: dict[str, Tensor]
     rows_TD = reduced.embeddings(vision.projected_VD, reducer.project)
     places_T, area = reduced.kept.to(reducer.vlm.device), packed_area(reduced)
     if reducer.side(cell) is not None:  # patches of a smaller image are no places of this one, but areas of it
-        area = _packed(smaller_grid(reducer.geometry.visual, len(places_T)))
+        area = pack_area(smaller_grid(reducer.geometry.visual, len(places_T)))
         places_T = torch.full_like(places_T, -1)
     return Chosen(ImageRows(rows_TD.to(reducer.vlm.device), places_T), reduced.degenerate, area)
 
@@ -202,7 +202,7 @@ def packed_area(reduced: Reduced) -> str:
     weight_MV = reduced.weights_TN[merged, 1:].abs()
     most_V = weight_MV.max(0)
     area_V = torch.where(most_V.values > 0, most_V.indices + 1, 0)
-    return _packed(area_V.cpu().numpy())
+    return pack_area(area_V.cpu().numpy())
 
 
 def smaller_grid(visual: int, made: int) -> np.ndarray:
@@ -212,7 +212,8 @@ def smaller_grid(visual: int, made: int) -> np.ndarray:
     return (line[:, None] * small + line + 1).ravel()
 
 
-def _packed(area_V: np.ndarray) -> str:
+def pack_area(area_V: np.ndarray) -> str:
+    """For each patch its merged row, from 1 (0: none), as text: unsigned 16-bit numbers, zlib, base64."""
     return base64.b64encode(zlib.compress(area_V.astype("<u2").tobytes())).decode()
 
 

@@ -8,7 +8,7 @@ are asked, which device, how many processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -19,9 +19,12 @@ import numpy as np
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.engine.version import ENGINE_VERSION
+from headwise.errors import ConfigError
+from headwise.methods import METHODS
 from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
 from headwise.models.checkpoint import Checkpoint
+from headwise.models.contract import Family
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
@@ -82,6 +85,20 @@ class Task:
             for place in self.places.get(row["question"], ()):
                 done[place, columns] = True
         return done
+
+
+def check_views(family: Family, strategies: Iterable[str]) -> None:
+    """ConfigError for a method before the language model that is not defined for how the family sees an image."""
+    for name in strategies:
+        method = before_method(name)
+        if method is None or family.views in method.views:
+            continue
+        here = [other for other in METHODS if family.views in getattr(before_method(other), "views", ())]
+        raise ConfigError(
+            f"strategy: {name} chooses before the language model and is defined for {' and '.join(method.views)} of an "
+            f"image, but {family.title} sees {family.views}; there, {', '.join(here) or 'none such'} and every method "
+            "inside the language model can run"
+        )
 
 
 def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bool = False) -> dict[str, str]:
