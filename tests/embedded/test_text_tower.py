@@ -9,17 +9,8 @@ import torch.nn.functional as F
 
 from tools.embedded.questions import KINDS, choosing, locating, named_once, offering
 from tools.embedded.scenes import random_scene
-from tools.embedded.text_tower import (
-    LABELS,
-    LENGTH,
-    Phrases,
-    TextTower,
-    clip_tokenizer,
-    false_caption,
-    full_caption,
-    inventory,
-    phrases_of,
-)
+from tools.embedded.text_tower import LENGTH, TextTower, clip_tokenizer
+from tools.embedded.texts import LABELS, Phrases, false_caption, full_caption, inventory, phrases_of
 from tools.embedded.vocabulary import GRID, SHAPES
 
 SCENES = [random_scene(Random(seed)) for seed in range(40)]

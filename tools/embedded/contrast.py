@@ -16,7 +16,8 @@ from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.measure import among_top, found, unseen_scenes
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import cell_labels, is_foreground
-from tools.embedded.text_tower import AWAY, LURES, OTHERS, TextTower, false_caption, full_caption, inventory, phrases_of
+from tools.embedded.text_tower import AWAY, TextTower
+from tools.embedded.texts import LURES, OTHERS, false_caption, full_caption, inventory, phrases_of
 from tools.embedded.tower import PatchClassifier, classification_loss, to_pixels, tower_config
 
 IMAGE_WEIGHT, PATCH_WEIGHT, INVENTORY_WEIGHT = 0.5, 0.25, 0.1

@@ -20,7 +20,7 @@ from headwise.models.tower import Tower
 from tools.embedded.loop import Metrics
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import cell_labels, is_foreground
-from tools.embedded.text_tower import Phrases, full_caption, phrases_of
+from tools.embedded.texts import Phrases, full_caption, phrases_of
 from tools.embedded.tower import to_pixels
 
 HELD_OUT = 64
