@@ -14,11 +14,12 @@ from headwise.benchmarks import BENCHMARKS
 from headwise.embedded import DATA_DIR
 from headwise.records import Answer
 from tools.embedded import draw as drawing
+from tools.embedded.batches import PREFIX, prompt_ids
 from tools.embedded.draw.mmbench import ROTATION
-from tools.embedded.questions import locating, named_once
+from tools.embedded.questions import KINDS, locating, named_once
 from tools.embedded.scenes import random_scene
 from tools.embedded.tokens import build_tokenizer
-from tools.embedded.vocabulary import SHAPES
+from tools.embedded.vocabulary import LETTER_INSTRUCTION, SHAPES, SYSTEM
 
 MINIMUM = {"textvqa": 200, "mme": 240, "gqa": 400, "pope": 360}
 
@@ -201,3 +202,19 @@ def test_right_options_are_balanced(second):
         right[row["l2-category"], row["category"]][row[row["answer"]]] += int(int(row["index"]) < ROTATION)
     for kind, counts in right.items():
         assert max(counts.values()) <= 0.6 * sum(counts.values()), kind
+
+
+def test_prompts_are_the_tokens_of_training(second):
+    """A question as headwise asks it is, token for token, one as the language stage and the last stage ask it."""
+    tokenizer = build_tokenizer()
+    rng = Random(0)
+    for name, instruction in (("mmbench", f"\n{LETTER_INSTRUCTION}"), ("refcoco", "")):
+        for sample in BENCHMARKS[name].samples(second[0])[:40]:
+            prompt = f"{SYSTEM} USER: <image>\n{sample.prompt} ASSISTANT:"
+            asked = sample.prompt.removesuffix(instruction)
+            taught = prompt_ids(asked, "", instruction.strip())
+            assert tuple(tokenizer(prompt).input_ids[PREFIX + 1 :]) == taught
+            assert tokenizer.unk_token_id not in taught
+    scene = second[1]["refcoco"][0]
+    assert {KINDS["option"](scene, rng).text.count("\n") for _ in range(30)} <= {2, 4}
+    assert KINDS["locate"](scene, rng).text.startswith(BENCHMARKS["refcoco"].prompt)
