@@ -75,4 +75,7 @@ def as_numbers(grids: Iterable[Grid]) -> list[list[float]]:
 
 def from_numbers(rows: Iterable[Sequence[float]]) -> tuple[Grid, ...]:
     """What `as_numbers` made."""
-    return tuple(Grid(int(row[0]), int(row[1]), *(float(part) for part in row[2:6]), bool(row[6])) for row in rows)
+    return tuple(
+        Grid(int(height), int(width), left, top, right, bottom, bool(newline))
+        for height, width, left, top, right, bottom, newline in rows
+    )
