@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from headwise.methods import METHODS, BeforeMethod
 from headwise.models import FAMILIES, REFUSED, Family
 from headwise.models.decoder import DRIVEN
+from headwise.run.tasks import methods_before
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 INTRODUCTION = """\
@@ -69,16 +69,11 @@ def _prompts(family: Family) -> list[str]:
 def _facts(family: Family) -> Iterator[tuple[str, str]]:
     yield "model types", _names(family.model_types)
     yield "decoders", _names(family.text_types)
-    yield "sees", family.views
+    yield "sees", family.sees
     yield "image settings", ", ".join(f"`{name}` ({value:,})" for name, value in family.options.items()) or "none"
     yield "precision", "float16, bfloat16, float32" if family.float16 else "bfloat16, float32"
-    yield "methods before the language model", _names(_before(family)) or "none"
+    yield "methods before the language model", _names(methods_before(family)) or f"none: {family.no_views}"
     yield "prompt version", f"`{family.prompt_version}`"
-
-
-def _before(family: Family) -> list[str]:
-    methods = {name: method for name, method in METHODS.items() if isinstance(method, BeforeMethod)}
-    return [name for name, method in methods.items() if family.views in method.views]
 
 
 def _names(names: tuple[str, ...] | list[str]) -> str:

@@ -77,7 +77,7 @@ def _models() -> list[Row]:
             "title": family.title,
             "model types": ", ".join(family.model_types),
             "decoders": ", ".join(family.text_types),
-            "sees": family.views,
+            "sees": family.sees,
             "image settings": ", ".join(f"{limit}={value}" for limit, value in family.options.items()),
             "prompt": family.prompt_version,
             "refused": None,

@@ -26,6 +26,7 @@ class HoloV(BeforeMethod):
     title = "HoloV"
     source = "NeurIPS 2025; obananas/HoloV 1d2e65e"
     needs = ("attention_HV", "projected_VD")
+    tiled = "joined"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
         """Share T among the blocks by their score; within a block, the patches with the highest [CLS] attention."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headwise.errors import ConfigError, ModelError
 from headwise.study.grids import Grid
@@ -92,7 +92,9 @@ class Family(ABC):
             `image` (fractions of the image, as lmms-eval asks every model), `thousandths` of it, or `resized` (pixels
             of the image it is resized to).
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
-        views: how it sees an image; methods before the language model say for which of them they are defined.
+        sees: what an image becomes, in a few words.
+        views: what methods before the language model get of an image: one `square` seen by a CLIP tower, `tiles` of
+            such squares, or nothing, for the reason in `no_views`.
     """
 
     name: ClassVar[str] = ""
@@ -104,7 +106,9 @@ class Family(ABC):
     options: ClassVar[Mapping[str, int]] = {}
     box_space: ClassVar[str] = "image"
     float16: ClassVar[bool] = True
-    views: ClassVar[str] = ""
+    sees: ClassVar[str] = ""
+    views: ClassVar[Literal["", "square", "tiles"]] = ""
+    no_views: ClassVar[str] = "no method's original says how its images would be pruned"
 
     @abstractmethod
     def features(self, model: Any, pixels: Pixels) -> Features:

@@ -25,7 +25,8 @@ class InternVl(Family):
     prompt = "<|im_start|>user\n<img>{image}</img>\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt_version = "internvl/1"
     box_space = "thousandths"
-    views = "square tiles, the whole image last"
+    sees = "square tiles, the whole image last"
+    no_views = "its tokens are made of four patches each, of which the methods' originals know nothing"
     options: ClassVar[Mapping[str, int]] = {"max_tiles": MAX_TILES}
     float16 = False
 

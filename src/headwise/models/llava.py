@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headwise.methods.contract import SQUARE_VIEW
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 from headwise.models.llava_next import one
 
@@ -27,7 +26,8 @@ class Llava(Family):
     )
     prompt_version = "vicuna-v1/square-pad/1"
     box_space = "padded"
-    views = SQUARE_VIEW
+    sees = "one square view"
+    views = "square"
 
     def visual(self, config: Any) -> int | None:
         """One per patch; the class token is one, too, where the projector reads it."""

@@ -29,7 +29,8 @@ class Qwen25Vl(Family):
     )
     prompt_version = "qwen2.5-vl/1"
     box_space = "resized"
-    views = "one view at its own resolution"
+    sees = "one view at its own resolution"
+    no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 

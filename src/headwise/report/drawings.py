@@ -12,7 +12,7 @@ from headwise.analysis.findings import Findings
 from headwise.analysis.roles import is_method
 from headwise.analysis.tables import efficiency
 from headwise.analysis.verdicts import VerdictMatrix
-from headwise.report import figures
+from headwise.report import boxes, figures
 from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
 
@@ -90,10 +90,12 @@ def _seen(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], number: int, rows: list[int]
 ) -> figures.Seen:
     place = int(sampled.places[number])
+    lines = [list(sampled.cells.index).index(row) for row in rows]
+    drawn = boxes.for_question(sampled.benchmark, verdicts, np.asarray(rows), place, sampled.sizes[number])
     overlays = []
-    for row in rows:
+    for nth, row in enumerate(rows):
         found = evidence[str(sampled.cells["run_id"][row])]
-        text = sampled.texts[list(sampled.cells.index).index(row)][number]
+        text = sampled.texts[lines[nth]][number]
         overlays.append(
             figures.Overlay(
                 name=str(sampled.cells["configuration"][row]),
@@ -102,7 +104,14 @@ def _seen(
                 kept=_map(found, place),
                 merged=found.merged(place),
                 area=_area(found, place),
+                box=drawn["said"][nth] if drawn else None,
             )
         )
     question = sampled.prompts[number].split("\n")[0]
-    return figures.Seen(question, str(verdicts.truth_Q[place]), np.asarray(sampled.images[number]), overlays)
+    return figures.Seen(
+        question,
+        str(verdicts.truth_Q[place]),
+        np.asarray(sampled.images[number]),
+        overlays,
+        drawn["truth"] if drawn else None,
+    )

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.benchmarks.bundles.check import data_folder
-from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answer_tasks import AnsweredTask, answer_tasks
 from headwise.run.answering import Answerer, unreadable
@@ -63,7 +62,7 @@ class Job:
             placement = replace(placement, made_on=_kind_of_workers(study, placement, scale))
         checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(study.image_limits)
         study = suited(study, checkpoint)
-        check_views(FAMILIES[checkpoint.family], [*study.controls, *study.strategy])
+        check_views(checkpoint, [*study.controls, *study.strategy])
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
         clips = check_before(checkpoint, cells, placement.allow_pickle)

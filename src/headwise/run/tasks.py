@@ -8,11 +8,12 @@ are asked, which device, how many processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,13 +24,18 @@ from headwise.errors import ConfigError
 from headwise.methods import METHODS
 from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint
 from headwise.models.contract import Family
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
+from headwise.study.budget import is_share
 from headwise.study.cells import Cell, fingerprint
 from headwise.study.digests import image_digests
+
+if TYPE_CHECKING:
+    from headwise.models.vision import VisionShape
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 
@@ -87,17 +93,22 @@ class Task:
         return done
 
 
-def check_views(family: Family, strategies: Iterable[str]) -> None:
-    """ConfigError for a method before the language model that is not defined for how the family sees an image."""
+def methods_before(family: Family) -> list[str]:
+    """Methods before the language model that are defined for what the family makes of an image."""
+    found = {name: method for name in METHODS if (method := before_method(name)) is not None}
+    return [name for name, method in found.items() if family.views == "square" or (family.views and method.tiled)]
+
+
+def check_views(checkpoint: Checkpoint, strategies: Sequence[str]) -> None:
+    """ConfigError for a method before the language model that is not defined for what the family makes of an image."""
+    family = FAMILIES[checkpoint.family]
+    defined = methods_before(family)
     for name in strategies:
-        method = before_method(name)
-        if method is None or family.views in method.views:
+        if before_method(name) is None or name in defined:
             continue
-        here = [other for other in METHODS if family.views in getattr(before_method(other), "views", ())]
+        reason = family.no_views if not defined else f"it says nothing about several tiles; {', '.join(defined)} do"
         raise ConfigError(
-            f"strategy: {name} chooses before the language model and is defined for {' and '.join(method.views)} of an "
-            f"image, but {family.title} sees {family.views}; there, {', '.join(here) or 'none such'} and every method "
-            "inside the language model can run"
+            f"strategy: {name} prunes before the language model, which is not defined for {family.title}: {reason}"
         )
 
 
@@ -110,9 +121,25 @@ def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bo
         return {}
     from headwise.models.vision import clip_digest, vision_shape
 
-    width = vision_shape(checkpoint).width
+    shape = vision_shape(checkpoint)
+    for cell in cells:
+        _check_tiles(cell, shape)
+    width = shape.width
     names = dict.fromkeys(cell.clip for cell in cells if cell.clip)
     return {name: clip_digest(name, width, allow_pickle) for name in names}
+
+
+def _check_tiles(cell: Cell, shape: VisionShape) -> None:
+    """ConfigError for a number of tokens that an image of the most tiles could not share among them."""
+    method = before_method(cell.strategy)
+    if method is None or method.tiled != "each" or shape.tiles == 1 or is_share(cell.tokens):
+        return
+    least = shape.tiles * method.least(shape.side**2, method.options(**dict(cell.options)))
+    if cell.tokens < least:
+        raise ConfigError(
+            f"tokens: {cell.tokens} is too few for {method.name}, which keeps as many of every tile, and an image has "
+            f"up to {shape.tiles}; the smallest feasible budget is {least}"
+        )
 
 
 def plan(

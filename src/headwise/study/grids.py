@@ -76,6 +76,6 @@ def as_numbers(grids: Iterable[Grid]) -> list[list[float]]:
 def from_numbers(rows: Iterable[Sequence[float]]) -> tuple[Grid, ...]:
     """What `as_numbers` made."""
     return tuple(
-        Grid(int(height), int(width), left, top, right, bottom, bool(newline))
-        for height, width, left, top, right, bottom, newline in rows
+        Grid(int(row[0]), int(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5]), bool(row[6]))
+        for row in rows
     )
