@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_vip_llava import write_tiny_vip_llava
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r'^```python title="(\w+\.py)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -124,6 +125,41 @@ def test_a_benchmark_is_listed_and_scored(place):
     )
 
 
+def test_a_family_is_checked_against_transformers_and_answers_a_study(place):
+    model = write_tiny_vip_llava(place / "vip")
+    (place / "pictures").mkdir()
+    for number, colour in enumerate(("red", "blue")):
+        Image.radial_gradient("L").convert("RGB").save(place / f"pictures/{number}{colour}.png")
+    plugin = ("--plugin", "vip_llava.py")
+    checked = headwise(place, "check-model", str(model), "--images", "pictures", "--count", "2", *plugin)
+    assert "16 of 16 agree" in checked.stdout, checked.stderr
+    study = ("--model", str(model), "--strategy", "sparsity", "--tokens", "0.5", "--heads", "0.5", "--budget", "kept")
+    done = headwise(place, "run", *plugin, *study, "--controls", "none", "--benchmark", "gqa", "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    listed = headwise(place, "list", "models", "--json", *plugin)
+    assert {"name": "vip_llava", "decoders": "llama"}.items() <= {
+        row["name"]: row for row in json.loads(listed.stdout)
+    }["vip_llava"].items()
+    refused = headwise(place, "check-model", str(model), "--images", "pictures")
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
+    assert "is a 'vipllava' checkpoint, which headwise does not drive" in refused.stderr
+
+
+def test_a_changed_family_is_answered_anew(place):
+    code = (
+        "import headwise.models; from headwise.study import plugins; plugins.load(['vip_llava.py']);"
+        "from headwise.models.checkpoint import find_checkpoint; print(find_checkpoint('vip').prompt_version)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    text, said = EXAMPLES["vip_llava.py"], []
+    for each in (text, text.replace("pooler_output[0]", "pooler_output[0] * 2"), text):
+        (place / "vip_llava.py").write_text(each)
+        done = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True)
+        said.append(done.stdout.strip())
+    assert re.fullmatch(r"1\+[0-9a-f]{16}", said[0])
+    assert said[0] == said[2] != said[1]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -136,6 +172,7 @@ def test_a_benchmark_is_listed_and_scored(place):
         ),
         (EXAMPLES["tail_mass.py"].replace('"tail_mass"', '"a,b"'), "'a,b' of plugin_mine.TailMass may hold"),
         (EXAMPLES["strongest.py"].replace('"strongest"', '"fastv"'), "'fastv' is the name of two classes"),
+        (EXAMPLES["vip_llava.py"].replace('"vip_llava"', '"llava"'), "'llava' is the name of two classes"),
         (EXAMPLES["signs.py"].replace('"signs"', '"pope"'), "benchmark 'pope': is defined in"),
     ],
 )

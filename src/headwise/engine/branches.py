@@ -26,6 +26,7 @@ class Stack:
     def __init__(
         self, nodes: Sequence[Node], drafts: Sequence[Sequence[int]], optimizations: Optimizations, keep_logits: bool
     ) -> None:
+        """Prefill branches with equally many visual rows after the same stages; `keep_logits`: of the first step."""
         self.nodes, self.node, self.drafts = list(nodes), nodes[0], drafts
         self.optimizations, self.keep_logits = optimizations, keep_logits
         self.questions = self.node.trunk

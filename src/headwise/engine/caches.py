@@ -22,12 +22,12 @@ from headwise.engine.memory import on_device
 from headwise.models.attention import attend
 from headwise.models.decoder import KV, Decoder
 
+# Branches that read one copy of their image's keys. Each also passes over the others' answers (masked).
 SHARERS = 8
-"""Branches that read one copy of their image's keys. Each also passes over the others' answers (masked)."""
+# Branches whose prompts round up to the same multiple of it lie in one buffer, padded to its longest.
 WIDTH_STEP = 64
-"""Branches whose prompts round up to the same multiple of it lie in one buffer, padded to its longest."""
+# Answer positions a buffer has room for at first, where answers may be longer; it then doubles.
 ROOM = 64
-"""Answer positions a buffer has room for at first, where answers may be longer; it then doubles."""
 
 
 @dataclass
@@ -99,6 +99,7 @@ class Buffer:
     """
 
     def __init__(self, part: Part, places: Sequence[int], room: int) -> None:
+        """Lay `part` out, emptying it; `places`: its branches among all; `room`: for so many answer tokens at least."""
         self.part, self.places = part, list(places)
         device = part.start_n.device
         groups, slots, images = _grouped(part)
@@ -155,11 +156,13 @@ class Buffer:
             self.mask = mask.flatten(1, 2)[:, None]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Put the answer tokens' keys and values, [n, heads, A, d], where `see` said."""
         index = layer - self.part.first
         for buffer, new in ((self.keys, keys), (self.values, values)):
             buffer[index, self.group_n[:, None], :, self.column_nA] = new.transpose(1, 2)
 
     def attend(self, layer: int, query_nHAd: Tensor, scale: float) -> Tensor:
+        """What the answer tokens attend to in this layer, [n, H, A, d]."""
         index, columns = layer - self.part.first, self.columns
         keys, values = self.keys[index, :, :, :columns], self.values[index, :, :, :columns]
         if self.plain:
@@ -194,9 +197,11 @@ class LayerCache:
     """The caches of one layer, as a layer of transformers sees them (decoder.AnswerCache)."""
 
     def __init__(self, layer: int, buffers: Sequence[Buffer]) -> None:
+        """`buffers`: together they hold every branch once in this layer (from 0)."""
         self.layer, self.buffers = layer, buffers
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> KV:
+        """Write each branch's new keys and values into its buffer."""
         for buffer in self.buffers:
             mine = keys.to(buffer.keys.device), values.to(buffer.keys.device)
             if len(self.buffers) > 1:
@@ -205,6 +210,7 @@ class LayerCache:
         return keys, values
 
     def attend(self, query_BHAd: Tensor, scale: float) -> Tensor:
+        """Attention of all branches' answer tokens, [B, H, A, d]."""
         query = query_BHAd.to(self.buffers[0].keys.device)
         if len(self.buffers) == 1:
             return self.buffers[0].attend(self.layer, query, scale).to(query_BHAd.device)
@@ -230,6 +236,7 @@ class AnswerCaches:
     """
 
     def __init__(self, decoder: Decoder, given: Iterable[Sequence[Part]], longest: int) -> None:
+        """Lay the parts out; `longest`: tokens of the longest answer that may come."""
         self.decoder, self.longest = decoder, longest
         kinds: dict[Any, list[tuple[Part, list[int]]]] = {}
         self.count = 0

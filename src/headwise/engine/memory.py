@@ -14,10 +14,10 @@ from headwise.models.decoder import Decoder
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 
+# On a CPU larger stacks fall out of the cache and gain nothing (bench/grid.py).
 CPU_POSITIONS = 4096
-"""On a CPU larger stacks fall out of the cache and gain nothing (bench/grid.py)."""
+# Keys and values that may wait on a CPU (`held_tokens`).
 CPU_HELD_BYTES = 256 * 2**20
-"""Keys and values that may wait on a CPU (`held_tokens`)."""
 
 
 def stack_tokens(decoder: Decoder) -> int:

@@ -18,8 +18,8 @@ from headwise.engine.memory import to_host, with_halving
 from headwise.engine.tree import Node
 from headwise.models.decoder import Decoder
 
+# A branch: its place among the window's, its node and its draft.
 Work = tuple[int, Node, list[int]]
-"""A branch: its place among the window's, its node and its draft."""
 
 
 @dataclass

@@ -22,8 +22,10 @@ class DivPrune(BeforeMethod):
     title = "DivPrune"
     source = "CVPR 2025; vbdi/divprune 799e2d9"
     needs = ("projected_VD",)
+    tiled = "packed"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """T patches picked one after the other, each the farthest from those already picked."""
         unit_VD = unit(vision.projected_VD)
         chosen = farthest(1 - unit_VD @ unit_VD.T, tokens)
         return Reduced(unit_VD.new_tensor(sorted(chosen)).long())

@@ -26,8 +26,10 @@ class HoloV(BeforeMethod):
     title = "HoloV"
     source = "NeurIPS 2025; obananas/HoloV 1d2e65e"
     needs = ("attention_HV", "projected_VD")
+    tiled = "joined"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """Share T among the blocks by their score; within a block, the patches with the highest [CLS] attention."""
         attention_V = vision.attention_HV.mean(0)
         sizes = _block_sizes(len(attention_V))
         attention = attention_V.split(sizes)

@@ -15,8 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AttentionInterface
 
+# Under which transformers knows this attention.
 NAME = "headwise"
-"""Under which transformers knows this attention."""
 
 
 def layer_attention(

@@ -15,7 +15,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+# At the top transformers 5.17 has a stand-in that asks for torchvision, which `backend="pil"` does not need.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging as hf_logging
 
 from headwise.embedded import MODEL_DIR
@@ -26,14 +29,15 @@ from headwise.models.decoder import check_text_config, home
 from headwise.models.llava import Llava, pad_to_square
 from headwise.study.cells import Geometry, fingerprint
 from headwise.study.digests import file_digests
+from headwise.study.versions import carried
 
+# The prompt of LLaVA-1.5; other families have versions of their own.
 PROMPT_VERSION = Llava.prompt_version
-"""The prompt of LLaVA-1.5; other families have versions of their own."""
 
 __all__ = ["BEFORE_IMAGE", "PROMPT_VERSION", "Checkpoint", "Vlm", "find_checkpoint", "pad_to_square", "pick_device"]
 
+# LLaVA-1.5's prompt before the image.
 BEFORE_IMAGE = Llava.prompt.partition("{image}")[0]
-"""LLaVA-1.5's prompt before the image."""
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
@@ -53,7 +57,11 @@ class Checkpoint:
 
     @property
     def prompt_version(self) -> str:
-        return FAMILIES[self.family].prompt_version
+        """Version of the family's prompt and image preparation, part of the fingerprint of answers.
+
+        A family of another package has the digest of its source in it, too.
+        """
+        return carried(FAMILIES[self.family].prompt_version, type(FAMILIES[self.family]))
 
     @property
     def image_options(self) -> dict[str, int]:
@@ -124,6 +132,19 @@ class Vlm:
         device_map: str | None = None,
         devices: Sequence[str] = (),
     ) -> None:
+        """Load model, tokenizer and image processor.
+
+        Args:
+            checkpoint: where it is, as `find_checkpoint` found it.
+            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+            device: `auto`, `cpu`, `cuda` or `cuda:0`.
+            allow_pickle: whether weights in pickle files, which may execute arbitrary code, are loaded.
+            device_map: how accelerate spreads the layers over `devices`; None: one device.
+            devices: the devices to use with `device_map`.
+
+        Raises:
+            ModelError: float16 with a family whose activations overflow in it, or a checkpoint that cannot be loaded.
+        """
         self.checkpoint, self.family = checkpoint, FAMILIES[checkpoint.family]
         if dtype == "float16" and not self.family.float16:
             raise ModelError(f"dtype: float16 overflows in {self.family.title}; use bfloat16, float32 or auto")
@@ -194,6 +215,7 @@ class Vlm:
         return self.family.ids(self.tokenizer, self.model.config, prompt)[1]
 
     def text(self, tokens: Sequence[int]) -> str:
+        """The decoded answer, without special tokens and surrounding blanks."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
     def _embed(self, ids: Sequence[int]) -> Tensor:

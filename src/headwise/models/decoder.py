@@ -17,14 +17,14 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from headwise.errors import ModelError
 from headwise.models import attention
 
+# Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position.
 KV = tuple[Tensor, Tensor]
-"""Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position."""
 
+# Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
+# of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven.
 DRIVEN = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text")
-"""Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
-of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven."""
+# Decoders whose rotary embedding takes three positions per token: time, row, column.
 THREE_AXES = ("qwen2_5_vl_text", "qwen3_vl_text")
-"""Decoders whose rotary embedding takes three positions per token: time, row, column."""
 
 
 class _Join:
@@ -52,8 +52,11 @@ class _Fixed:
 class AnswerCache(Protocol):
     """Caches of one layer that are written in place: takes new keys and values, and attends to all that it holds."""
 
-    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> KV: ...
-    def attend(self, query_BHPd: Tensor, scale: float) -> Tensor: ...
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> KV:
+        """Write the new keys and values, [B, key-value heads, P, d]; what is given back is not attended to."""
+
+    def attend(self, query_BHPd: Tensor, scale: float) -> Tensor:
+        """Attention over all that is held: [B, H, P, d]."""
 
 
 class Decoder:
@@ -71,6 +74,11 @@ class Decoder:
     """
 
     def __init__(self, model: Any, more_eos: Iterable[int] = ()) -> None:
+        """Take the layers, norm, head and embeddings of a loaded transformers model.
+
+        Raises:
+            ModelError: a text configuration that the engine cannot drive exactly.
+        """
         body = getattr(model, "model", model)
         body = getattr(body, "language_model", None) or getattr(body, "text_model", body)
         check_text_config(body.config, type(model).__name__)
@@ -84,9 +92,11 @@ class Decoder:
 
     @property
     def weight(self) -> Tensor:
+        """The language-model head's matrix, [vocabulary, D]."""
         return self._head.weight
 
     def embed(self, tokens: Tensor) -> Tensor:
+        """Input embeddings of token ids on the model's first device: [..., D]."""
         return self._body.get_input_embeddings()(tokens).to(self.home)
 
     def rope(self, positions: Tensor) -> KV:
@@ -136,7 +146,7 @@ class Decoder:
     def keys_values(self, index: int, hidden_BSD: Tensor, rope: KV) -> KV:
         """Keys and values layer `index` makes of its input, without running the layer."""
         layer = self.layers[index]
-        normed_BSD = layer.input_layernorm(_beside(hidden_BSD, layer.input_layernorm))
+        normed_BSD = layer.input_layernorm(to_device_of(hidden_BSD, layer.input_layernorm))
         projections = layer.self_attn
         keys = self._split(projections.k_proj(normed_BSD), index, getattr(projections, "k_norm", None)).to(self.home)
         values = self._split(projections.v_proj(normed_BSD), index).to(self.home)
@@ -155,7 +165,7 @@ class Decoder:
         """
         layer = self.layers[index]
         projections = layer.self_attn
-        normed_BQD = layer.input_layernorm(_beside(hidden_BQD, layer.input_layernorm))
+        normed_BQD = layer.input_layernorm(to_device_of(hidden_BQD, layer.input_layernorm))
         query = self._split(projections.q_proj(normed_BQD), index, getattr(projections, "q_norm", None)).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
         scores = attention.scores(query, keys, projections.scaling)
@@ -165,7 +175,7 @@ class Decoder:
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The norm in front of the output head, applied to any layer's output."""
-        return self._body.norm(_beside(hidden, self._body.norm)).to(self.home)
+        return self._body.norm(to_device_of(hidden, self._body.norm)).to(self.home)
 
     @property
     def rope_frequencies(self) -> Tensor:
@@ -173,6 +183,7 @@ class Decoder:
         return self._body.rotary_emb.inv_freq.to(self.home)
 
     def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits of the last layer's output, after the final norm: [..., vocabulary]."""
         return self._head(self._body.norm(hidden)).to(self.home)
 
     def empty(self, batch: int) -> KV:
@@ -215,8 +226,8 @@ def _at(pair: KV, device: torch.device) -> KV:
     return pair[0].to(device), pair[1].to(device)
 
 
-def _beside(hidden: Tensor, norm: Any) -> Tensor:
-    """The tensor where the norm's weights are; offloaded ones come to the tensor by themselves."""
+def to_device_of(hidden: Tensor, norm: Any) -> Tensor:
+    """The tensor on the device of the norm's weights; offloaded ones come to the tensor by themselves."""
     return hidden if norm.weight.device.type == "meta" else hidden.to(norm.weight.device)
 
 

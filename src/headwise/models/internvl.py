@@ -19,6 +19,9 @@ class InternVl(Family):
     text_types = ("qwen2", "qwen3", "llama")
     prompt = "<|im_start|>user\n<img>{image}</img>\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt_version = "internvl/1"
+    box_space = "thousandths"
+    sees = "square tiles, the whole image last"
+    no_views = "its tokens are made of four patches each, of which the methods' originals know nothing"
     options: ClassVar[Mapping[str, int]] = {"max_tiles": MAX_TILES}
     float16 = False
 
@@ -27,6 +30,7 @@ class InternVl(Family):
         return {"crop_to_patches": True, "max_patches": self.limits(options)["max_tiles"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Projected tokens of all tiles of one image, in tile order: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values",))
         tiles_TKD = model.get_image_features(**given, return_dict=True).pooler_output
         return Features(tiles_TKD.flatten(0, 1))

@@ -25,6 +25,9 @@ class Llava(Family):
         "USER: {image}\n{question} ASSISTANT:"
     )
     prompt_version = "vicuna-v1/square-pad/1"
+    box_space = "padded"
+    sees = "one square view"
+    views = "square"
 
     def visual(self, config: Any) -> int | None:
         """One per patch; the class token is one, too, where the projector reads it."""
@@ -46,6 +49,7 @@ class Llava(Family):
         return {"pixel_values": processor(images=square, return_tensors="pt")["pixel_values"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Projected patches of the padded square image, [CLS] left out: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values",))
         return Features(one(model.get_image_features(**given, return_dict=True).pooler_output))
 

@@ -20,6 +20,9 @@ class LlavaOnevision(Family):
         "<|im_start|>user\n{image}\n{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "llava-onevision/1"
+    sees = "unpadded tiles, shrunk where they are many"
+    no_views = "its SigLIP tower has no [CLS], and the tokens of large images are interpolated between patches"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)

@@ -22,6 +22,8 @@ class SmolVlm(Family):
     text_types = ("llama",)
     prompt = "<|im_start|>User:{image}{question}<end_of_utterance>\nAssistant:"
     prompt_version = "smolvlm/1"
+    sees = "square tiles named by text, the whole image last"
+    no_views = "its tower has no [CLS], and text stands between its tiles"
 
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
         """The processor takes images per prompt, and says in how many rows and columns it cut the tiles."""
@@ -44,6 +46,7 @@ class SmolVlm(Family):
         return text + ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of all tiles and of the whole image, in the processor's order: [V, D]."""
         names = ["pixel_values", *(["pixel_attention_mask"] if "pixel_attention_mask" in pixels else [])]
         given = pixel_inputs(model, pixels, names)
         return Features(one(model.get_image_features(**given, return_dict=True).pooler_output))

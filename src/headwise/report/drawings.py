@@ -12,17 +12,17 @@ from headwise.analysis.findings import Findings
 from headwise.analysis.roles import is_method
 from headwise.analysis.tables import efficiency
 from headwise.analysis.verdicts import VerdictMatrix
-from headwise.report import figures
+from headwise.report import boxes, figures
 from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
+# Questions in the picture of kept tokens.
 OVERLAID = 3
-"""Questions in the picture of kept tokens."""
 
 
-def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Drawing]:
-    """Best set, score against tokens, heat maps, and with `costs` accuracy against those that were logged."""
+def of_scores(found: Findings, title: str, with_costs: bool = False) -> dict[str, Drawing]:
+    """Best set, score against tokens, heat maps, and with `with_costs` accuracy against those that were logged."""
     if found.pruned.empty:
         return {}
     drawn = {"best_set": figures.draw_best_set(found.cells, title, found.unit)}
@@ -32,7 +32,7 @@ def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Dra
     if own["heads"].notna().any():
         drawn["heat_maps"] = figures.heat_maps(found.cells, title, found.unit)
     table = efficiency(found)
-    for cost in COSTS_DRAWN if costs else ():
+    for cost in COSTS_DRAWN if with_costs else ():
         if cost in table and table[cost].notna().any():
             drawn[f"against_{cost}"] = figures.accuracy_against_cost(table, cost, title, found.unit)
     return drawn
@@ -76,11 +76,13 @@ def _seen(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], number: int, rows: list[int]
 ) -> figures.Seen:
     place = int(sampled.places[number])
+    lines = [list(sampled.cells.index).index(row) for row in rows]
+    drawn = boxes.for_question(sampled.benchmark, verdicts, np.asarray(rows), place, sampled.sizes[number])
     overlays = []
-    for row in rows:
+    for nth, row in enumerate(rows):
         found = evidence[str(sampled.cells["run_id"][row])]
         side = round(found.visual**0.5)
-        text = sampled.texts[list(sampled.cells.index).index(row)][number]
+        text = sampled.texts[lines[nth]][number]
         overlays.append(
             figures.Overlay(
                 name=str(sampled.cells["configuration"][row]),
@@ -88,7 +90,15 @@ def _seen(
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
                 kept=found.kept(place).reshape(side, side),
                 merged=found.merged(place),
+                area=found.areas([place])[0].reshape(side, side) if found.file else None,
+                box=drawn["said"][nth] if drawn else None,
             )
         )
     question = sampled.prompts[number].split("\n")[0]
-    return figures.Seen(question, str(verdicts.truth_Q[place]), np.asarray(sampled.images[number]), overlays)
+    return figures.Seen(
+        question,
+        str(verdicts.truth_Q[place]),
+        np.asarray(sampled.images[number]),
+        overlays,
+        drawn["truth"] if drawn else None,
+    )

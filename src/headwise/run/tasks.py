@@ -13,20 +13,29 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.engine.version import ENGINE_VERSION
+from headwise.errors import ConfigError
+from headwise.methods import METHODS
 from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint
+from headwise.models.contract import Family
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
+from headwise.study.budget import is_share
 from headwise.study.cells import Cell, fingerprint
 from headwise.study.digests import image_digests
+
+if TYPE_CHECKING:
+    from headwise.models.vision import VisionShape
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 
@@ -48,6 +57,7 @@ class Task:
 
     @property
     def benchmark(self) -> Benchmark:
+        """The benchmark of that name."""
         return benchmark(self.name)
 
     @property
@@ -77,10 +87,29 @@ class Task:
         column = {self.key(cell): place for place, cell in enumerate(self.cells)}
         done = np.zeros((len(self.samples), len(self.cells)), dtype=bool)
         for _, _, row in spool.lines():
-            columns = [column[key] for key in row["a"] if key in column]
-            for place in self.places.get(row["q"], ()):
+            columns = [column[key] for key in row["answers"] if key in column]
+            for place in self.places.get(row["question"], ()):
                 done[place, columns] = True
         return done
+
+
+def methods_before(family: Family) -> list[str]:
+    """Methods before the language model that are defined for what the family makes of an image."""
+    found = {name: method for name in METHODS if (method := before_method(name)) is not None}
+    return [name for name, method in found.items() if family.views == "square" or (family.views and method.tiled)]
+
+
+def check_views(checkpoint: Checkpoint, strategies: Sequence[str]) -> None:
+    """ConfigError for a method before the language model that is not defined for what the family makes of an image."""
+    family = FAMILIES[checkpoint.family]
+    defined = methods_before(family)
+    for name in strategies:
+        if before_method(name) is None or name in defined:
+            continue
+        reason = family.no_views if not defined else f"it says nothing about several tiles; {', '.join(defined)} do"
+        raise ConfigError(
+            f"strategy: {name} prunes before the language model, which is not defined for {family.title}: {reason}"
+        )
 
 
 def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bool = False) -> dict[str, str]:
@@ -92,9 +121,25 @@ def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bo
         return {}
     from headwise.models.vision import clip_digest, vision_shape
 
-    width = vision_shape(checkpoint).width
+    shape = vision_shape(checkpoint)
+    for cell in cells:
+        _check_tiles(cell, shape)
+    width = shape.width
     names = dict.fromkeys(cell.clip for cell in cells if cell.clip)
     return {name: clip_digest(name, width, allow_pickle) for name in names}
+
+
+def _check_tiles(cell: Cell, shape: VisionShape) -> None:
+    """ConfigError for a number of tokens that an image of the most tiles could not share among them."""
+    method = before_method(cell.strategy)
+    if method is None or method.tiled != "each" or shape.tiles == 1 or is_share(cell.tokens):
+        return
+    least = shape.tiles * method.least(shape.side**2, method.options(**dict(cell.options)))
+    if cell.tokens < least:
+        raise ConfigError(
+            f"tokens: {cell.tokens} is too few for {method.name}, which keeps as many of every tile, and an image has "
+            f"up to {shape.tiles}; the smallest feasible budget is {least}"
+        )
 
 
 def plan(

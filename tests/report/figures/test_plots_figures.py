@@ -120,6 +120,26 @@ def test_a_dark_image_is_covered_with_light():
     assert shaded[0, 1].min() > 180
 
 
+def test_areas_of_merged_rows_are_tinted_each_with_its_border():
+    kept, area = np.zeros((4, 4), bool), np.array([[1, 1, 2, 2], [1, 1, 2, 2], [0] * 4, [0] * 4])
+    kept[0, 0] = True
+    plain = faded(np.full((40, 40, 3), 200, np.uint8), kept)
+    shaded = faded(np.full((40, 40, 3), 200, np.uint8), kept, area)
+    assert (shaded[5, 5] == 200).all()  # kept as it is, whatever else it is part of
+    assert (shaded[20:] == plain[20:]).all()
+    first, second = shaded[15, 5], shaded[15, 35]
+    assert (first != second).any()
+    assert min(first.max(), second.max()) > plain[15, 5].max()
+    assert shaded[15, 19].min() == shaded[19, 5].min() == 235
+    assert (shaded[12:18, 22:38] == second).all()
+
+
+def test_a_merged_row_without_an_area_is_counted_alone():
+    overlay = figures.Overlay("64/visionzip", "no", 0.0, np.ones((4, 4), bool), merged=11)
+    figure = figures.kept_tokens([figures.Seen("Is it?", "yes", np.zeros((8, 8, 3), np.uint8), [overlay])], "GQA")
+    assert "+11 merged" in texts(figure)
+
+
 def test_kept_tokens_tell_right_from_wrong():
     everything = np.ones((4, 4), bool)
     overlays = [figures.Overlay(name, "<b>no</b>", right, everything) for name, right in (("a", 1.0), ("b", 0.0))]
@@ -127,6 +147,22 @@ def test_kept_tokens_tell_right_from_wrong():
     written = texts(figure)
     assert "a\n✓ <b>no</b>" in written
     assert "b\n✗ <b>no</b>" in written
+
+
+def test_boxes_lie_on_the_image_and_leave_its_view_alone():
+    everything, image = np.ones((4, 4), bool), np.zeros((100, 100, 3), np.uint8)
+    overlays = [
+        figures.Overlay("a", "", 1.0, everything, box=(0.5, 0.2, 9.0, 0.8)),
+        figures.Overlay("b", "", 0.0, everything),
+    ]
+    figure = figures.kept_tokens([figures.Seen("Where?", "", image, overlays, (0.1, 0.2, 0.5, 0.8))], "RefCOCO")
+    _, first, second = figure.axes
+    corners = [(patch.get_xy(), patch.get_width(), patch.get_height()) for patch in first.patches]
+    assert corners[1] == ((9.5, 19.5), pytest.approx(40), pytest.approx(60))  # the true box; below it its white edge
+    assert corners[3][0] == (49.5, 19.5)
+    assert len(second.patches) == 2
+    assert figure.png
+    assert first.get_xlim() == (-0.5, 99.5)
 
 
 def test_dollar_signs_in_answers_are_no_formulas():
