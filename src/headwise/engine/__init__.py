@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headwise.engine.branches import Stack
 from headwise.engine.decode import Outcome
 from headwise.engine.grow import ImageRows, Leaf, Tree
 from headwise.engine.levers import Optimizations
-from headwise.engine.memory import stack_tokens, with_halving
+from headwise.engine.memory import held_tokens, stack_tokens
 from headwise.engine.prefix import System, system_prompt
 from headwise.engine.tree import Node
+from headwise.engine.waves import Waves
 from headwise.errors import ConfigError
 from headwise.methods.stages import Stage, StageKept, check_cell, for_image, stages_of
 from headwise.models import family_of
@@ -56,10 +56,10 @@ class Branch:
     """One cell's result for one question.
 
     `kept_R`: visual tokens of the image that are left after the last stage, ascending; `stages`: what each stage
-    left, merged rows included; `heads_K`: the heads that chose them (None for controls without heads); `tokens`:
-    greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step; `margin`:
-    smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN or
-    all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
+    left, merged rows included; `heads_K`: the heads that chose them (None for controls without heads), all of these on
+    the host; `tokens`: greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step;
+    `margin`: smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN
+    or all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
     controls); `shared`: cells that share this branch; `visual`: V of the image; `area_V`: for each visual token the
     merged row that it went into, from 1 in their order (0: none), where stages inside the language model merge.
     """
@@ -117,7 +117,7 @@ class Engine:
         self.kept = [check_cell(cell, self._geometry(visual)) for cell in cells]
         with torch.inference_mode():
             self.system: System = system_prompt(decoder, system_MD)
-        self.stack_tokens = stack_tokens(decoder)
+        self.stack_tokens, self.held_tokens = stack_tokens(decoder), held_tokens(decoder)
 
     def _geometry(self, visual: int | None) -> Geometry:
         return Geometry(layers=len(self.decoder.layers), heads=self.decoder.attention_heads, visual=visual)
@@ -183,25 +183,23 @@ class Engine:
 
     def _run(self, nodes: Sequence[Node]) -> list[Outcome]:
         """Run all branches: first one per question, whose answers are the drafts of the others."""
-        # A draft is only a guess: every token of it is checked against the branch's own logits (`Stack._accept`), and
+        # A draft is only a guess: every token of it is checked against the branch's own logits (`Stack.accept`), and
         # the first one that differs is replaced. The branch with the most visual rows of each question goes first.
-        outcomes: dict[int, Outcome] = {}
+        waves = Waves(self.decoder, self.optimizations, self.max_new_tokens, self.keep_logits, self.held_tokens)
         drafts: dict[int, list[int]] = {}
         order = sorted(range(len(nodes)), key=lambda place: -nodes[place].visual)
         first = list({nodes[place].question: place for place in reversed(order)}.values())
         rest = sorted(set(order) - set(first), key=lambda place: -nodes[place].visual)
         for wave in (first, rest) if self.optimizations.draft else (order,):
-            for places in self.stacks(wave, nodes):
-                guesses = [drafts.get(nodes[place].question, []) for place in places]
-                work = list(zip([nodes[place] for place in places], guesses, strict=True))
-                outcomes.update(zip(places, with_halving(self._stack, work), strict=True))
+            waves.run(
+                [
+                    [(place, nodes[place], drafts.get(nodes[place].question, [])) for place in places]
+                    for places in self.stacks(wave, nodes)
+                ]
+            )
             if self.optimizations.draft:
-                drafts = {nodes[place].question: outcomes[place].tokens for place in wave}
-        return [outcomes[place] for place in range(len(nodes))]
-
-    def _stack(self, work: Sequence[tuple[Node, list[int]]]) -> list[Outcome]:
-        stack = Stack([node for node, _ in work], self.optimizations, self.max_new_tokens, self.keep_logits)
-        return stack.answers([guess for _, guess in work])
+                drafts = {nodes[place].question: waves.outcomes[place].tokens for place in wave}
+        return [waves.outcomes[place] for place in range(len(nodes))]
 
     def stacks(self, places: Sequence[int], nodes: Sequence[Node]) -> list[list[int]]:
         """Groups of nodes of one shape (equally many rows everywhere: no padding), no larger than memory allows."""
@@ -282,7 +280,7 @@ def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
     node = leaf.node
     merged = any(stage.merged for stage in leaf.stages) or node.made_rows
     return Branch(
-        kept_R=node.places_n[node.places_n >= 0] if merged else node.kept_n,
+        kept_R=node.read_n[node.read_n >= 0] if merged else node.kept_n,
         tokens=list(outcome.tokens),
         logits=outcome.logits,
         heads_K=leaf.heads_K,

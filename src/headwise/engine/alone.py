@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_iter
 
 from headwise.engine import Engine, Question
 from headwise.engine.branches import Stack
-from headwise.engine.decode import Outcome
+from headwise.engine.decode import Open, decode
 from headwise.engine.grow import ImageRows, Tree, images_of, with_text
 from headwise.engine.levers import Optimizations
 from headwise.engine.prefix import Questions
@@ -174,7 +174,7 @@ class _Run:
         started = time.perf_counter()
         method, stages, layer = self.kind
         node = self._chosen() if method else self._spaced(stages, layer)
-        return _SingleBranch([node], Optimizations(), STEPS + 1).seconds(started)
+        return _seconds(node, started)
 
     def _chosen(self) -> Node:
         """Where the cell's own choices lead: nothing is shared, for there is but this cell."""
@@ -189,12 +189,12 @@ class _Run:
         trunk = Questions(images, [self.question_QD], [0])
         trunk.extend(stages[0].layer if stages else layer)
         whole = torch.arange(images.visual, device=self.engine.decoder.home)
-        root = Node(trunk, 0, 0, trunk.layer, trunk, 0, whole, trunk.layer)
+        root = Node(trunk, 0, 0, trunk.layer, trunk, 0, whole, whole, trunk.layer)
         if not stages:
             return root
         count = images.visual if (prunable_r := root.prunable_r) is None else len(prunable_r)
         places = with_text(root, torch.linspace(0, count - 1, stages[0].rows, device=whole.device).round().long())
-        return Node(trunk, 0, 0, trunk.layer, trunk, 0, places, trunk.layer, kept_R=places)
+        return Node(trunk, 0, 0, trunk.layer, trunk, 0, places, places, trunk.layer, kept_R=places)
 
 
 def _wait(device: torch.device) -> None:
@@ -203,17 +203,14 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class _SingleBranch(Stack):
+def _seconds(node: Node, started: float) -> tuple[float, float]:
     """A stack of one branch that goes on for STEPS tokens after the first, whatever it says."""
-
-    def seconds(self, started: float) -> tuple[float, float]:
-        outcomes, accepted = self._accept([[]], self._prefill(*self._pad([[]])))
-        first = time.perf_counter()  # the first token has been read, so the device is done with the prefill
-        self._decode(outcomes, [0], accepted)
-        return first - started, (time.perf_counter() - first) / STEPS
-
-    def _finished(self, outcome: Outcome) -> bool:
-        return len(outcome.tokens) > STEPS
+    stack = Stack([node], [[]], Optimizations(), keep_logits=False)
+    [outcome] = stack.accept(stack.read.cpu())
+    first = time.perf_counter()  # the first token has been read, so the device is done with the prefill
+    rows = [Open(stack.parts([0]), 0, outcome)]
+    decode(stack.decoder, rows, STEPS + 1, lambda said: len(said.tokens) > STEPS)
+    return first - started, (time.perf_counter() - first) / STEPS
 
 
 def _peak(run: Callable[[], Any], device: torch.device) -> int:

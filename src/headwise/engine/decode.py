@@ -1,16 +1,16 @@
-"""Greedy steps after a prefill, for the branches that no draft finished."""
+"""Greedy steps after a prefill: all branches of a window that no draft finished, as one pool."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from headwise.engine.chain import Chain
-from headwise.models.decoder import KV, join, take
+from headwise.engine.caches import AnswerCaches, Part
+from headwise.engine.memory import on_device
+from headwise.models.decoder import Decoder
 
 
 @dataclass
@@ -27,69 +27,56 @@ class Outcome:
 
 
 @dataclass
-class Caches:
-    """What open branches attend to, one row each.
+class Open:
+    """One branch whose answer goes on: the parts that it shares a lot with, its row in them, and its answer so far."""
 
-    `chain`: the layers below the last stage, shared with other branches. `before` and `own`: keys and values in
-    front of the branch and of the branch itself, one pair per layer above the last stage; `valid_BS`: which of
-    `own` count. `lower`, `lower_valid_BA`: the answer's own in the layers below.
+    parts: list[Part]
+    row: int
+    outcome: Outcome
+
+
+def decode(decoder: Decoder, rows: Sequence[Open], longest: int, finished: Callable[[Outcome], bool]) -> list[Outcome]:
+    """The finished outcomes of the branches, in order; the longest answer has at most `longest` tokens.
+
+    What was given is left as it was, so that a pool that was too large can be run again in halves.
     """
-
-    chain: Chain
-    before: list[KV]
-    own: list[KV]
-    valid_BS: Tensor
-    lower: list[KV]
-    lower_valid_BA: Tensor
-
-    def rows(self, index: Tensor) -> Caches:
-        """The caches of the rows `index`, [b]: those whose answers are still open."""
-        return Caches(
-            self.chain.rows(index),
-            [take(kv, index) for kv in self.before],
-            [(keys[index], values[index]) for keys, values in self.own],
-            self.valid_BS[index],
-            [(keys[index], values[index]) for keys, values in self.lower],
-            self.lower_valid_BA[index],
-        )
+    lots: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        lots.setdefault(id(row.parts), []).append(place)
+    order = [place for members in lots.values() for place in members]
+    outcomes = [replace(rows[place].outcome, tokens=list(rows[place].outcome.tokens)) for place in order]
+    given = [
+        [part.rows([rows[place].row for place in members]) for part in rows[members[0]].parts]
+        for members in lots.values()
+    ]
+    _finish(AnswerCaches(decoder, given, longest), outcomes, finished)
+    return [outcome for _, outcome in sorted(zip(order, outcomes, strict=True), key=lambda pair: pair[0])]
 
 
-def decode(caches: Caches, outcomes: list[Outcome], finished: Callable[[Outcome], bool]) -> None:
-    """Append tokens to the outcomes, all of them together, until each is finished."""
-    while outcomes:
-        _step(caches, outcomes)
-        still = [place for place, outcome in enumerate(outcomes) if not finished(outcome)]
-        if len(still) < len(outcomes):
-            outcomes = [outcomes[place] for place in still]
-            caches = caches.rows(torch.tensor(still, dtype=torch.long, device=caches.valid_BS.device))
+def _finish(caches: AnswerCaches, outcomes: Sequence[Outcome], finished: Callable[[Outcome], bool]) -> None:
+    """Append tokens to the outcomes, all of them together, until each is finished.
+
+    Finished branches run along until half of the pool is: moving the others' caches costs more than a few rows.
+    """
+    running = list(range(len(outcomes)))
+    while running:
+        _step(caches, outcomes, running)
+        running = [place for place in running if not finished(outcomes[place])]
+        if running and 2 * len(running) <= len(outcomes):
+            lots, order = caches.lots(running)
+            caches, outcomes = AnswerCaches(caches.decoder, lots, caches.longest), [outcomes[place] for place in order]
+            running = list(range(len(outcomes)))
 
 
-def _step(caches: Caches, outcomes: list[Outcome]) -> None:
-    """One token more for every open branch."""
-    chain, device = caches.chain, caches.valid_BS.device
-    decoder = chain.decoder
-    last_B1 = torch.tensor([[outcome.tokens[-1]] for outcome in outcomes], device=device)
-    said_B1 = torch.tensor([[len(outcome.tokens) - 1] for outcome in outcomes], device=device)
-    # Lower layers are shared with other branches; only the answer's own keys and values are added per branch.
-    hidden, caches.lower = chain.run(decoder.embed(last_B1), said_B1, caches.lower, caches.lower_valid_BA)
-    caches.lower_valid_BA = pad(caches.lower_valid_BA, (0, 1), value=True)
-    caches.valid_BS = pad(caches.valid_BS, (0, 1), value=True)
-    hidden = _upper(caches, hidden, chain.after_B[:, None] + said_B1)
+def _step(caches: AnswerCaches, outcomes: Sequence[Outcome], running: Sequence[int]) -> None:
+    """One token more for every branch that is running: one copy to the device, one back."""
+    decoder = caches.decoder
+    said = [len(outcome.tokens) - 1 for outcome in outcomes]
+    fed = on_device([[outcome.tokens[-1] for outcome in outcomes], said], decoder.home)
+    hidden = caches.run(decoder.embed(fed[0][:, None]), fed[1][:, None], max(said))
     top = decoder.logits(hidden[:, 0]).float().topk(2, dim=-1)
-    gaps = (top.values[:, 0] - top.values[:, 1]).tolist()
-    for outcome, token, gap in zip(outcomes, top.indices[:, 0].tolist(), gaps, strict=True):
-        outcome.tokens.append(token)
-        outcome.margin = min(outcome.margin, gap)
-
-
-def _upper(caches: Caches, hidden: Tensor, position_B1: Tensor) -> Tensor:
-    """One token per branch through the layers above its last stage, where `position_B1` is its position."""
-    chain = caches.chain
-    rope = chain.decoder.rope(position_B1)
-    mask = pad(caches.valid_BS, (caches.before[0][0].shape[2], 0), value=True)[:, None, None, :]
-    grown = []
-    for place, (before, own) in enumerate(zip(caches.before, caches.own, strict=True)):
-        hidden, kv = chain.decoder.run(chain.layer + place, hidden, rope, mask, join(before, own))
-        grown.append(join(own, kv))
-    caches.own = grown
-    return hidden
+    gap_B = top.values[:, 0] - top.values[:, 1]
+    tokens, gaps = torch.stack([top.indices[:, 0].double(), gap_B.double()]).tolist()  # both exact in float64
+    for place in running:
+        outcomes[place].tokens.append(int(tokens[place]))
+        outcomes[place].margin = min(outcomes[place].margin, gaps[place])

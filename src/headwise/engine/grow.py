@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.engine.memory import with_halving
+from headwise.engine.memory import to_host, with_halving
 from headwise.engine.prefix import Images, Questions, System
 from headwise.engine.tree import Node, Segment
 from headwise.engine.views import View, Views
@@ -77,12 +77,77 @@ class Leaf:
     agreement: float | None = None
     visual: int = 0
 
-    def passed(self, node: Node, stage: Stage, choice: Choice) -> None:
+    def passed(self, node: Node, chosen: Chosen) -> None:
         """Note that a stage was passed: the node behind it and what the choice says of heads and precision."""
         self.node = node
-        self.kept.append(StageKept(stage.layer, node.kept_n))
-        self.heads_K, self.agreement = choice.heads_K, choice.agreement
-        self.degenerate |= choice.degenerate
+        self.kept.append(StageKept(chosen.stage.layer, node.kept_n))
+        self.heads_K, self.agreement = chosen.heads_K, chosen.agreement
+        self.degenerate |= chosen.degenerate
+
+
+@dataclass
+class Chosen:
+    """One cell's choice for one question, `kept_R` with the text between visual tokens; and what of it was read.
+
+    `read_R`, `read_CR`, `heads_K`: kept rows, weights of merged rows and heads on the host.
+    """
+
+    column: int
+    leaf: Leaf
+    stage: Stage
+    choice: Choice
+    kept_R: Tensor
+    read_R: Tensor = field(init=False)
+    read_CR: Tensor = field(init=False)
+    heads_K: Tensor | None = None
+    degenerate: bool = False
+    agreement: float | None = None
+
+    @property
+    def made(self) -> bool:
+        """Rows were merged."""
+        return self.choice.merge_CR is not None and len(self.choice.merge_CR) > 0
+
+
+def read(chosen: Sequence[Chosen]) -> None:
+    """Bring what was chosen to the host: one copy for all that are whole numbers, and one per dtype of the rest."""
+    ranked = [each for each in chosen if isinstance(each.choice.degenerate, Tensor)]
+    headed = [each for each in chosen if each.choice.heads_K is not None]
+    whole = [each.kept_R for each in chosen] + [
+        each.choice.heads_K for each in headed if each.choice.heads_K is not None
+    ]
+    whole += [each.choice.degenerate.long() for each in ranked if isinstance(each.choice.degenerate, Tensor)]
+    whole = to_host(whole)
+    for each, read_R in zip(chosen, whole, strict=False):
+        each.read_R = read_R
+        if not isinstance(each.choice.degenerate, Tensor):
+            each.degenerate = each.choice.degenerate
+        if not isinstance(each.choice.agreement, Tensor):
+            each.agreement = each.choice.agreement
+    for each, heads_K in zip(headed, whole[len(chosen) :], strict=False):
+        each.heads_K = heads_K
+    for each, tied in zip(ranked, whole[len(chosen) + len(headed) :], strict=True):
+        each.degenerate = bool(tied)
+    _read_rest(chosen)
+
+
+def _read_rest(chosen: Sequence[Chosen]) -> None:
+    made = [each for each in chosen if each.made]
+    for each, read_CR in zip(made, _by_dtype([each.choice.merge_CR for each in made]), strict=True):
+        each.read_CR = read_CR
+    agreed = [each for each in chosen if isinstance(each.choice.agreement, Tensor)]
+    for each, share in zip(agreed, _by_dtype([each.choice.agreement for each in agreed]), strict=True):
+        each.agreement = float(share)
+
+
+def _by_dtype(tensors: Sequence[Any]) -> list[Tensor]:
+    """`to_host`, one copy per dtype."""
+    found: list[Any] = list(tensors)
+    for dtype in {each.dtype for each in tensors}:
+        places = [place for place, each in enumerate(tensors) if each.dtype == dtype]
+        for place, each in zip(places, to_host([tensors[place] for place in places]), strict=True):
+            found[place] = each
+    return found
 
 
 class Tree:
@@ -130,9 +195,13 @@ class Tree:
             self._extend([leaf.node for leaves in waiting for leaf in leaves], layer)
             # Signals are computed once per set of nodes: cells in the same nodes read the same attention rows and keys.
             views: dict[tuple[int, ...], Views] = {}
+            chosen: list[Chosen] = []
             for column, leaves in enumerate(waiting):
                 for group in _by_visual(leaves):
-                    self._choose(column, group, views)
+                    chosen += self._choose(column, group, views)
+            read(chosen)
+            for each in chosen:
+                each.leaf.passed(self._child(each), each)
         return self.leaves
 
     def _next(self, leaf: Leaf) -> int:
@@ -161,8 +230,8 @@ class Tree:
         Segment(nodes, layer, self.engine.optimizations.shared_system)
         return [None] * len(nodes)
 
-    def _choose(self, column: int, leaves: Sequence[Leaf], known: dict[tuple[int, ...], Views]) -> None:
-        """One cell's choices at its stage, and the nodes that they lead to."""
+    def _choose(self, column: int, leaves: Sequence[Leaf], known: dict[tuple[int, ...], Views]) -> list[Chosen]:
+        """One cell's choices at its stage; nothing of them is read yet."""
         key = tuple(id(leaf.node) for leaf in leaves)
         if key not in known:
             known[key] = Views([self._view(leaf.node) for leaf in leaves])
@@ -170,44 +239,46 @@ class Tree:
         stage = first.stages[len(first.kept) - first.node.entered]
         assert first.method is not None
         choices = first.method.choices(known[key], stage, first.cell)
-        for leaf, choice in zip(leaves, choices, strict=True):
-            leaf.passed(self._child(leaf, choice, column), stage, choice)
+        return [
+            Chosen(column, leaf, stage, choice, with_text(leaf.node, choice.kept_R))
+            for leaf, choice in zip(leaves, choices, strict=True)
+        ]
 
     def _view(self, node: Node) -> View:
         if node.layer not in node.views:
             node.views[node.layer] = View(node, self.questions[node.question].sample_id)
         return node.views[node.layer]
 
-    def _child(self, leaf: Leaf, choice: Choice, column: int) -> Node:
+    def _child(self, chosen: Chosen) -> Node:
         """The node after a choice: the same one where nothing is dropped, an equal one where another cell chose so."""
-        node, kept_R, merge_CR = leaf.node, choice.kept_R, choice.merge_CR
+        leaf, merge_CR = chosen.leaf, chosen.choice.merge_CR
+        node = leaf.node
         assert leaf.method is not None
         compacted = leaf.method.positions == "compacted"
-        made = merge_CR is not None and len(merge_CR) > 0
-        if made and not compacted:
+        if chosen.made and not compacted:
             raise ConfigError(f"{leaf.cell.strategy}: merged rows have no original position; compact positions")
-        kept_R = with_text(node, kept_R)
         # Nothing dropped and nothing renumbered: the state is the parent's, and the cell stays in its node.
-        if not made and len(kept_R) == node.visual and (node.is_root or compacted == node.compacted):
+        unchanged = not chosen.made and len(chosen.kept_R) == node.visual
+        if unchanged and (node.is_root or compacted == node.compacted):
             return node
         # Equal sets of rows under equal positions make equal prompts from here on, whichever method chose them. Merged
         # rows count by their weights, bit by bit: nearly equal ones are different nodes.
-        key: tuple[Any, ...] = (node.layer, compacted, kept_R.cpu().numpy().tobytes())
-        if made and merge_CR is not None:
-            key += (merge_CR.cpu().numpy().tobytes(),)
+        key: tuple[Any, ...] = (node.layer, compacted, chosen.read_R.numpy().tobytes())
+        if chosen.made:
+            key += (chosen.read_CR.numpy().tobytes(),)
         if not self.engine.optimizations.merge_equal:
-            key += (column,)
+            key += (chosen.column,)
         if key not in node.children:
-            node.children[key] = _new_child(node, kept_R, merge_CR if made else None, compacted)
+            node.children[key] = _new_child(node, chosen, merge_CR if chosen.made else None, compacted)
         return node.children[key]
 
     def _leaf(self, column: int, root: Node) -> Leaf:
         cell = self.engine.cells[column]
         if root.entered:  # rows were chosen before layer 1; what the cell itself does starts from them
             leaf = Leaf(root, cell, None, [])
-            leaf.kept.append(StageKept(0, root.places_n))
+            leaf.kept.append(StageKept(0, root.read_n))
             return leaf
-        stages = list(self.engine.stages(column, len(root.kept_n)))
+        stages = list(self.engine.stages(column, root.visual_tokens))
         if any(not stage.layer for stage in stages):
             raise ConfigError(f"strategy: {cell.strategy} chooses before the language model; its rows were not given")
         if cell.strategy not in self._methods:
@@ -255,9 +326,22 @@ class Tree:
             images, [self.questions[number].embeds_QD for number, _ in pairs], [place for _, place in pairs]
         )
         found = {}
+        read = to_host([each.places_T for each, _ in group])
         for row, (number, place) in enumerate(pairs):
             each = group[place][0]
-            root = Node(trunk, row, number, 0, trunk, row, each.places_T, 0, entered=int(entered), made_rows=entered)
+            root = Node(
+                trunk,
+                row,
+                number,
+                0,
+                trunk,
+                row,
+                each.places_T,
+                read[place],
+                0,
+                entered=int(entered),
+                made_rows=entered,
+            )
             self.roots.append(root)
             found[number, id(each)] = root
         return found
@@ -293,11 +377,13 @@ def with_text(node: Node, kept_R: Tensor) -> Tensor:
     return stays_n.nonzero()[:, 0]
 
 
-def _new_child(node: Node, kept_R: Tensor, merge_CR: Tensor | None, compacted: bool) -> Node:
+def _new_child(node: Node, chosen: Chosen, merge_CR: Tensor | None, compacted: bool) -> Node:
     """A node that reads its rows from where its parent is now."""
-    places = kept_R if node.is_root and not node.entered else node.places_n[kept_R]
+    plain = node.is_root and not node.entered
+    places = chosen.kept_R if plain else node.places_n[chosen.kept_R]
+    read = chosen.read_R if plain else node.read_n[chosen.read_R]
     if merge_CR is not None:
-        places = torch.cat([places, places.new_full((len(merge_CR),), -1)])
+        places, read = (torch.cat([each, each.new_full((len(merge_CR),), -1)]) for each in (places, read))
     return Node(
         trunk=node.trunk,
         row=node.row,
@@ -306,22 +392,23 @@ def _new_child(node: Node, kept_R: Tensor, merge_CR: Tensor | None, compacted: b
         source=node.source,
         source_row=node.source_row,
         places_n=places,
+        read_n=read,
         trunk_layer=node.trunk_layer,
-        kept_R=kept_R,
+        kept_R=chosen.kept_R,
         merge_CR=merge_CR,
         compacted=compacted,
         made_rows=node.made_rows or merge_CR is not None,
-        area_V=_areas(node, kept_R, merge_CR),
+        area_V=_areas(node, chosen.read_R, chosen.read_CR if chosen.made else None),
         chain=node.chain,
         entered=node.entered,
     )
 
 
 def _areas(node: Node, kept_R: Tensor, merge_CR: Tensor | None) -> Tensor | None:
-    """`Node.area_V` after a choice: what was merged before goes where its row goes."""
+    """`Node.area_V` after a choice: what was merged before goes where its row goes. All on the host."""
     if node.area_V is None and merge_CR is None:
         return None
-    places_n, visual = node.places_n, node.trunk.images.visual
+    places_n, visual = node.read_n, node.trunk.images.visual
     merged_m = (places_n < 0).nonzero()[:, 0]
     number_n = torch.zeros_like(places_n)  # of the merged row that each of the node's rows is now, or is now part of
     stay = kept_R[places_n[kept_R] < 0]

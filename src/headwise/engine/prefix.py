@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from headwise.engine.memory import on_device, to_host
 from headwise.models.decoder import KV, Decoder, join, take
 
 # A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
-# in front of each layer's keys, and without it in front attention is plainly causal and needs no mask.
+# in front of each layer's keys.
 SHORT_PROMPT_MAX = 8
 
 
@@ -54,9 +56,8 @@ def system_prompt(decoder: Decoder, embeds_MD: Tensor) -> System:
         return System([decoder.empty(1)] * layers, [hidden] * (layers + 1))
     # Shared by the whole run: nothing stands before these positions, so neither image nor question can change them.
     rope = decoder.rope(_positions(0, hidden.shape[1], hidden.device))
-    mask = causal(hidden.shape[1], 0, hidden.device)
     for index in range(len(decoder.layers)):
-        hidden, kv = decoder.run(index, hidden, rope, mask)
+        hidden, kv = decoder.run(index, hidden, rope)
         states.append(hidden)
         kvs.append(kv)
     return System(kvs, states)
@@ -114,10 +115,7 @@ class Images:
             before = _positions(0, system.length, device).expand(self.count, -1)
             hidden = torch.cat([system.hidden_1MD[0].expand(self.count, -1, -1), hidden], dim=1)
             positions_IV = beside(before, positions_IV)
-        start = self.length - hidden.shape[1]
         self.rope = decoder.rope(positions_IV)
-        plain = not start and decoder.causal_without_mask
-        self._mask = None if plain else causal(hidden.shape[1], start, device)
         self.kv: list[KV] = []
         self._hidden = hidden
         self.states = {0: State(visual_IVD, visual_IVD)}
@@ -164,7 +162,7 @@ class Images:
     def _run(self, index: int, hidden: Tensor) -> tuple[Tensor, KV]:
         """A layer over what is run here: its output, and keys and values of the whole prefix."""
         before = None if self.system.short else self.system.kv[index]
-        hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, before)
+        hidden, kv = self.decoder.run(index, hidden, self.rope, before)
         if index < len(self.deep):
             self._visual(hidden).add_(self.deep[index])
         return hidden, self._behind_system(index, kv)
@@ -195,15 +193,13 @@ class Questions:
         device = images.positions_IV.device
         self.images, self.decoder, self.layer = images, images.decoder, 0
         self.image_of = list(image_of)
-        self.image_N = torch.tensor(self.image_of, device=device)
+        self.image_N = on_device(self.image_of, device)
         self.lengths = [len(embed) for embed in embeds]
-        self.length_N = torch.tensor(self.lengths, device=device)
+        self.length_N = on_device(self.lengths, device)
         hidden = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
         self.width = hidden.shape[1]
-        self.valid_NQ = torch.arange(self.width, device=device) < self.length_N[:, None]
         self.after_N = images.after_I[self.image_N]
         self.rope = self.decoder.rope(self.after_N[:, None] + torch.arange(self.width, device=device))
-        self.mask = visible(causal(self.width, images.length, device), images.length, self.valid_NQ)
         self.kv: list[KV] = []
         self.states = {0: State(hidden, hidden)}
         self._hidden = hidden
@@ -213,6 +209,15 @@ class Questions:
         """For each row of the image its number among the visual tokens, -1 for text; None: every row is one."""
         return None if self.images.index_IV is None else self.images.index_IV[self.image_of[row]]
 
+    @cached_property
+    def _read_index(self) -> Tensor | None:
+        index_IV = self.images.index_IV
+        return None if index_IV is None else to_host([index_IV])[0]
+
+    def read_index_of(self, row: int) -> Tensor | None:
+        """`index_of`, on the host."""
+        return None if self._read_index is None else self._read_index[self.image_of[row]]
+
     def extend(self, layer: int) -> None:
         """Run questions (and their images) on to the output of `layer`, and keep the states there."""
         self.images.extend(layer)
@@ -220,14 +225,18 @@ class Questions:
         for index in range(self.layer, layer):
             entering = hidden
             # Shared by all cells: below the first stage every one of them sees the whole image. Only the question's own
-            # rows run here. Padding stands behind it, where none of its positions looks, and is masked for answers.
-            hidden, kv = self.decoder.run(
-                index, hidden, self.rope, self.mask, take(self.images.kv[index], self.image_N)
-            )
+            # rows run here. Padding stands behind it, where none of its positions looks: no mask.
+            hidden, kv = self.decoder.run(index, hidden, self.rope, take(self.images.kv[index], self.image_N))
             self.kv.append(kv)
         if layer > self.layer:
             self._hidden, self.layer = hidden, layer
             self.states[layer] = State(entering, hidden)
+
+    @property
+    def last_sees_NS(self) -> Tensor:
+        """Which keys of image and padded question each question's last row sees: bool [N, S]."""
+        before = self.images.length
+        return torch.arange(before + self.width, device=self.length_N.device) < before + self.length_N[:, None]
 
     def visual_rows(self, layer: int, rows_B: Tensor, kept_BR: Tensor | None) -> tuple[Tensor, Tensor]:
         """Hidden states [B, R, D] after `layer` and positions [B, R] of (the kept) visual rows of some questions."""
@@ -239,35 +248,6 @@ class Questions:
     def text_rows(self, layer: int, rows_B: Tensor, length: int) -> Tensor:
         """Hidden states [B, length, D] after `layer` of the text behind the image."""
         return self.states[layer].out[rows_B, :length]
-
-    def answer_tokens(
-        self,
-        rows_B: Tensor,
-        embeds_BWD: Tensor,
-        rope: KV,
-        own: Sequence[KV],
-        own_valid_BA: Tensor,
-        layer: int,
-    ) -> tuple[Tensor, list[KV]]:
-        """Answer tokens of some questions through layers 1..`layer`: hidden states, and keys and values with `own`.
-
-        The trunk's keys and values are those of the prefill: answer tokens stand behind them, so they never
-        change. `own` holds what earlier answer tokens left (may be empty), of which `own_valid_BA` [B, A] count.
-        """
-        images, width = self.images, embeds_BWD.shape[1]
-        valid = torch.nn.functional.pad(torch.cat([self.valid_NQ[rows_B], own_valid_BA], dim=1), (0, width), value=True)
-        before_new = images.length + self.width + own_valid_BA.shape[1]
-        mask = visible(causal(width, before_new, embeds_BWD.device), images.length, valid)
-        hidden, joined = embeds_BWD, []
-        for index in range(layer):
-            asked = self.kv[index][0][rows_B], self.kv[index][1][rows_B]
-            before = join(take(images.kv[index], self.image_N[rows_B]), asked)
-            # The prompt's keys and values are read from the trunk, not copied per cell: answers stand behind them.
-            if own:
-                before = join(before, own[index])
-            hidden, kv = self.decoder.run(index, hidden, rope, mask, before)
-            joined.append(join(own[index], kv) if own else kv)
-        return hidden, joined
 
 
 def _index(prunable_IR: Tensor | None, visual_IVD: Tensor) -> Tensor | None:
@@ -292,12 +272,6 @@ def causal(width: int, before: int, device: torch.device) -> Tensor:
     """Mask [1, 1, width, before + width]: everything before, and the causal triangle of the new positions."""
     seen = torch.ones(width, before + width, dtype=torch.bool, device=device)
     return seen.tril(before)[None, None]
-
-
-def visible(mask: Tensor, before: int, valid_BS: Tensor) -> Tensor:
-    """The mask with columns after `before` closed where `valid_BS` is false: [B, 1, Q, before + S]."""
-    columns = torch.nn.functional.pad(valid_BS, (before, 0), value=True)
-    return mask & columns[:, None, None, :]
 
 
 def _positions(start: int, count: int, device: torch.device) -> Tensor:

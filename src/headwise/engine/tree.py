@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwise.engine.prefix import Questions, State, beside, causal
+from headwise.engine.memory import on_device
+from headwise.engine.prefix import Questions, State, beside
 from headwise.models.decoder import KV
 
 # Sources are numbered as they are made, so that stacks are put together in one order in every run.
@@ -28,10 +29,11 @@ class Node:
 
     `source`, `source_row`: where the state is read from; `kept_R` (None: all) and `merge_CR` say which rows of it
     are this node's: those kept, in order, then weighted sums of all of them. `places_n`: for each visual row its
-    place in the image, -1 for a merged one; `made_rows`: there may be such. `compacted`: positions count from 0 anew.
+    place in the image, -1 for a merged one, and `read_n` is the same on the host; `made_rows`: there may be
+    merged ones. `compacted`: positions count from 0 anew. `entered`: 1 where rows had been chosen before layer 1.
     `area_V`: for each place in the image the merged row that it went into, from 1 in their order (0: none), where a
-    stage has merged rows. `entered`: 1 where rows had been chosen before layer 1. `chain`: the segments below
-    `layer` that answer tokens pass above the trunk's `trunk_layer` layers.
+    stage has merged rows (on the host).
+    `chain`: the segments below `layer` that answer tokens pass above the trunk's `trunk_layer` layers.
     """
 
     trunk: Questions
@@ -41,6 +43,7 @@ class Node:
     source: Questions | Segment
     source_row: int
     places_n: Tensor
+    read_n: Tensor
     trunk_layer: int
     kept_R: Tensor | None = None
     merge_CR: Tensor | None = None
@@ -65,12 +68,16 @@ class Node:
 
     @property
     def kept_n(self) -> Tensor:
-        """For each visual row its number among the image's visual tokens, -1 for a merged one."""
-        index_V = self.trunk.index_of(self.row)
-        if index_V is None:
-            return self.places_n
-        number_n = index_V[self.places_n]
+        """For each visual row its number among the image's visual tokens, -1 for a merged one; on the host."""
+        if (index_V := self.trunk.read_index_of(self.row)) is None:
+            return self.read_n
+        number_n = index_V[self.read_n]
         return number_n[number_n >= 0]
+
+    @property
+    def visual_tokens(self) -> int:
+        """How many rows are visual tokens of the image."""
+        return len(self.kept_n)
 
     @property
     def length(self) -> int:
@@ -115,7 +122,7 @@ def gather(nodes: Sequence[Node]) -> Rows:
     text = torch.cat(texts) if len(texts) > 1 else texts[0]
     first = nodes[0]
     device, system = text.device, first.trunk.images.system.length
-    rows_B = torch.tensor([node.row for node in nodes], device=device)
+    rows_B = on_device([node.row for node in nodes], device)
     start_B = first.trunk.after_N[rows_B]
     if first.compacted:  # places anew, 0..len-1: the system prompt keeps its own, so what was run of it stays valid
         positions = (system + torch.arange(first.visual, device=device)).expand(len(nodes), -1)
@@ -128,7 +135,7 @@ def _visual_rows(nodes: Sequence[Node]) -> tuple[Tensor, Tensor]:
     """Visual rows and positions of nodes that read from one source, as one indexing."""
     first = nodes[0]
     device = first.places_n.device
-    rows_B = torch.tensor([node.source_row for node in nodes], device=device)
+    rows_B = on_device([node.source_row for node in nodes], device)
     kept_BR = None if first.kept_R is None else torch.stack([node.kept_R for node in nodes if node.kept_R is not None])
     hidden, positions = first.source.visual_rows(first.layer, rows_B, kept_BR)
     # Merged rows are weighted sums of the rows that there were at this layer, in the method's order, behind those kept.
@@ -141,7 +148,7 @@ def _visual_rows(nodes: Sequence[Node]) -> tuple[Tensor, Tensor]:
 
 def _text_rows(nodes: Sequence[Node]) -> Tensor:
     first = nodes[0]
-    rows_B = torch.tensor([node.source_row for node in nodes], device=first.places_n.device)
+    rows_B = on_device([node.source_row for node in nodes], first.places_n.device)
     return first.source.text_rows(first.layer, rows_B, first.length)
 
 
@@ -165,16 +172,12 @@ class Segment:
         positions_BS = beside(rows.visual_positions_Bn, rows.text_positions_BQ)
         hidden, positions_BS, self.before = with_system(self.trunk, hidden, positions_BS, self.first, shared_system)
         self.rope = self.decoder.rope(positions_BS)
-        before = self.before[0][0].shape[2]
-        plain = not before and self.decoder.causal_without_mask
-        self.mask = causal(hidden.shape[1], before, hidden.device)
         self.kv: list[KV] = []
         # Shared by all cells in these nodes: they kept the same rows, so every layer up to the next stage gives them
         # the same states. Other nodes are other rows of the batch and are never attended to.
         for index in range(self.first, last):
             entering = hidden
-            mask = None if plain else self.mask
-            hidden, kv = self.decoder.run(index, hidden, self.rope, mask, self.before[index - self.first])
+            hidden, kv = self.decoder.run(index, hidden, self.rope, self.before[index - self.first])
             self._add_deep(index, hidden, nodes)
             self.kv.append(kv)
         self._hidden = hidden
@@ -214,7 +217,7 @@ def add_deep(index: int, hidden: Tensor, nodes: Sequence[Node], start: int) -> N
     """What layer `index` adds to the visual rows of a stack of nodes, which stand at `start` (deepstack)."""
     images = nodes[0].trunk.images
     if index < len(images.deep):
-        image_B = torch.tensor([node.trunk.image_of[node.row] for node in nodes], device=hidden.device)
+        image_B = on_device([node.trunk.image_of[node.row] for node in nodes], hidden.device)
         images.add_deep(index, hidden, image_B, torch.stack([node.places_n for node in nodes]), start)
 
 

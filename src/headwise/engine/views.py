@@ -267,7 +267,7 @@ def _trunk_row(trunk: Questions, index: int, hidden_NQD: Tensor, keys: Tensor) -
     rows_N = torch.arange(len(trunk.lengths), device=hidden_NQD.device)
     last_N = trunk.length_N - 1
     rope = trunk.decoder.rope((trunk.after_N + last_N)[:, None])
-    row = trunk.decoder.attention_row(index, hidden_NQD[rows_N, last_N], rope, keys, trunk.mask[rows_N, 0, last_N])
+    row = trunk.decoder.attention_row(index, hidden_NQD[rows_N, last_N], rope, keys, trunk.last_sees_NS)
     return row[..., images.system.length : images.length]
 
 

@@ -56,13 +56,14 @@ class Choice:
     `kept_R`: indices of the rows that stay, ascending, among the rows that there are; `merge_CR`: weights [c, n] of
     the rows that are made, appended behind those kept (only with compacted positions). `heads_K`: the heads that
     said so (None where no heads are chosen); `degenerate`: the ranking of heads was NaN or all tied; `agreement`:
-    share of the heads that float16 and float64 rankings both choose (None where none are ranked).
+    share of the heads that float16 and float64 rankings both choose (None where none are ranked). Both may be
+    tensors of no dimension, which the engine reads together with all others.
     """
 
     kept_R: Tensor
     heads_K: Tensor | None = None
-    degenerate: bool = False
-    agreement: float | None = None
+    degenerate: bool | Tensor = False
+    agreement: float | Tensor | None = None
     merge_CR: Tensor | None = None
 
 

@@ -6,14 +6,16 @@ stand-in for its cache that joins given keys and values before the new ones and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from headwise.errors import ModelError
+from headwise.models import attention
 
 # Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position.
 KV = tuple[Tensor, Tensor]
@@ -47,6 +49,16 @@ class _Fixed:
         return _at(self.content, keys.device)
 
 
+class AnswerCache(Protocol):
+    """Caches of one layer that are written in place: takes new keys and values, and attends to all that it holds."""
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> KV:
+        """Write the new keys and values, [B, key-value heads, P, d]; what is given back is not attended to."""
+
+    def attend(self, query_BHPd: Tensor, scale: float) -> Tensor:
+        """Attention over all that is held: [B, H, P, d]."""
+
+
 class Decoder:
     """A causal language model of transformers seen as a list of layers.
 
@@ -77,7 +89,6 @@ class Decoder:
         self.attention_heads: int = body.config.num_attention_heads
         self.eos = _eos_tokens(model, more_eos)
         self.axes = 3 if body.config.model_type in THREE_AXES else 1
-        self.causal_without_mask = getattr(body.config, "_attn_implementation", None) == "sdpa"
 
     @property
     def weight(self) -> Tensor:
@@ -97,31 +108,48 @@ class Decoder:
             positions = positions.permute(2, 0, 1) if positions.dim() == 3 else positions.expand(3, -1, -1)
         return _at(self._body.rotary_emb(self._empty(1), positions), self.home)
 
-    def run(
-        self, index: int, hidden_BSD: Tensor, rope: KV, mask: Tensor | None, before: KV | None = None
-    ) -> tuple[Tensor, KV]:
-        """Layer `index` over `hidden_BSD`, attending to `before` and itself as `mask` allows: output, new KV."""
-        cache = _Join(before)
-        hidden_BSD = self.layers[index](
-            hidden_BSD, attention_mask=mask, position_embeddings=rope, past_key_values=cache, use_cache=True
-        )
-        assert cache.new is not None, "a layer that does not update its cache cannot be driven"
-        return hidden_BSD.to(self.home), _at(cache.new, self.home)
+    def run(self, index: int, hidden_BSD: Tensor, rope: KV, before: KV | None = None) -> tuple[Tensor, KV]:
+        """Layer `index` over `hidden_BSD`, attending to `before` and itself: output, new KV.
 
-    def run_rows(self, index: int, rows_BQD: Tensor, rope: KV, mask: Tensor, content: KV) -> Tensor:
-        """Layer `index` for some positions only, whose keys and values are already part of `content`."""
-        rows_BQD = self.layers[index](
-            rows_BQD, attention_mask=mask, position_embeddings=rope, past_key_values=_Fixed(content), use_cache=True
-        )
-        return rows_BQD.to(self.home)
+        No mask: every row sees all of `before`, and of the new ones itself and those in front of it.
+        """
+        cache = _Join(before)
+        hidden_BSD = self._layer(index, hidden_BSD, None, rope, cache)
+        assert cache.new is not None, "a layer that does not update its cache cannot be driven"
+        return hidden_BSD, _at(cache.new, self.home)
+
+    def run_rows(self, index: int, rows_BQD: Tensor, rope: KV, content: KV) -> Tensor:
+        """Layer `index` for the last Q positions only; keys and values of all are in `content` already."""
+        return self._layer(index, rows_BQD, None, rope, _Fixed(content))
+
+    def run_cached(self, index: int, hidden_BQD: Tensor, rope: KV, cache: AnswerCache) -> Tensor:
+        """Layer `index` over answer tokens, whose keys and values go into `cache`, which attends to what it holds."""
+        return self._layer(index, hidden_BQD, cache, rope, cache)
+
+    def _layer(self, index: int, hidden: Tensor, mask: Any, rope: KV, cache: Any) -> Tensor:
+        with self._own_attention():
+            hidden = self.layers[index](
+                hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, use_cache=True
+            )
+        return hidden.to(self.home)
+
+    @contextmanager
+    def _own_attention(self) -> Iterator[None]:
+        """The model's own attention is what it was wherever else the model is used."""
+        config = self._body.config
+        before, config._attn_implementation = config._attn_implementation, attention.NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
 
     def keys_values(self, index: int, hidden_BSD: Tensor, rope: KV) -> KV:
         """Keys and values layer `index` makes of its input, without running the layer."""
         layer = self.layers[index]
         normed_BSD = layer.input_layernorm(to_device_of(hidden_BSD, layer.input_layernorm))
-        attention = layer.self_attn
-        keys = self._split(attention.k_proj(normed_BSD), index, getattr(attention, "k_norm", None)).to(self.home)
-        values = self._split(attention.v_proj(normed_BSD), index).to(self.home)
+        projections = layer.self_attn
+        keys = self._split(projections.k_proj(normed_BSD), index, getattr(projections, "k_norm", None)).to(self.home)
+        values = self._split(projections.v_proj(normed_BSD), index).to(self.home)
         return apply_rotary_pos_emb(keys, keys, *rope)[0], values
 
     def attention_row(self, index: int, hidden_BD: Tensor, rope: KV, keys: Tensor, visible_BS: Tensor) -> Tensor:
@@ -136,12 +164,11 @@ class Decoder:
         and the published study ranked; others stay in float32: bfloat16's 8 bits would tie most of a long row.
         """
         layer = self.layers[index]
-        attention = layer.self_attn
+        projections = layer.self_attn
         normed_BQD = layer.input_layernorm(to_device_of(hidden_BQD, layer.input_layernorm))
-        query = self._split(attention.q_proj(normed_BQD), index, getattr(attention, "q_norm", None)).to(self.home)
+        query = self._split(projections.q_proj(normed_BQD), index, getattr(projections, "q_norm", None)).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
-        keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
-        scores = (query @ keys.transpose(-1, -2)) * attention.scaling
+        scores = attention.scores(query, keys, projections.scaling)
         scores = scores.masked_fill(~visible_BQS.unsqueeze(1), torch.finfo(scores.dtype).min)
         rows = torch.softmax(scores, dim=-1, dtype=torch.float32)
         return rows if scores.dtype == torch.bfloat16 else rows.to(scores.dtype)
@@ -161,9 +188,9 @@ class Decoder:
 
     def empty(self, batch: int) -> KV:
         """Keys and values of no position at all."""
-        attention = self.layers[0].self_attn
-        heads = attention.k_proj.out_features // attention.head_dim
-        nothing = self._empty(batch, heads, 0, attention.head_dim)
+        projections = self.layers[0].self_attn
+        heads = projections.k_proj.out_features // projections.head_dim
+        nothing = self._empty(batch, heads, 0, projections.head_dim)
         return nothing, nothing
 
     def _empty(self, *shape: int) -> Tensor:

@@ -38,7 +38,7 @@ class Ranker:
         heads_NK = self._heads(cell)
         if not ranks_heads(cell.strategy):
             return [Choice(kept_R, heads_K) for kept_R, heads_K in zip(kept_NR, heads_NK, strict=True)]
-        tied_N = degenerate(self._scores(cell)).tolist()
+        tied_N = degenerate(self._scores(cell))
         rows = zip(kept_NR, heads_NK, tied_N, self._agreement(cell), strict=True)
         return [Choice(*row) for row in rows]
 
@@ -67,13 +67,13 @@ class Ranker:
             lambda: score_heads(cell.strategy, self.attention_NHV, cell.heads, cell.score_dtype),
         )
 
-    def _agreement(self, cell: Cell) -> list[float]:
+    def _agreement(self, cell: Cell) -> Tensor:
         """Share of selected heads on which the float16 and float64 rankings agree, per question."""
 
-        def shared() -> list[float]:
+        def shared() -> Tensor:
             half_NK, full_NK = (self._heads(replace(cell, score_dtype=dtype)) for dtype in ("float16", "float64"))
             both_N = (half_NK[:, :, None] == full_NK[:, None, :]).any(-1).sum(-1)
-            return (both_N / cell.heads).tolist()
+            return both_N / cell.heads
 
         return self._once(("agreement", cell.strategy, cell.heads), shared)
 
