@@ -16,7 +16,10 @@ FENCE = "<fake_token_around_image>"
 
 
 class SmolVlm(Family):
-    """SmolVLM, SmolVLM2 and Idefics3. The body is `text_model`; padding tiles are left out by the model itself."""
+    """SmolVLM, SmolVLM2 and Idefics3. The body is `text_model`; padding tiles are left out by the model itself.
+
+    In transformers 5.17 its image processor needs torchvision; in 5.23 it does not.
+    """
 
     name = "smolvlm"
     title = "SmolVLM2, Idefics3"
