@@ -28,6 +28,16 @@ def test_without_a_setting_the_store_is_mlflow_s_own_default_here(tmp_path, monk
     assert (tmp_path / "mlflow.db").is_file()
 
 
+def test_the_default_store_lies_in_a_folder_whose_name_has_a_space(tmp_path):
+    folder = tmp_path / "other study"
+    folder.mkdir()
+    code = "from headwise import tracking; print(tracking.connect()); print(tracking.connect())"
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert said.stdout.split("\n")[:2] == [f"sqlite:///{folder}/mlflow.db"] * 2, said.stderr
+    assert (folder / "mlflow.db").is_file()
+
+
 def test_a_dead_port_is_one_line(monkeypatch):
     uri = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
 import mlflow
 import requests
@@ -15,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from headwise.errors import TrackingError
 from headwise.system.redaction import unclear_address, without_secrets
 from headwise.tracking.orphans import close_orphans
-from headwise.tracking.sqlite_store import initialised_store
+from headwise.tracking.sqlite_store import SCHEME, initialised_store
 
 # Defaults for variables that the user's environment does not set; mlflow's own would wait for 15 minutes.
 BOUNDED = {
@@ -50,13 +51,22 @@ def connect() -> str:
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    uri = mlflow.get_tracking_uri()
+    uri = _store_uri()
     if unclear_address(uri):
         raise TrackingError(UNCLEAR)
     with reaching(uri), initialised_store(uri):
         MlflowClient().search_experiments(max_results=1)
     with reaching(uri):
         close_orphans()
+    return uri
+
+
+def _store_uri() -> str:
+    """mlflow's tracking URI; its default as a path, where mlflow writes a percent sign for a space and then looks there."""
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith(SCHEME) and not mlflow.is_tracking_uri_set() and unquote(uri) != uri:
+        uri = unquote(uri)
+        mlflow.set_tracking_uri(uri)
     return uri
 
 
