@@ -62,7 +62,7 @@ def connect() -> str:
 
 
 def _store_uri() -> str:
-    """mlflow's tracking URI; its default as a path, where mlflow writes a percent sign for a space and then looks there."""
+    """The tracking URI, its default unquoted: mlflow writes %20 for a space and then looks for a folder so named."""
     uri = mlflow.get_tracking_uri()
     if uri.startswith(SCHEME) and not mlflow.is_tracking_uri_set() and unquote(uri) != uri:
         uri = unquote(uri)
