@@ -37,6 +37,13 @@ def settings(name, model, data_dir):
     }
 
 
+def grids_per_image(evidence):
+    """Tokens whose places are recorded, newlines included, by question."""
+    rows, columns, newline = (evidence["grids_G7"][:, part] for part in (0, 1, 6))
+    ends = np.cumsum(evidence["grids_N"])[:-1]
+    return np.array([part.sum() for part in np.split(rows * (columns + newline), ends)], dtype=int)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_study_of_each_family_from_pictures_to_comparison(name, store, pictures, monkeypatch):
     monkeypatch.setenv("HEADWISE_HOME", str(store / "home"))
@@ -54,6 +61,7 @@ def test_a_study_of_each_family_from_pictures_to_comparison(name, store, picture
         with np.load(path) as evidence:
             kept = np.unpackbits(evidence["kept_NV"], axis=1).sum(1)
             assert kept.tolist() == np.floor(share * evidence["visual_N"] + 0.5).astype(int).tolist()
+            assert grids_per_image(evidence).tolist() == evidence["visual_N"].tolist()
             if run.data.params["benchmark"] == "mme":
                 assert len(set(evidence["visual_N"].tolist())) > 1
         assert run.data.metrics["failed"] == 0

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headwise.errors import ConfigError, ModelError
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,6 +35,7 @@ class Picture:
         after: the position at which text goes on; None: behind the last row.
         prunable_V: which rows are visual tokens, ascending; the others are text and never dropped. None: all rows.
         deep: what the decoder adds to the rows behind layers 1, 2, … (deepstack), [S, D] each.
+        grids: where the visual tokens lie in the picture, in their order; empty where the family does not say.
     """
 
     span_SD: Tensor
@@ -41,6 +43,7 @@ class Picture:
     after: int | None = None
     prunable_V: Tensor | None = None
     deep: tuple[Tensor, ...] = ()
+    grids: tuple[Grid, ...] = ()
 
     @property
     def visual(self) -> int:
@@ -206,7 +209,12 @@ class Family(ABC):
         before, after = self.ids(tokenizer, model.config, "")
         span = self.span_ids(tokenizer, model.config, pixels, len(found.tokens_VD))
         ids_S = torch.tensor([*before, *span, *after], device=found.tokens_VD.device)
-        return self.picture(model, ids_S, len(before), len(before) + len(span), pixels, found)
+        picture = self.picture(model, ids_S, len(before), len(before) + len(span), pixels, found)
+        return replace(picture, grids=self.grids(model, pixels, picture.visual))
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """Where the V = `visual` tokens of a prepared image lie in the picture; empty: unknown, nothing is drawn."""
+        return ()
 
     def picture(self, model: Any, ids_S: Tensor, start: int, stop: int, pixels: Pixels, found: Features) -> Picture:
         """The image of a prompt whose placeholders are written out, all in `start`..`stop`; text must follow them."""

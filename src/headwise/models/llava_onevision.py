@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from headwise.models.contract import Family, Features, Pixels
-from headwise.models.llava_next import tiled_features
+from headwise.models.llava_next import tiled_features, unpadded_grids
+from headwise.study.grids import Grid
 
 
 class LlavaOnevision(Family):
@@ -26,3 +27,7 @@ class LlavaOnevision(Family):
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """The whole picture, then what is left of the tiles without padding, a newline behind each row."""
+        return unpadded_grids(model, pixels)

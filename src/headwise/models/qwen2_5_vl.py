@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 from headwise.models.llava_next import one
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,12 @@ class Qwen25Vl(Family):
     def positions(self, model: Any, ids_S: Tensor, pixels: Pixels) -> Tensor | None:
         """Temporal, height and width position of each token, by the model's own rule: [S, 3]."""
         return rope_index(model, ids_S, pixels, self.image_token(model.config))
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """One grid over the whole picture, resized without padding; a token is `spatial_merge_size`² patches."""
+        _, rows, columns = pixels["image_grid_thw"][0].tolist()
+        merged = model.config.vision_config.spatial_merge_size
+        return (Grid(rows // merged, columns // merged),)
 
 
 def rope_index(model: Any, ids_S: Tensor, pixels: Pixels, image_token: int) -> Tensor:

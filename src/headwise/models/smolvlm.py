@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
+from headwise.models.internvl import cut_grids
 from headwise.models.llava_next import one
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,6 +46,10 @@ class SmolVlm(Family):
         for row in range(1, rows + 1):
             text += "".join(f"{FENCE}<row_{row}_col_{column}>{each}" for column in range(1, columns + 1)) + "\n"
         return text + ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """A grid per tile, and one of the whole picture."""
+        return cut_grids(pixels, visual)
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of all tiles and of the whole image, in the processor's order: [V, D]."""

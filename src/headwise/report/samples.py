@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from headwise.benchmarks.boxes import padded
 from headwise.errors import DataError
 from headwise.report import boxes
 from headwise.report.figures import is_dark
+from headwise.study.grids import as_numbers
 from headwise.system.reading import read_image
 
 # Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest.
@@ -239,6 +240,7 @@ def _one(
         "disagreement": round(float(sampled.disagreement[number]), 3),
         "answers": [texts[number] for texts in sampled.texts],
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
+        "grids": _grids(evidence.values(), place),
         "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "area": [areas.of(run, int(place)) for run in sampled.cells["run_id"]],
@@ -248,9 +250,15 @@ def _one(
 
 def _kept(found: Evidence | None, place: int) -> str | None:
     """Packed bits of the kept tokens as base64; None where unknown, or where the tokens form no square."""
-    if found is None or found.side is None or place >= len(found.kept_NV):
+    if found is None or place >= len(found.kept_NV) or (found.side is None and not found.grids(place)):
         return None
     return base64.b64encode(found.kept_NV[place].tobytes()).decode()
+
+
+def _grids(evidence: Iterable[Evidence], place: int) -> list[list[float]]:
+    """Where the image's tokens lie, as `grids.as_numbers` writes it; empty where they form one square, or unknown."""
+    found = (each.grids(place) for each in evidence if place < len(each.kept_NV))
+    return as_numbers(next(filter(None, found), ()))
 
 
 def _merged(found: Evidence | None, place: int) -> int:

@@ -29,6 +29,7 @@ from headwise.records import Sample
 from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions, pack_area
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
+from headwise.study.grids import Grid, as_numbers
 from headwise.system.reading import read_image
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
@@ -63,10 +64,14 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """One question's branches, and per cell what was chosen before the language model (None: nothing was)."""
+    """One question's branches, and per cell what was chosen before the language model (None: nothing was).
+
+    `grids`: where the image's tokens lie in its padded square, where the family says it.
+    """
 
     branches: list[Branch]
     chosen: tuple[Chosen | None, ...]
+    grids: tuple[Grid, ...] = ()
 
 
 class Answerer:
@@ -138,7 +143,8 @@ class Answerer:
                     task.key(cells[number]): self._record(found.branches[number], seconds, found.chosen[number])
                     for number in wanted
                 }
-                lines.append({"question": task.questions[window.places[row]], "answers": answers})
+                where = {"grids": as_numbers(found.grids)} if found.grids else {}
+                lines.append({"question": task.questions[window.places[row]], "answers": answers, **where})
         lines[0] |= self._costs(task.name, cells, pixels[samples[0].image], samples[0], took)
         return lines
 
@@ -153,8 +159,16 @@ class Answerer:
         questions = [
             self._question(images.index(sample.image), sample, row) for sample, row in zip(samples, chosen, strict=True)
         ]
-        found = self.engine(cells).answer(self._visual(shown, reductions), questions)
-        return [Answered(each, row) for each, row in zip(found, chosen, strict=True)]
+        visual = self._visual(shown, reductions)
+        found = self.engine(cells).answer(visual, questions)
+        grids = [each.grids if isinstance(each, Picture) else () for each in visual]
+        squares = [
+            tuple(grid.in_square(*pixels.size) for grid in each) for each, pixels in zip(grids, shown, strict=True)
+        ]
+        return [
+            Answered(each, row, squares[question.image])
+            for each, row, question in zip(found, chosen, questions, strict=True)
+        ]
 
     def _visual(self, pixels: Sequence[Pixels], reductions: Reductions) -> Sequence[Tensor | Picture]:
         """Whole images as embeddings; where every cell has rows of its own, they only say how many places there are."""

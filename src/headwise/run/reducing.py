@@ -37,10 +37,14 @@ TEXT = ("text_ME", "words_mD", "visual_projection_EC")
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A prepared image as its family prepares it, and the same at the smaller sides that some cells ask for."""
+    """A prepared image as its family prepares it, and the same at the smaller sides that some cells ask for.
+
+    `size`: width and height in pixels.
+    """
 
     whole: Any
     small: dict[int, Tensor] = field(default_factory=dict)
+    size: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,8 @@ class Reducer:
     def prepare(self, image: Image.Image, cells: Sequence[Cell]) -> Pixels:
         """The image's pixel values at every side that the cells' towers see it at."""
         sides = {side for cell in cells if (side := self.side(cell)) is not None}
-        return Pixels(self.vlm.prepare(image), {side: small_pixels(self.vlm, image, side) for side in sides})
+        small = {side: small_pixels(self.vlm, image, side) for side in sides}
+        return Pixels(self.vlm.prepare(image), small, image.size)
 
     def window(self, cells: Sequence[Cell], pixels: Sequence[Pixels]) -> Reductions:
         """What the cells' methods make of these images, question by question."""

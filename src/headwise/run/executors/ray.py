@@ -150,7 +150,7 @@ class RayExecutor:
         if self.workers or loading:
             self._seen, self._noticed = now, False
             return
-        if now - self._seen > NOTICE and not self._noticed:
+        if self.scale.address and now - self._seen > NOTICE and not self._noticed:
             self._noticed, room = True, self._resources()
             gpu = f" and {room['num_gpus']:g} GPU" if "num_gpus" in room else ""
             self.say(f"waiting for a worker, which takes {room['num_cpus']} CPU{gpu} of a host of the cluster")
