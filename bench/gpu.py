@@ -35,6 +35,7 @@ from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from headwise.engine import Engine, Question, branches, caches, decode, grow, memory, prefix, waves
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.run.settings import load_settings
 from headwise.study.cells import Geometry
@@ -116,16 +117,9 @@ class Lab:
         for place, question in enumerate(window.questions[:count]):
             for column, cell in enumerate(self.cells):
                 image = self.see(window.pixels[question.image : question.image + 1])[0]
-                prompt = torch.cat([self.system, image, question.embeds_QD])
+                prompt = self.system, Picture(span_SD=image), question.embeds_QD
                 said[place, column] = original_answer(
-                    self.model,
-                    prompt,
-                    slice(SYSTEM, SYSTEM + self.visual),
-                    cell,
-                    kept[column],
-                    self.steps,
-                    question.sample_id,
-                    self.decoder.eos,
+                    self.model, *prompt, cell, kept[column], self.steps, question.sample_id, self.decoder.eos
                 )
         return said
 

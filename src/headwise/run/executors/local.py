@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from headwise.run.answering import Answerer, Prepared, image_paths
 from headwise.run.executors import Answered, Work
 
+# Windows whose images are prepared ahead of the model, at least; more where there are more threads to prepare them.
 AHEAD = 4
+# Threads that prepare images at most: a study of one cell needs about 3 per GPU, more than 8 only hold more images.
+MOST_THREADS = 8
 
 
 class Local:
@@ -22,7 +26,7 @@ class Local:
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
         """Answer the windows in order; images of the next ones are prepared meanwhile."""
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        with ThreadPoolExecutor(max_workers=threads()) as pool:
             for each, future in self._ahead(work, pool):
                 prepared = future.result()
                 yield Answered(each, self._load().answer(each.task, prepared), failures_of(each, prepared))
@@ -32,9 +36,15 @@ class Local:
         for each in work:
             paths = image_paths(each.task, each.window)
             waiting.append((each, pool.submit(self._load().prepare, each.window, paths, each.task.cells)))
-            if len(waiting) > AHEAD:
+            if len(waiting) > max(AHEAD, threads()):
                 yield waiting.pop(0)
         yield from waiting
+
+
+def threads() -> int:
+    """Threads that prepare images: one per core that this process may use, at most MOST_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, cores)
 
 
 def failures_of(work: Work, prepared: Prepared) -> dict[int, str]:
