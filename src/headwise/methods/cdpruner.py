@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from headwise.methods._clip import CLIP_SIGNALS, INSTRUCTION, ClipOptions, patch_embeddings
 from headwise.methods._ranking import unit
@@ -22,12 +24,19 @@ class Conditional(BeforeMethod):
         return prompt.replace(INSTRUCTION, "")
 
     @abstractmethod
-    def relevance(self, vision: Vision) -> Tensor:
-        """Relevance [V] of the patches to the question, scaled to about 0..1."""
+    def similarity(self, vision: Vision) -> Tensor:
+        """Similarity [V] of the patches to the question, not scaled."""
+
+    @abstractmethod
+    def scaled(self, similarity_V: Tensor) -> Tensor:
+        """Relevance [V]: similarity scaled to about 0..1 by its own range."""
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        return self.diverse(vision, self.scaled(self.similarity(vision)), tokens)
+
+    def diverse(self, vision: Vision, relevance_V: Tensor, tokens: int) -> Reduced:
+        """Greedy MAP under these relevances."""
         unit_VD = unit(vision.projected_VD)
-        relevance_V = self.relevance(vision)
         kernel_VV = relevance_V[:, None] * (unit_VD @ unit_VD.T) * relevance_V
         chosen, degenerate = greedy_map(kernel_VV, tokens)
         return Reduced(unit_VD.new_tensor(sorted(chosen)).long(), degenerate=degenerate)
@@ -45,10 +54,24 @@ class CDPruner(Conditional):
     needs = ("projected_VD", "hidden_NC", *CLIP_SIGNALS)
     text_encoder = "clip_segments"
     options_type = ClipOptions
+    tiled = "each"
 
-    def relevance(self, vision: Vision) -> Tensor:
-        similarity_V = -(unit(patch_embeddings(vision)) @ unit(vision.text_ME).T).mean(1)
+    def similarity(self, vision: Vision) -> Tensor:
+        return -(unit(patch_embeddings(vision)) @ unit(vision.text_ME).T).mean(1)
+
+    def scaled(self, similarity_V: Tensor) -> Tensor:
         return _scaled(similarity_V, 1e-6)
+
+    def reduce_tiles(self, tiles: Sequence[Vision], tokens: int, options: Any) -> list[Reduced]:
+        """A kernel per tile, and one range of relevance over all of them."""
+        import torch
+
+        read = [tile.checked(self.name, self.needs)[0] for tile in tiles]
+        similarity = [self.similarity(tile) for tile in read]
+        relevance = self.scaled(torch.cat(similarity)).split([len(each) for each in similarity])
+        finite = all(bool(getattr(tile, name).isfinite().all()) for tile in read for name in self.needs)
+        found = [self.diverse(tile, of_tile, tokens) for tile, of_tile in zip(read, relevance, strict=True)]
+        return [replace(each, degenerate=each.degenerate or not finite) for each in found]
 
 
 class CDPrunerLLM(Conditional):
@@ -63,8 +86,11 @@ class CDPrunerLLM(Conditional):
     needs = ("projected_VD", "words_mD")
     text_encoder = "embeddings"
 
-    def relevance(self, vision: Vision) -> Tensor:
-        return _scaled((unit(vision.projected_VD) @ unit(vision.words_mD).T).mean(1), 0)
+    def similarity(self, vision: Vision) -> Tensor:
+        return (unit(vision.projected_VD) @ unit(vision.words_mD).T).mean(1)
+
+    def scaled(self, similarity_V: Tensor) -> Tensor:
+        return _scaled(similarity_V, 0)
 
 
 def _scaled(relevance_V: Tensor, floor: float) -> Tensor:

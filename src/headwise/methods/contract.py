@@ -12,7 +12,7 @@ This file and every file of a method import torch inside functions only: names a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -175,11 +175,16 @@ class BeforeMethod(Method, ABC):
         published: the values of T that budget=published knows, where the method's own T is ours.
         text_encoder: how the question becomes a signal. `clip_segments` and `clip_truncated` give text_ME by CLIP's
             text tower (models/clip_text.py), `embeddings` gives words_mD by the language model's input embeddings.
+        tiled: what the original does with an image in several tiles (LLaVA-NeXT). `each`: T / tiles of each, base
+            tile first, then the tiles' mosaic row by row, without unpadding and newlines; `joined`: one choice over
+            all tiles' patches one after the other, without newlines; `packed`: one choice over what the language
+            model would get, newlines included; empty: it is not defined, and a study is refused.
     """
 
     positions = "compacted"
     published: ClassVar[tuple[int, ...]] = ()
     text_encoder: ClassVar[Literal["", "clip_segments", "clip_truncated", "embeddings"]] = ""
+    tiled: ClassVar[Literal["", "each", "joined", "packed"]] = ""
 
     @abstractmethod
     def choose(self, vision: Vision, tokens: int, options: Any) -> Reduced:
@@ -221,6 +226,17 @@ class BeforeMethod(Method, ABC):
         reduced = self.choose(vision, tokens, options)
         finite = all(bool(getattr(vision, name).isfinite().all()) for name in self.needs)
         return replace(reduced, degenerate=reduced.degenerate or not finite)
+
+    def reduce_tiles(self, tiles: Sequence[Vision], tokens: int, options: Any) -> list[Reduced]:
+        """What each tile keeps, `tokens` of each, where `tiled` is `each`; a method overrides it to look at all."""
+        return [self.reduce(tile, tokens, options) for tile in tiles]
+
+    def least(self, visual: int, options: Any) -> int:
+        """The smallest feasible T on V = `visual` patches. ConfigError where none is."""
+        for count in range(1, visual + 1):
+            if self.feasible(count, visual, options):
+                return count
+        raise ConfigError(f"tokens: {self.name} has no feasible budget on {visual} patches with these options")
 
 
 def between(option: str, value: object, low: float, high: float) -> None:

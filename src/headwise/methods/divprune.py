@@ -22,6 +22,7 @@ class DivPrune(BeforeMethod):
     title = "DivPrune"
     source = "CVPR 2025; vbdi/divprune 799e2d9"
     needs = ("projected_VD",)
+    tiled = "packed"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
         unit_VD = unit(vision.projected_VD)

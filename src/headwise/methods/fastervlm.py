@@ -13,6 +13,7 @@ class FasterVLM(BeforeMethod):
     title = "FasterVLM"
     source = "arXiv 2412.01818v1; Theia-4869/FasterVLM f5d5f12"
     needs = ("attention_HV",)
+    tiled = "each"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
         return Reduced(best(vision.attention_HV.mean(0), tokens))

@@ -26,6 +26,7 @@ class HoloV(BeforeMethod):
     title = "HoloV"
     source = "NeurIPS 2025; obananas/HoloV 1d2e65e"
     needs = ("attention_HV", "projected_VD")
+    tiled = "joined"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
         attention_V = vision.attention_HV.mean(0)

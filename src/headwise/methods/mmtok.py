@@ -36,6 +36,7 @@ class MMTok(BeforeMethod):
     title = "MMTok"
     source = "ICLR 2026; Ironieser/MMTok d1522cd"
     needs = ("projected_VD", "hidden_NC", "words_mD")
+    tiled = "each"
     question_dependent = True
     text_encoder = "embeddings"
     options_type = MMTokOptions

@@ -30,6 +30,7 @@ class Scope(BeforeMethod):
     title = "SCOPE"
     source = "NeurIPS 2025; kinredon/SCOPE 6bf7306"
     needs = ("attention_HV", "hidden_NC")
+    tiled = "each"
     options_type = ScopeOptions
 
     def choose(self, vision: Vision, tokens: int, options: ScopeOptions) -> Reduced:

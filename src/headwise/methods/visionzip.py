@@ -39,6 +39,7 @@ class VisionZip(BeforeMethod):
     title = "VisionZip"
     source = "CVPR 2025; dvlab-research/VisionZip 3151f6d"
     needs = ("attention_HV", "hidden_NC", "keys_HNd")
+    tiled = "each"
     published = (192, 128, 64)
     options_type = VisionZipOptions
 

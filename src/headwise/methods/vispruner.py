@@ -34,6 +34,7 @@ class VisPruner(BeforeMethod):
     title = "VisPruner"
     source = "ICCV 2025; Theia-4869/VisPruner aefa01a"
     needs = ("attention_HV", "hidden_NC")
+    tiled = "each"
     options_type = VisPrunerOptions
 
     def choose(self, vision: Vision, tokens: int, options: VisPrunerOptions) -> Reduced:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headwise.errors import ConfigError, ModelError
 
@@ -86,6 +86,8 @@ class Family(ABC):
         prompt_version: changes whenever prompt or image preparation change, so that old answers are not reused.
         options: the ImageOptions that it reads, with their defaults.
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
+        views: what methods before the language model get of an image: one `square` seen by a CLIP tower, `tiles` of
+            such squares, or nothing, for the reason in `no_views`.
     """
 
     name: ClassVar[str] = ""
@@ -96,6 +98,8 @@ class Family(ABC):
     prompt_version: ClassVar[str] = ""
     options: ClassVar[Mapping[str, int]] = {}
     float16: ClassVar[bool] = True
+    views: ClassVar[Literal["", "square", "tiles"]] = ""
+    no_views: ClassVar[str] = "no method's original says how its images would be pruned"
 
     @abstractmethod
     def features(self, model: Any, pixels: Pixels) -> Features:

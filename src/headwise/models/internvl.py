@@ -19,6 +19,7 @@ class InternVl(Family):
     text_types = ("qwen2", "qwen3", "llama")
     prompt = "<|im_start|>user\n<img>{image}</img>\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt_version = "internvl/1"
+    no_views = "its tokens are made of four patches each, of which the methods' originals know nothing"
     options: ClassVar[Mapping[str, int]] = {"max_tiles": MAX_TILES}
     float16 = False
 

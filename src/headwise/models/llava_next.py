@@ -5,9 +5,12 @@ The newlines stand at placeholders and are visual tokens like any other: what is
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwise.models.contract import Family, Features, Pixels, pixel_inputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LlavaNext(Family):
@@ -28,6 +31,7 @@ class LlavaNext(Family):
     )
     mistral_prompt = "[INST] {image}\n{question} [/INST]"
     prompt_version = "llava-next/1"
+    views = "tiles"
 
     def template(self, config: Any) -> str:
         return self.mistral_prompt if config.text_config.model_type == "mistral" else self.prompt
@@ -41,6 +45,25 @@ def tiled_features(model: Any, pixels: Pixels) -> Features:
     given = pixel_inputs(model, pixels, ("pixel_values", "image_sizes"))
     tokens_VD = model.get_image_features(**given, return_dict=True).pooler_output
     return Features(one(tokens_VD))
+
+
+def tile_layout(model: Any, image_sizes: Any, tiles: int, per_tile: int) -> tuple[Tensor, Tensor]:
+    """Where the patches of an image's tiles go, by transformers' own packing of their numbers (tile by tile).
+
+    Returns the patch at each of V places (-1: a newline), and all patches in the order base tile, mosaic row by row.
+    """
+    import torch
+    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
+
+    config = model.config
+    sizes = image_sizes.cpu()
+    number_GP1 = torch.arange(tiles * per_tile, dtype=torch.float64).view(tiles, per_tile, 1)
+    packed, _ = model.model.pack_image_features([number_GP1], sizes, "default", image_newline=-torch.ones(1).double())
+    pinpoints, size = config.image_grid_pinpoints, config.vision_config.image_size
+    rows, columns = get_anyres_image_grid_shape(sizes[0], pinpoints, size)
+    side = size // config.vision_config.patch_size
+    mosaic = number_GP1[1:].view(rows, columns, side, side).transpose(1, 2).flatten()
+    return packed[0][:, 0].long(), torch.cat([number_GP1[0, :, 0], mosaic]).long()
 
 
 def one(per_image: Any) -> Any:

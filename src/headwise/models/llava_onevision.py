@@ -20,6 +20,7 @@ class LlavaOnevision(Family):
         "<|im_start|>user\n{image}\n{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "llava-onevision/1"
+    no_views = "its SigLIP tower has no [CLS], and the tokens of large images are interpolated between patches"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         return tiled_features(model, pixels)

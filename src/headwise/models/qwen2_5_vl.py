@@ -27,6 +27,7 @@ class Qwen25Vl(Family):
         "<|im_start|>user\n<|vision_start|>{image}<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "qwen2.5-vl/1"
+    no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 

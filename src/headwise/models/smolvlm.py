@@ -22,6 +22,7 @@ class SmolVlm(Family):
     text_types = ("llama",)
     prompt = "<|im_start|>User:{image}{question}<end_of_utterance>\nAssistant:"
     prompt_version = "smolvlm/1"
+    no_views = "its tower has no [CLS], and text stands between its tiles"
 
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
         """The processor takes images per prompt, and says in how many rows and columns it cut the tiles."""

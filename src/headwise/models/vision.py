@@ -24,11 +24,12 @@ READ = (".json", ".safetensors", ".bin", ".txt")
 
 @dataclass(frozen=True, kw_only=True)
 class VisionShape:
-    """A CLIP tower's width C, attention heads, and patches per side of its square image."""
+    """A CLIP tower's width C, attention heads, patches per side of its square image, and most tiles of an image."""
 
     width: int
     heads: int
     side: int
+    tiles: int = 1
 
 
 def vision_shape(checkpoint: Checkpoint) -> VisionShape:
@@ -49,7 +50,13 @@ def vision_shape(checkpoint: Checkpoint) -> VisionShape:
             "the language model read one layer's patches"
         )
     side = vision.image_size // vision.patch_size
-    return VisionShape(width=vision.hidden_size, heads=vision.num_attention_heads, side=side)
+    largest = max((height * width for height, width in getattr(config, "image_grid_pinpoints", None) or ()), default=0)
+    return VisionShape(
+        width=vision.hidden_size,
+        heads=vision.num_attention_heads,
+        side=side,
+        tiles=1 + largest // vision.image_size**2,
+    )
 
 
 def tower_of(vlm: Vlm) -> Tower:

@@ -118,7 +118,7 @@ class Answerer:
         columns = np.flatnonzero(lacking.any(axis=0)).tolist()
         cells = [task.cells[column] for column in columns]
         samples = [task.samples[window.places[row]] for row in rows]
-        answered = [each for part in self._parts(cells, samples) for each in self.branches(cells, pixels, part)]
+        answered = [each for part in self._parts(cells, pixels, samples) for each in self.branches(cells, pixels, part)]
         took = time.perf_counter() - started
         seconds = took / (len(rows) * len(cells))
         lines: list[dict[str, Any]] = []
@@ -154,7 +154,9 @@ class Answerer:
             return projected_IVD
         return list(self.vlm.encode_images([each.whole for each in pixels]))
 
-    def _parts(self, cells: Sequence[Cell], samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    def _parts(
+        self, cells: Sequence[Cell], pixels: Mapping[str, Pixels], samples: Sequence[Sample]
+    ) -> Iterator[list[Sample]]:
         """The questions of whole images, as many as may have all their prefixes in memory side by side.
 
         Cells that prune inside the language model share one prefix per image, so a window of theirs is one part.
@@ -163,10 +165,12 @@ class Answerer:
         limit = self.engine(cells).stack_tokens * ROWS_OF_STACK[self.vlm.device.type == "cpu"]
         part: list[Sample] = []
         rows = 0
-        for _, group in groupby(samples, key=lambda sample: sample.image):
+        for name, group in groupby(samples, key=lambda sample: sample.image):
             asked = list(group)
+            visual = self.reducer.visual(pixels[name]) if before else 0
             more = sum(
-                self.reducer.tokens(cell) * (len(asked) if method.question_dependent else 1) for cell, method in before
+                self.reducer.tokens(cell, visual) * (len(asked) if method.question_dependent else 1)
+                for cell, method in before
             )
             if part and rows + more > limit:
                 yield part

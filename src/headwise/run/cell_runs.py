@@ -12,7 +12,7 @@ from headwise import tracking
 from headwise.benchmarks import benchmark as benchmark_of
 from headwise.benchmarks.files import coverage
 from headwise.methods import METHODS
-from headwise.methods.stages import check_cell, for_image, image_decides, mean_tokens
+from headwise.methods.stages import before_method, check_cell, for_image, image_decides, mean_tokens
 from headwise.models.checkpoint import Checkpoint
 from headwise.records import Scorecard
 from headwise.run.cell_files import CellFolder, Measured
@@ -128,9 +128,10 @@ def _budget_metrics(checkpoint: Checkpoint, folder: CellFolder, *, ragged: bool)
     cell = for_image(folder.cell, geometry.visual) if ragged else folder.cell
     kept: float | None = check_cell(cell, geometry)
     mean, counted = mean_tokens(cell, geometry), None
-    if ragged or image_decides(cell, geometry):
+    counted_rows = image_decides(cell, geometry) or (ragged and before_method(cell.strategy) is not None)
+    if ragged or counted_rows:
         kept = folder.rows if folder.rows is not None else kept
-    if image_decides(cell, geometry) and folder.rows is not None:
+    if counted_rows and folder.rows is not None:
         mean = counted = folder.rows
     assert kept is not None
     metrics = {"kept_tokens": kept, "mean_visual_tokens": mean, "mean_tokens": mean}

@@ -5,6 +5,7 @@ Axes as in methods/contract.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from headwise.methods import Vision
+from headwise.methods._tiles import tile_budget
 from headwise.methods.contract import AXES
 from headwise.methods.stages import before_method
 from headwise.models.checkpoint import Checkpoint
@@ -41,6 +43,10 @@ def _counted(cell: Cell, shape: VisionShape, visual: int, hidden: int) -> float:
     assert method is not None
     options = method.options(**dict(cell.options))
     tokens = token_count(cell.tokens, visual)
+    if method.tiled == "each" and shape.tiles > 1:  # as many of every tile, however many the mean image has
+        tiles = max(1, round(visual / shape.side**2))
+        part = replace(cell, tokens=tile_budget(method, tokens, tiles, shape.side**2, options))
+        return tiles * _counted(part, replace(shape, tiles=1), shape.side**2, hidden)
     rows = visual if method.image_side(tokens, 1) is None else method.rows(tokens, visual, options) or visual
     sizes = {"V": rows, "N": rows + 1, "H": shape.heads, "C": shape.width, "d": shape.width // shape.heads}
     sizes |= {"D": hidden, "E": CLIP_WIDTH, "M": 1, "m": WORDS}

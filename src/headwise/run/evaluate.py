@@ -27,7 +27,7 @@ from headwise.run.placement import Placement
 from headwise.run.progress import StudyBar
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
-from headwise.run.tasks import Task, check_before, plan
+from headwise.run.tasks import Task, check_before, check_views, plan
 from headwise.study.cells import Cell, fingerprint
 from headwise.system.cache import spool_folder
 
@@ -50,6 +50,7 @@ class Job:
         if scale.engine == "ray":
             placement = replace(placement, made_on=_kind_of_workers(study, placement, scale))
         checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(study.image_limits)
+        check_views(checkpoint, [*study.controls, *study.strategy])
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
         clips = check_before(checkpoint, cells, placement.allow_pickle)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ from torch import Tensor
 
 from headwise.engine import ImageRows
 from headwise.methods import Reduced, Vision
-from headwise.methods.stages import before_method, image_decides, require_clip
+from headwise.methods._tiles import Tiles, reduce_tiled
+from headwise.methods.stages import before_method, for_image, image_decides, require_clip
 from headwise.models.checkpoint import Vlm
 from headwise.models.clip_text import ClipText
+from headwise.models.contract import pixel_inputs
+from headwise.models.llava_next import tile_layout
 from headwise.models.tower import Tower
 from headwise.models.vision import small_pixels, tower_of, word_embeddings
 from headwise.study.budget import token_count
@@ -33,9 +37,9 @@ TEXT = ("text_ME", "words_mD", "visual_projection_EC")
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A prepared image, and the same at the smaller sides that some cells ask for."""
+    """A prepared image as its family prepares it, and the same at the smaller sides that some cells ask for."""
 
-    whole: Tensor
+    whole: Any
     small: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -96,20 +100,45 @@ class Reducer:
         """Rows [T, C] through the projector, in the model's precision."""
         return self.tower.project(rows_TC.to(self.vlm.device, self.vlm.dtype))
 
-    def _signals(self, pixels: Sequence[Pixels], side: int | None, needs: set[str]) -> list[Vision]:
+    def _signals(self, pixels: Sequence[Pixels], side: int | None, needs: set[str]) -> list[Vision | Tiles]:
+        if self.geometry.visual is None:
+            return [self._tiles(image.whole, needs.difference(TEXT)) for image in pixels]
         each = [image.whole if side is None else image.small[side] for image in pixels]
         stacked = torch.stack(each).to(self.vlm.device, self.vlm.dtype)
-        return self.tower.signals(stacked, needs.difference(TEXT))
+        return list(self.tower.signals(stacked, needs.difference(TEXT)))
+
+    def _tiles(self, pixels: Mapping[str, Any], needs: set[str]) -> Tiles:
+        """The signals of an image's tiles, and how they lie."""
+        given = pixel_inputs(self.vlm.model, pixels, ("pixel_values",))["pixel_values"]
+        visions = self.tower.signals(given.flatten(0, -4), needs)
+        patch_V, raster_P = self.layout(pixels)
+        every_PD = torch.cat([vision.projected_VD for vision in visions])
+        newline_1D = self.vlm.model.model.image_newline.to(every_PD)[None]
+        patch_V = patch_V.to(every_PD.device)
+        return Tiles(visions, patch_V, raster_P.to(every_PD.device), torch.cat([every_PD, newline_1D])[patch_V])
+
+    def layout(self, pixels: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Which patch stands at each place of a tiled image, and its patches row by row (`tile_layout`)."""
+        vision = self.vlm.model.config.vision_config
+        per_tile = (vision.image_size // vision.patch_size) ** 2
+        tiles = len(pixels["pixel_values"].flatten(0, -4))
+        return tile_layout(self.vlm.model, pixels["image_sizes"], tiles, per_tile)
+
+    def visual(self, pixels: Pixels) -> int:
+        """V of an image for methods before the language model."""
+        return self.geometry.visual or len(self.layout(pixels.whole)[0])
 
     def side(self, cell: Cell) -> int | None:
         """The side at which the cell's tower sees the image; None for the checkpoint's own."""
         method = before_method(cell.strategy)
+        if method is None or self.geometry.visual is None:
+            return None
         patch: int = self.vlm.model.config.vision_config.patch_size
-        return None if method is None else method.image_side(self.tokens(cell), patch)
+        return method.image_side(self.tokens(cell, self.geometry.visual), patch)
 
-    def tokens(self, cell: Cell) -> int:
-        """The cell's budget in tokens of this checkpoint's images."""
-        return token_count(cell.tokens, self.geometry.visual)
+    def tokens(self, cell: Cell, visual: int) -> int:
+        """The cell's budget in tokens of an image of V = `visual`."""
+        return token_count(cell.tokens if self.geometry.visual else for_image(cell, visual).tokens, visual)
 
     def _clip(self, name: str) -> ClipText:
         if name not in self._clips:
@@ -121,7 +150,9 @@ class Reducer:
 class Reductions:
     """The choices of one window; each is made when it is asked for, once for all that share it."""
 
-    def __init__(self, reducer: Reducer, cells: Sequence[Cell], visions: dict[int | None, list[Vision]]) -> None:
+    def __init__(
+        self, reducer: Reducer, cells: Sequence[Cell], visions: dict[int | None, list[Vision | Tiles]]
+    ) -> None:
         self.reducer, self.cells, self.visions = reducer, cells, visions
         self._chosen: dict[object, Chosen] = {}
         self._text: dict[object, dict[str, Tensor]] = {}
@@ -129,7 +160,9 @@ class Reductions:
     @property
     def projected_IVD(self) -> list[Tensor] | None:
         """All patches of each image as projected; None where no cell's tower saw the whole images."""
-        return [vision.projected_VD for vision in self.visions[None]] if None in self.visions else None
+        if None not in self.visions:
+            return None
+        return [each.packed_VD if isinstance(each, Tiles) else each.projected_VD for each in self.visions[None]]
 
     def again(self, column: int, image: int, prompt: str) -> Callable[[], ImageRows] | None:
         """A cell's choice done anew at each call, to be timed: from the tower's signals to rows, text included."""
@@ -148,14 +181,17 @@ class Reductions:
         method = before_method(cell.strategy)
         if method is None:
             return None
-        tokens = None if image_decides(cell, self.reducer.geometry) else self.reducer.tokens(cell)
+        given = self.visions[self.reducer.side(cell)][image]
+        visual = len(given.patch_V) if isinstance(given, Tiles) else self.reducer.geometry.visual
+        tokens = None if image_decides(cell, self.reducer.geometry) else self.reducer.tokens(cell, visual)
         text = method.text(prompt) if method.question_dependent else None
         key = cell.strategy, cell.options, tokens, image, text
         if key not in self._chosen:
             chosen = self._choose(cell, image, prompt)
-            # Patches alone are the same rows whoever chose them, and so one prefix.
+            # Patches alone are the same rows whoever chose them, and so one prefix; those in padding have no place.
             places = (image, self.reducer.side(cell), chosen.degenerate, tuple(chosen.rows.places_T.tolist()))
-            self._chosen[key] = chosen if chosen.area else self._chosen.setdefault(places, chosen)
+            unlike = chosen.area or (isinstance(given, Tiles) and -1 in places[-1])
+            self._chosen[key] = chosen if unlike else self._chosen.setdefault(places, chosen)
         return self._chosen[key]
 
     def _choose(self, cell: Cell, image: int, prompt: str) -> Chosen:
@@ -173,11 +209,18 @@ class Reductions:
 
 
 @torch.inference_mode()
-def choose(reducer: Reducer, cell: Cell, vision: Vision, text: dict[str, Tensor]) -> Chosen:
+def choose(reducer: Reducer, cell: Cell, vision: Vision | Tiles, text: dict[str, Tensor]) -> Chosen:
     """One cell's choice for one image and the question's signals."""
     method = before_method(cell.strategy)
     assert method is not None
-    reduced = method.reduce(replace(vision, **text), reducer.tokens(cell), method.options(**dict(cell.options)))
+    options = method.options(**dict(cell.options))
+    if isinstance(vision, Tiles):
+        tokens = reducer.tokens(cell, len(vision.patch_V))
+        joined = reduce_tiled(method, vision.with_text(text), tokens, options, reducer.project)
+        rows = ImageRows(joined.rows_TD.to(reducer.vlm.device), joined.places_T.to(reducer.vlm.device))
+        packed = "" if joined.area_V is None else _packed(joined.area_V.cpu().numpy())
+        return Chosen(rows, joined.degenerate, packed)
+    reduced = method.reduce(replace(vision, **text), reducer.tokens(cell, reducer.geometry.visual), options)
     rows_TD = reduced.embeddings(vision.projected_VD, reducer.project)
     places_T, area = reduced.kept.to(reducer.vlm.device), packed_area(reduced)
     if reducer.side(cell) is not None:  # patches of a smaller image are no places of this one, but areas of it

@@ -13,20 +13,28 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.engine.version import ENGINE_VERSION
+from headwise.errors import ConfigError
+from headwise.methods import METHODS
 from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
+from headwise.study.budget import is_share
 from headwise.study.cells import Cell, fingerprint
 from headwise.study.digests import image_digests
+
+if TYPE_CHECKING:
+    from headwise.models.vision import VisionShape
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 
@@ -83,6 +91,18 @@ class Task:
         return done
 
 
+def check_views(checkpoint: Checkpoint, strategies: Sequence[str]) -> None:
+    """ConfigError for a method before the language model that is not defined for what the family makes of an image."""
+    family = FAMILIES[checkpoint.family]
+    for method in filter(None, map(before_method, strategies)):
+        where = f"strategy: {method.name} prunes before the language model, which is not defined for {family.title}"
+        if not family.views:
+            raise ConfigError(f"{where}: {family.no_views}")
+        if family.views == "tiles" and not method.tiled:
+            defined = [name for name in METHODS if (other := before_method(name)) is not None and other.tiled]
+            raise ConfigError(f"{where}: the method says nothing about several tiles; {', '.join(defined)} do")
+
+
 def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bool = False) -> dict[str, str]:
     """What methods before the language model need of checkpoints, before any is loaded; digests of the CLIPs.
 
@@ -92,9 +112,25 @@ def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bo
         return {}
     from headwise.models.vision import clip_digest, vision_shape
 
-    width = vision_shape(checkpoint).width
+    shape = vision_shape(checkpoint)
+    for cell in cells:
+        _check_tiles(cell, shape)
+    width = shape.width
     names = dict.fromkeys(cell.clip for cell in cells if cell.clip)
     return {name: clip_digest(name, width, allow_pickle) for name in names}
+
+
+def _check_tiles(cell: Cell, shape: VisionShape) -> None:
+    """ConfigError for a number of tokens that an image of the most tiles could not share among them."""
+    method = before_method(cell.strategy)
+    if method is None or method.tiled != "each" or shape.tiles == 1 or is_share(cell.tokens):
+        return
+    least = shape.tiles * method.least(shape.side**2, method.options(**dict(cell.options)))
+    if cell.tokens < least:
+        raise ConfigError(
+            f"tokens: {cell.tokens} is too few for {method.name}, which keeps as many of every tile, and an image has "
+            f"up to {shape.tiles}; the smallest feasible budget is {least}"
+        )
 
 
 def plan(
