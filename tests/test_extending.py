@@ -124,6 +124,34 @@ def test_a_benchmark_is_listed_and_scored(place):
     )
 
 
+def test_a_family_is_listed_checked_against_transformers_and_answers(place):
+    code = "import sys; from tiny_vipllava import write_tiny_vipllava; write_tiny_vipllava(sys.argv[1])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("src", "tests"))}
+    subprocess.run([sys.executable, "-c", code, str(place / "vip")], env=environment, check=True)
+    (place / "pictures").mkdir()
+    for number in range(2):
+        Image.effect_noise((40, 30 + number), 90).convert("RGB").save(place / f"pictures/{number}.png")
+    plugin = ("--plugin", "vipllava.py")
+    listed = headwise(place, "list", "models", "--json", *plugin)
+    assert "vipllava" in [row["name"] for row in json.loads(listed.stdout)], listed.stderr
+    checked = headwise(place, "check-model", "vip", "--images", "pictures", *plugin)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "16 of 16 agree" in checked.stdout
+    study = ("--strategy", "sparsity", "--tokens", "0.5", "--heads", "0.5", "--budget", "kept", "--limit", "2")
+    done = headwise(place, "evaluate", "--model", "vip", "--benchmark", "gqa", *study, *plugin)
+    assert done.returncode == 0, done.stderr
+    refused = headwise(place, "evaluate", "--model", "vip", "--benchmark", "gqa", *study)
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
+    assert "'vipllava' checkpoint, which headwise does not drive" in refused.stderr
+
+
+def test_two_families_of_one_model_type_are_refused(place):
+    (place / "other.py").write_text(EXAMPLES["vipllava.py"].replace('("vipllava",)', '("llava",)'))
+    done = headwise(place, "evaluate", "--plugin", "other.py", "--limit", "1")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert "llava and vipllava both take 'llava' checkpoints" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

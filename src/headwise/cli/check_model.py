@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from headwise.cli.options import plugin_option
+
 
 @click.command("check-model")
 @click.argument("model")
@@ -15,6 +17,7 @@ import click
 @click.option("--layer", default=2, type=click.IntRange(1), show_default=True, help="Decoder layer to prune after.")
 @click.option("--dtype", default="auto", type=click.Choice(["auto", "float32", "bfloat16", "float16"]))
 @click.option("--device", default="auto", show_default=True)
+@plugin_option
 def command(model: str, images: Path, count: int, layer: int, dtype: str, device: str) -> None:
     """Answer a few questions pruned by the engine and by transformers' own forward, and say whether they agree.
 

@@ -67,10 +67,31 @@ def _benchmarks() -> list[Row]:
     ]
 
 
+def _models() -> list[Row]:
+    """Families of models that are driven, then those that are refused by name."""
+    from headwise.models import FAMILIES, REFUSED
+
+    rows = [
+        {
+            "name": name,
+            "title": family.title,
+            "model_types": ", ".join(family.model_types),
+            "decoders": ", ".join(family.text_types),
+            "image_options": ", ".join(f"{option}={value}" for option, value in family.options.items()),
+            "prompt_version": family.prompt_version,
+            "refused": "",
+        }
+        for name, family in FAMILIES.items()
+    ]
+    nothing = dict.fromkeys(rows[0], "")
+    return [*rows, *(nothing | {"name": name, "model_types": name, "refused": why} for name, why in REFUSED.items())]
+
+
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "strategies": _strategies,
     "methods": _methods,
     "benchmarks": _benchmarks,
+    "models": _models,
 }
 
 
@@ -79,7 +100,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def command(kind: str, as_json: bool) -> None:
-    """Print what a study can name: `strategies`, `methods` or `benchmarks`, those of plug-ins included."""
+    """Print what a study can name: `strategies`, `methods`, `benchmarks` or `models`, plug-ins included."""
     rows = KINDS[kind]()
     click.echo(json.dumps(rows, ensure_ascii=False)) if as_json else _print(kind, rows)
 

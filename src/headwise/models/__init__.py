@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headwise.errors import ModelError
+from headwise.errors import ConfigError, ModelError
 from headwise.models.contract import Family
 from headwise.study.registry import Registry
 
@@ -32,9 +32,15 @@ def family_of(config: Any, name: str = "") -> Family:
 
     Raises:
         ModelError: none takes its `model_type`; the message says which there are.
+        ConfigError: two families take one `model_type`, so that it is not known which is meant.
     """
     kind = getattr(config, "model_type", "unknown")
-    taken = {model_type: family for family in FAMILIES.values() for model_type in family.model_types}
+    taken: dict[str, Family] = {}
+    for family in FAMILIES.values():
+        for model_type in family.model_types:
+            if taken.setdefault(model_type, family) is not family:
+                both = f"{taken[model_type].name} and {family.name}"
+                raise ConfigError(f"model family: {both} both take {model_type!r} checkpoints; leave one plug-in out")
     if kind in taken:
         return taken[kind]
     reason = f" ({REFUSED[kind]})" if kind in REFUSED else ""

@@ -29,6 +29,7 @@ from headwise.models.decoder import check_text_config, home
 from headwise.models.llava import Llava, pad_to_square
 from headwise.study.cells import Geometry, fingerprint
 from headwise.study.digests import file_digests
+from headwise.study.versions import carried
 
 PROMPT_VERSION = Llava.prompt_version
 """The prompt of LLaVA-1.5; other families have versions of their own."""
@@ -56,7 +57,9 @@ class Checkpoint:
 
     @property
     def prompt_version(self) -> str:
-        return FAMILIES[self.family].prompt_version
+        """The family's; where it belongs to another package, with a digest of its source."""
+        family = FAMILIES[self.family]
+        return carried(family.prompt_version, type(family))
 
     @property
     def image_options(self) -> dict[str, int]:
