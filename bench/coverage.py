@@ -32,19 +32,19 @@ from headwise.stats import Mean, MeanF1, Outcomes, PairSum, best_set_p, estimate
 IMAGES = (1, 2, 4, 10, 20, 30, 60, 100)
 CELLS = (4, 15, 28, 63)
 AGGREGATES = {"mean": Mean(), "mme": PairSum(), "mean_f1": MeanF1()}
+# Questions per image of each kind of study.
 QUESTIONS = {"mean": 5, "mme": 2, "mean_f1": 6, "mean, one question": 1, "mean, 97 % right": 5}
-"""Questions per image of each kind of study."""
+# How far cells draw for themselves; difficulty has variance 1 among images and 1 among questions of one image.
 OWN = 0.5
-"""How far cells draw for themselves; difficulty has variance 1 among images and 1 among questions of one image."""
 UNLIKE = (0.2, 0.2, 0.5, 0.5, 1.5, 1.5)
+# Partial nulls: how far the six best cells draw for themselves, and the shares right of the six worse ones.
 WORSE = (0.5, 0.5, 0.5, 0.2, 0.2, 0.2)
-"""Partial nulls: how far the six best cells draw for themselves, and the shares right of the six worse ones."""
+# Images of the partial nulls.
 PARTIAL = (20, 60)
-"""Images of the partial nulls."""
+# Images at which a cell 20 points worse must be excluded.
 ENOUGH = 100
-"""Images at which a cell 20 points worse must be excluded."""
+# Images of the study that gives the true scores.
 LARGE = 100_000
-"""Images of the study that gives the true scores."""
 
 
 def main() -> None:

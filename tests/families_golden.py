@@ -15,8 +15,8 @@ from headwise.study.cells import Cell
 
 GOLDEN = Path(__file__).parent / "golden" / "families"
 FAMILIES = ("llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "internvl", "internvl3_5", "smolvlm")
+# How far apart right logits may be (README).
 LOGITS = 5e-5
-"""How far apart right logits may be (README)."""
 
 
 class Golden:

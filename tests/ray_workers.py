@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from headwise.run.executors import Work
@@ -22,6 +25,14 @@ class KilledByAnImage(RayWorker):
         return super().answer(work, images)
 
 
+class SlowRayWorker(RayWorker):
+    """Takes its time, so that there is some in which to die."""
+
+    def answer(self, work: Work, images: Images | None) -> tuple[list[dict[str, Any]], dict[int, str]]:
+        time.sleep(1.0)
+        return super().answer(work, images)
+
+
 class OutOfMemory(RayWorker):
     """Raises what no code of ours expects."""
 
@@ -30,11 +41,22 @@ class OutOfMemory(RayWorker):
 
 
 class AnotherCheckpoint(RayWorker):
-    """Has weights that are not the driver's."""
+    """Has weights that are not the driver's, on the host whose worker is the first to say so."""
 
     def hello(self) -> Hello:
         who = super().hello()
-        return replace(who, identity=who.identity | {"checkpoint": "of another host"})
+        marked = Path(self.orders.folder) / "host-with-other-weights"
+        with suppress(FileExistsError), marked.open("x") as file:
+            file.write(who.node)
+        other = {"checkpoint": "of another host"} if marked.read_text() == who.node else {}
+        return replace(who, identity=who.identity | other)
+
+
+class DiesLoading(RayWorker):
+    """Has no room for the model."""
+
+    def load(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class WithoutData(RayWorker):

@@ -21,6 +21,7 @@ class Slow:
         self.text = len(embeds_SD) - start - visual
         self.method, self.stages, self.compacted = method, {stage.layer: stage for stage in stages}, compacted
         self.kept = {}
+        self.members: list[set[int]] = []
 
     def answer(self, steps):
         tokens, first = [], None
@@ -33,6 +34,7 @@ class Slow:
     def logits(self, said):
         x = torch.cat([self.embeds, self.model.get_input_embeddings()(torch.tensor(said, dtype=torch.long))])
         p, places = torch.arange(len(x)), torch.arange(self.visual)
+        self.members = [{place} for place in range(self.visual)]
         for index in range(len(self.body.layers)):
             entering = x
             x = self.layer(index, x, p)
@@ -45,6 +47,8 @@ class Slow:
 
     def drop(self, x, p, places, kept, merge):
         n, a = len(places), self.start
+        of = self.members
+        self.members = [of[k] for k in kept] + [set().union(*(of[j] for j in range(n) if row[j])) for row in merge]
         made = merge @ x[a : a + n]
         x = torch.cat([x[:a], x[a + kept], made, x[a + n :]])
         p = torch.cat([p[:a], p[a + kept], torch.zeros(len(made), dtype=torch.long), p[a + n :]])

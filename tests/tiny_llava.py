@@ -20,12 +20,14 @@ WORDS = SPECIAL + ["yes", "no", "red", "blue", "cat", "dog", "USER", ":", "ASSIS
 WORDS += ["Is", "there", "a", "What"]
 
 
-def write_tiny_llava(folder: Path, seed: int = 0, layers: int = 4, heads: int = 8, side: int = 4) -> Path:
+def write_tiny_llava(
+    folder: Path, seed: int = 0, layers: int = 4, heads: int = 8, side: int = 4, width: int = 32
+) -> Path:
     """Save a checkpoint with side×side visual tokens (8-pixel patches), its tokenizer and its image processor."""
     torch.manual_seed(seed)
     text = LlamaConfig(
         vocab_size=40,
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=48,
         num_hidden_layers=layers,
         num_attention_heads=heads,

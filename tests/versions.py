@@ -32,10 +32,10 @@ from headwise.system.reading import read_image
 
 GOLDEN = Path(__file__).parent / "golden" / "versions.json"
 COMMAND = "python tests/versions.py --accept"
+# Not followed: what stands in them carries versions of its own.
 LISTS = (names.STRATEGIES, names.CONTROLS, names._added, heads.STRATEGIES, BENCHMARKS)
-"""Not followed: what stands in them carries versions of its own."""
+# What lies between a cell and its answer; the last two are imported where they are called, which is not followed.
 ANSWERING = (Answerer, open_windows, BuiltIn, query_rows)
-"""What lies between a cell and its answer; the last two are imported where they are called, which is not followed."""
 CONTROL_CODE = {
     "vanilla": Ranker._token_order,
     "all_heads": Ranker._heads,

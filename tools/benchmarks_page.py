@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headwise.benchmarks import BENCHMARKS, Benchmark, default_names, named_sets
+from headwise.models import FAMILIES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+# The space that a rule measures in, for each that families answer in.
+SPACES = {"padded": "padded", "image": "image", "thousandths": "any", "resized": "resized"}
 INTRODUCTION = """\
 # Benchmarks
 
@@ -57,9 +60,15 @@ one cell and for the bootstrap (`headwise.stats.aggregates`):
 def page() -> str:
     """The page's text."""
     sets = [f"- `{name}`: {', '.join(members)}." for name, members in named_sets().items()]
-    parts = [INTRODUCTION.format(sets="\n".join(sets)), *(_section(BENCHMARKS[name]) for name in default_names())]
+    parts = [INTRODUCTION.format(sets="\n".join(sets)), *(_section(BENCHMARKS[name]) for name in _shown())]
     rules = [_rule(bench) for bench in BENCHMARKS.values() if "." in bench.name]
     return "\n".join([*parts, RULES + "\n".join(rules) + "\n", STATISTICS])
+
+
+def _shown() -> list[str]:
+    """Benchmarks with their default rules, forms without OCR tokens included."""
+    without_ocr = {bench.without_ocr for bench in BENCHMARKS.values()}
+    return [name for name in BENCHMARKS if name in default_names() or name in without_ocr]
 
 
 def _section(bench: Benchmark) -> str:
@@ -74,11 +83,20 @@ def _facts(bench: Benchmark) -> Iterator[tuple[str, str]]:
     yield "questions", _questions(bench)
     yield "question file", f"`{bench.question_file}`"
     yield "images", bench.image_folder if bench.image_folder.startswith("inside") else f"`{bench.image_folder}/`"
-    yield "Hugging Face dataset", f"`{bench.dataset}`" if bench.dataset else "none"
+    names = (bench.dataset, *bench.further_datasets) if bench.dataset else ()
+    yield "Hugging Face dataset", ", ".join(f"`{name}`" for name in names) or "none"
     yield "cluster", bench.cluster
     yield "convention", bench.convention
+    if bench.rules_by_space:
+        rules = (f"`{rule}` ({_space(rule)})" for rule in bench.rules_by_space.values())
+        yield "other families", f"in a study, a model that answers in other coordinates takes {', '.join(rules)}"
     if bench.least_new_tokens > 1:
         yield "answers", f"a study needs `max_new_tokens` of at least {bench.least_new_tokens}"
+
+
+def _space(rule: str) -> str:
+    titles = [family.title for family in FAMILIES.values() if BENCHMARKS[rule].box_space == SPACES[family.box_space]]
+    return ", ".join(titles)
 
 
 def _questions(bench: Benchmark) -> str:

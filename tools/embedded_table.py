@@ -84,7 +84,7 @@ def _each(values: Any) -> str:
 def command(settings: dict[str, Any]) -> str:
     """The command that runs these settings: what differs from the default study, as options."""
     default = load_settings(study_file(DEFAULT), {}).model_dump()
-    given = {name: settings[name] for name, value in default.items() if settings[name] != value}
+    given = {name: settings[name] for name, value in default.items() if settings.get(name, value) != value}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", _word(value))]
     return shlex.join(["headwise", "evaluate", *words])
 

@@ -23,8 +23,8 @@ INTRODUCTION = """\
 This page is made from the code by `python tools/methods_page.py`; change the method's file, not this page.
 
 `--strategy` takes the names of head strategies, controls and the methods below, separated by commas.
-`--config methods` runs all that can run on the embedded model at equal budgets, `--config methods-llava-1.5-7b` all
-of them on LLaVA-1.5-7B.
+`--config methods` runs all that can run on the embedded model at equal budgets ([its results](methods-embedded.md)),
+`--config methods-llava-1.5-7b` all of them on LLaVA-1.5-7B.
 
 - **prunes**: after which decoder layers of LLaVA-1.5-7B at T = 192 (`budget=average`); 0 is before the language model.
 - **question**: whether the question changes what stays. Where it does not, all questions on an image share one

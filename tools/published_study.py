@@ -19,7 +19,7 @@ import numpy as np
 from headwise.benchmarks import benchmark, mme
 from headwise.published.figures import CELL, Published, read_published
 from headwise.published.importer.sources import Source, find_sources
-from headwise.stats import Estimates, Outcomes, best_set, estimate
+from headwise.stats import Estimates, Outcomes, estimate, in_best_set
 
 HERE = Path(__file__).parent
 PAGE, TEMPLATE = HERE.parent / "docs/published-study.md", "published-study.md.j2"
@@ -27,8 +27,8 @@ GOLDEN = HERE.parent / "tests" / "golden"
 QUESTIONS = {"textvqa": 5000, "gqa": 12578}
 TITLES = {"textvqa": "TextVQA", "mme": "MME", "gqa": "GQA", "pope": "POPE"}
 HEADS = (24, 16, 8)
+# A ranking is called noise where its agreement with float64 is this close to chance, or below it.
 NOISE = 0.1
-"""A ranking is called noise where its agreement with float64 is this close to chance, or below it."""
 
 
 def render(golden: Path = GOLDEN) -> str:
@@ -47,7 +47,7 @@ def facts(golden: Path) -> dict[str, Any]:
         "titles": TITLES,
         "headline": published.best().to_dict("records"),
         "misprints": published.neighbours().to_dict("records"),
-        "cells": len(published.grid()),
+        "cells": len(published.every_cell()),
         "holes": holes(published),
         "twins": twins(published) | {"overlap": overlap(golden / "strategies.npz")},
         "winners": sorted(set(published.best()["strategy"])),
@@ -89,7 +89,7 @@ def overlap(path: Path) -> float:
 
 
 def float16(path: Path) -> list[dict[str, Any]]:
-    """Share of the chosen heads on which float16 agrees with float64, a row a strategy, and what chance gives."""
+    """Share of the chosen heads on which float16 agrees with float64, one row per strategy, and what chance gives."""
     arrays = np.load(path)
     heads = arrays["attention"].shape[1]
     rows = []
@@ -123,7 +123,7 @@ def mme_evidence(root: Path) -> dict[str, Any]:
     estimates = estimate(_outcomes(sources))
     names = [source.identity.name.removeprefix("mme-") for source in sources]
     pruned = [place for place, source in enumerate(sources) if source.identity.strategy != "vanilla"]
-    members = best_set(estimates.of(pruned))
+    members = in_best_set(estimates.of(pruned))
     rows = [
         {"name": names[place], "score": estimates.score_C[place], "low": low, "high": high, "member": bool(member)}
         for place, member, (low, high) in zip(pruned, members, estimates.intervals()[pruned], strict=True)

@@ -43,6 +43,7 @@ class Sample:
 
     @property
     def key(self) -> Key:
+        """What an answer is matched by: id and prompt, because an official id may stand for several questions."""
         return self.question_id, self.prompt
 
     @property
@@ -61,6 +62,7 @@ class Answer:
 
     @property
     def key(self) -> Key:
+        """What the answer is matched to its sample by: id and prompt."""
         return self.question_id, self.prompt
 
 
@@ -74,6 +76,7 @@ class Failure:
 
     @property
     def key(self) -> Key:
+        """What the failure is matched to its sample by: id and prompt."""
         return self.question_id, self.prompt
 
 
@@ -112,6 +115,7 @@ class Scorecard:
 
     @property
     def complete(self) -> bool:
+        """Whether there are samples and every one of them has an answer."""
         return self.failed == 0 and self.missing == 0 and self.samples > 0
 
     def as_metrics(self) -> dict[str, float]:

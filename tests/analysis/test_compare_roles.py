@@ -123,8 +123,7 @@ def test_a_method_is_recommended_and_a_control_never(mixed):
 
 def test_a_budget_that_gives_unlike_numbers_of_tokens_is_named(mixed):
     (note,) = [note for note in mixed.analysis.comparison.notes if note.startswith("mean visual tokens")]
-    assert "at 192 tokens from 192.0" in note
-    assert "to 212.0 (pool" in note
+    assert "at 192 tokens 212.0 (pool average) and 192.0 (7 others)" in note
     assert "270" not in note
 
 

@@ -161,5 +161,5 @@ def test_processes_that_convert_at_once_make_one_bundle(datasets, tmp_path):
 
 def test_a_bundle_that_another_host_made_meanwhile_is_taken(datasets, tmp_path):
     bundle = data_folder(f"hf:{datasets}", ["pope"])
-    _build(bundle, {"pope": datasets / "POPE"})
+    _build(bundle, {"pope": {"lmms-lab/POPE": datasets / "POPE"}})
     assert [path.name for path in bundle.parent.iterdir() if path.is_dir()] == [bundle.name]

@@ -70,6 +70,7 @@ TOTALS = [
     ("mmstar.vlmeval-2025-08", "mmstar", lambda want: want["score"]),
     ("mmstar.vlmeval-2024", "mmstar", lambda want: want["other_rules"]["vlmeval-2024"]["micro"]),
     ("mmstar.official", "mmstar", lambda want: want["other_rules"]["mmstar-official"]["micro"]),
+    ("mmstar.lmms", "mmstar", lambda want: want["other_rules"]["lmms-2026-04"]["micro"]),
 ]
 
 
@@ -189,6 +190,7 @@ def test_refcoco_hits_overlaps_and_splits(name, space):
         ("mmstar.vlmeval-2025-08", "vlmeval-2025-08"),
         ("mmstar.vlmeval-2024", "vlmeval-2024"),
         ("mmstar.official", "mmstar-official"),
+        ("mmstar.lmms", "lmms-2026-04"),
     ],
 )
 def test_letters_of_ai2d_and_mmstar_under_every_state_of_the_rule(name, rule):
@@ -206,6 +208,20 @@ def test_mmstar_categories():
     assert {key: printed[key] for key in expected("mmstar")["metrics"]} == pytest.approx(expected("mmstar")["metrics"])
 
 
+@pytest.mark.parametrize(("name", "rule"), [("mmstar.official", "mmstar-official"), ("mmstar.lmms", "lmms-2026-04")])
+def test_mmstar_averages_its_18_l2_categories_beside_the_score(name, rule):
+    want = expected("mmstar")["other_rules"][rule]["average_l2"]
+    assert command(name, "mmstar")["average_l2"] == pytest.approx(want, abs=1e-9)
+
+
+def test_every_rule_of_the_golden_files_has_a_name():
+    """As the golden files call it, after the benchmark and a full stop."""
+    for folder in ("ai2d", "mmstar"):
+        for rule in expected(folder)["other_rules"]:
+            name = f"{folder}.{rule.removeprefix(f'{folder}-')}"
+            assert benchmark(name).name.split(".")[0] == folder, name
+
+
 @pytest.mark.parametrize("folder", [name for name in FOLDERS if name not in ("ai2d", "mmstar")])
 def test_prompts_are_the_official_ones(folder):
     prompts = {sample.question_id: sample.prompt for sample in benchmark(folder).samples(GOLDEN / folder / "bundle")}
@@ -219,6 +235,12 @@ def test_prompts_of_ai2d_and_mmstar_are_vlmevalkits_for_llava(folder):
     prompts = {sample.question_id: sample.prompt for sample in benchmark(folder).samples(GOLDEN / folder / "bundle")}
     for row in json.loads((GOLDEN / folder / "prompts.json").read_text(encoding="utf-8")):
         assert prompts[row["question_id"]] == row["vlmeval-internvl = vlmeval-llava"]
+
+
+def test_prompts_of_mmstar_for_lmms_eval():
+    prompts = {s.question_id: s.prompt for s in benchmark("mmstar.lmms").samples(GOLDEN / "mmstar/bundle")}
+    answered = {row["question_id"]: row["prompt"] for row in lines("mmstar", "answers.jsonl")}
+    assert prompts == answered
 
 
 def test_mmstar_reads_the_hubs_parquet_file_as_it_reads_the_tsv(tmp_path):

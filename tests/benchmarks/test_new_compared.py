@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,20 +41,26 @@ def cell(study, folder: Path, name: str, strategy: str, said: list[Answer]) -> f
 
 @pytest.fixture
 def logged(store, monkeypatch):
-    """A study of every new benchmark: the golden answers as vanilla, and a cell that says nothing to every third."""
+    """A study of every new benchmark: the golden answers as vanilla, and a cell that says nothing to every third.
+
+    A third cell has only two of them.
+    """
     monkeypatch.setenv("HEADWISE_CACHE", str(store / "cache"))
     scores = {}
     with tracking.open_study({"strategy": ["sum"]}) as study:
         for name in NAMES:
             golden = [answer for answer in read_answers(GOLDEN / name / "answers.jsonl") if isinstance(answer, Answer)]
             worse = [Answer(**vars(a) | {"text": a.text if n % 3 else ""}) for n, a in enumerate(golden)]
-            for strategy, said in (("vanilla", golden), ("sum", worse)):
+            lacking = {"variance": worse[:1] + golden[1:]} if name in ("seed", "vizwiz") else {}
+            for strategy, said in {"vanilla": golden, "sum": worse, **lacking}.items():
                 scores[name, strategy] = cell(study, store / "files", name, strategy, said)
     return scores
 
 
 def test_compare_finds_the_scorers_scores_and_the_report_shows_every_benchmark(logged, store):
-    result = CliRunner().invoke(headwise, ["compare", "--include-incomplete", "--json"], catch_exceptions=False)
+    result = CliRunner().invoke(
+        headwise, ["compare", "--include-incomplete", "--report", "--json"], catch_exceptions=False
+    )
     found = json.loads(result.stdout)
     assert list(found["benchmarks"]) == NAMES
     for name in NAMES:
@@ -65,3 +72,13 @@ def test_compare_finds_the_scorers_scores_and_the_report_shows_every_benchmark(l
     (mean,) = [row for row in found["overall"]["cells"] if row["strategy"] == "sum"]
     assert list(mean["benchmarks"]) == NAMES
     assert mean["score"] == pytest.approx(sum(mean["benchmarks"].values()) / len(NAMES))
+    assert not [row for row in found["overall"]["cells"] if row["strategy"] == "variance"]
+    (page,) = store.rglob("report.html")
+    table = page.read_text(encoding="utf-8").split("<caption>Percent of vanilla by benchmark</caption>")[1]
+    rows = re.findall(r"<tr>.*?</tr>", table.split("</table>")[0], re.S)
+    assert all(f"{name}, %</button>" in rows[0] for name in NAMES)
+    (lacking,) = [row for row in rows if "variance" in row]
+    percents = re.findall(r'data-value="([^"]*)"', lacking)[4:]
+    known = {name: value for name, value in zip([*NAMES, "mean"], percents, strict=True) if value}
+    assert list(known) == ["seed", "vizwiz"]
+    assert float(known["seed"]) == pytest.approx(100 * logged["seed", "variance"] / logged["seed", "vanilla"])

@@ -167,3 +167,45 @@ def test_a_column_that_is_missing_is_named(hub, name, column):
     source = hub(name, lambda table: table.drop_columns([column]))
     with pytest.raises(DataError, match=f"lacks the column {column}"):
         data_folder(source, [name])
+
+
+def grounding(folder: Path, splits: dict[str, int]) -> None:
+    """A dataset of the hub's form: per split so many images of two objects with two expressions each."""
+    for split, images in splits.items():
+        rows = []
+        for number in range(images):
+            for left in (0, 20):
+                ident, words = f"{number}-{left}", [f"{folder.name} {number} at {left}", "the same in other words"]
+                box = [float(left), 10.0, 20.0, 30.0]
+                rows.append({"question_id": ident, "answer": words, "bbox": box, "image": picture(number, (60, 50))})
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-00000-of-00001.parquet")
+
+
+def test_refcoco_plus_and_g_are_further_splits_and_an_image_is_one_cluster(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWISE_CACHE", str(tmp_path / "cache"))
+    grounding(tmp_path / "hub/RefCOCO", {"val": 2, "testA": 1})
+    grounding(tmp_path / "hub/lmms-lab/RefCOCOPlus", {"val": 2, "testB": 1})
+    grounding(tmp_path / "hub/RefCOCOg", {"val": 3, "test": 1})
+    bench = benchmark("refcoco")
+    home = data_folder(f"hf:{tmp_path / 'hub'}", ["refcoco"])
+    samples = bench.samples(home)
+    splits = {name: sum(s.category == name for s in samples) for name in dict.fromkeys(s.category for s in samples)}
+    assert splits == {
+        "refcoco_val": 8, "refcoco_testA": 4, "refcoco+_val": 8, "refcoco+_testB": 4, "refcocog_val": 12,
+        "refcocog_test": 4,
+    }  # fmt: skip
+    assert len({sample.image for sample in samples}) == 3  # not 20 objects
+    assert not check_benchmark("refcoco", home).problems
+    truth_of = bench.truths(home, samples)
+    assert {truth_of(sample).key.box for sample in samples} == {(0, 10, 20, 40), (20, 10, 40, 40)}
+
+
+def test_refcocog_alone_is_enough_and_nothing_names_the_first_dataset(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWISE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "hub").mkdir()
+    with pytest.raises(DataError, match="no folder RefCOCO in"):
+        data_folder(f"hf:{tmp_path / 'hub'}", ["refcoco"])
+    grounding(tmp_path / "hub/RefCOCOg", {"val": 1})
+    home = data_folder(f"hf:{tmp_path / 'hub'}", ["refcoco"])
+    assert {sample.category for sample in benchmark("refcoco").samples(home)} == {"refcocog_val"}

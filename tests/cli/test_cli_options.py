@@ -1,5 +1,7 @@
 """What --help shows, and options given as one string."""
 
+from collections.abc import Iterator
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -48,3 +50,31 @@ def test_help_of_run_shows_choices_and_defaults():
     assert "--budget average|kept" in text
     assert "random_tokens, none." in text
     assert "[default: 192,128,64, or as --config says]" in text
+    assert "--ocr true|false" in text
+    assert "(Qwen). [default: the family's, or as --config says]" in text
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from commands(found)
+        else:
+            yield found
+
+
+def test_help_of_every_option_says_what_it_does_and_its_default():
+    silent = [
+        f"{command.name} {option.opts[0]}"
+        for command in commands(headwise)
+        for option in command.params
+        if isinstance(option, click.Option)
+        and not (option.help and (option.is_flag or option.required or option.multiple or _has_default(option)))
+    ]
+    assert silent == []
+
+
+def _has_default(option: click.Option) -> bool:
+    return bool(option.show_default) or "[default: " in (option.help or "")

@@ -31,7 +31,7 @@ def engine(model):
 
 def costs(probe, engine, benchmark="gqa"):
     image, question = torch.randn(VISUAL, 32), torch.randn(4, 32)
-    return probe.costs(benchmark, engine, image, question)
+    return probe.measure(benchmark, engine, image, question)
 
 
 def test_every_width_has_seconds_and_memory_that_grows_with_the_tokens_kept(model, engine):

@@ -103,6 +103,25 @@ def test_several_merged_rows_stand_in_the_order_of_their_centres(model):
             assert branch.tokens == tokens
 
 
+@torch.inference_mode()
+def test_a_merged_row_knows_the_area_of_the_image_that_it_comes_from(model):
+    before, pictures, questions = prompts(5, 95, [6, 3])
+    cells = [Cell(strategy="fastv", tokens=60), *(Cell(strategy="sparsevlm", tokens=tokens) for tokens in (50, 40, 25))]
+    asked = [Question(image, question, "q") for image, question in enumerate(questions)]
+    again = 0
+    for image, row in enumerate(Engine(Decoder(model), before, cells, 95, STEPS).answer(pictures, asked)):
+        assert row[0].area_V is None
+        for cell, branch in zip(cells[1:], row[1:], strict=True):
+            expected = slow(model, before, pictures[image], questions[image], cell)
+            expected.answer(1)
+            last = branch.stages[-1].kept
+            merged = [members for members, place in zip(expected.members, last.tolist(), strict=True) if place < 0]
+            again += any(len(stage.kept[stage.kept < 0]) for stage in branch.stages[:-1])
+            area = [next((k for k, of in enumerate(merged, 1) if place in of), 0) for place in range(95)]
+            assert branch.area_V.tolist() == area
+    assert again  # rows merged at one stage went into the next
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Optimizations)])
 def test_an_optimization_changes_no_answer_of_any_method(model, name):
     before, pictures, questions = prompts(11, 23, [4, 9, 4, 1, 6])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from methods.vision_inputs import random_vision
@@ -144,6 +145,23 @@ def test_the_smallest_feasible_budget_is_named(name, tokens, options, words):
 def test_wrong_options_are_refused(name, options, words):
     with pytest.raises(ConfigError, match=words):
         reduce(name, random_vision(), 4, **options)
+
+
+def test_numbers_out_of_an_array_are_numbers():
+    vision = random_vision()
+    for name, tokens, options in (
+        ("fastervlm", np.int64(9), {}),
+        ("visionzip", np.int32(9), {"contextual": np.int64(3)}),
+        ("pool", 12, {"grid": tuple(np.array([3, 4]))}),
+        ("vispruner", 8, {"important_ratio": np.float32(0.25)}),
+        ("prumerge", 8, {"adaptive": np.True_}),
+    ):
+        given = {option: value.item() if np.ndim(value) == 0 else (3, 4) for option, value in options.items()}
+        assert torch.equal(
+            reduce(name, vision, tokens, **options).kept, reduce(name, vision, int(tokens), **given).kept
+        )
+    with pytest.raises(ConfigError, match="tokens: True is not a whole number"):
+        reduce("fastervlm", vision, np.True_)
 
 
 def test_an_unknown_method_lists_the_known():

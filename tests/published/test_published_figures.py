@@ -33,7 +33,7 @@ def test_the_headline_is_the_published_one(published):
 
 def test_holes_are_the_cells_that_never_ran(published):
     holes = published.holes()
-    assert (len(published.grid()), len(holes)) == (252, 18)
+    assert (len(published.every_cell()), len(holes)) == (252, 18)
     eight = holes[(holes["strategy"] == "hierarchical") & (holes["heads"] == 8)]
     pope = holes[(holes["benchmark"] == "pope") & (holes["tokens"] == 128)]
     assert len(eight) == 12

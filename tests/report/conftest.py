@@ -45,6 +45,7 @@ def browser(tmp_path_factory) -> Iterator:
 class MadeVerdicts:
     """What is read of a verdict matrix."""
 
+    benchmark: str
     aggregate: Aggregate
     unit: str
     correct_CQ: np.ndarray
@@ -61,7 +62,7 @@ class MadeVerdicts:
 
 @pytest.fixture(scope="session")
 def verdicts() -> Callable[..., MadeVerdicts]:
-    """Verdicts from rights and wrongs [C, Q], two questions an image, truths yes and no in turn."""
+    """Verdicts from rights and wrongs [C, Q], two questions per image, truths yes and no in turn."""
 
     def make(correct, benchmark="gqa") -> MadeVerdicts:
         correct = np.asarray(correct, np.float32)
@@ -78,7 +79,7 @@ def verdicts() -> Callable[..., MadeVerdicts]:
         )
         asked = BENCHMARKS[benchmark]
         words, category = ["wrong", "right"], np.zeros_like(image)
-        return MadeVerdicts(asked.aggregate, asked.unit, correct, answers, words, questions, image, category)
+        return MadeVerdicts(benchmark, asked.aggregate, asked.unit, correct, answers, words, questions, image, category)
 
     return make
 

@@ -16,10 +16,10 @@ from live_server import free_port, tracking_server
 sys.path.insert(0, str(Path(__file__).parent))
 from mlflow_store import QUESTIONS, SHARES, log_study  # noqa: E402
 
+# Seconds for the UI's script to load and show something, on a busy machine.
 PATIENCE = 120
-"""Seconds for the UI's script to load and show something, on a busy machine."""
+# What the MLflow UI asks of a server without accounts, and logs the refusal of.
 OWN = re.compile(r"/ajax-api/\S*/users/current")
-"""What the MLflow UI asks of a server without accounts, and logs the refusal of."""
 
 
 @pytest.fixture(scope="module")

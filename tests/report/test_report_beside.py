@@ -26,7 +26,7 @@ def test_a_configuration_that_lacks_a_benchmark_has_a_hole_and_no_mean(parts):
     assert row["mean"] == pytest.approx((row["gqa"] + row["textvqa"]) / 2)
     assert np.isfinite(table.loc["64/8/sparsity", "gqa"])
     assert np.isnan(table.loc["64/8/sparsity", ["textvqa", "mean"]].astype(float)).all()
-    assert by_benchmark(table.reset_index(), "64/8/sparsity")["textvqa"] is None
+    assert by_benchmark(table.reset_index())["64/8/sparsity"]["textvqa"] is None
 
 
 def test_without_an_unpruned_cell_there_is_no_percent_of_it(cells, verdicts):

@@ -6,6 +6,8 @@ import html
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from headwise.analysis import tables
@@ -20,13 +22,34 @@ By = pytest.importorskip("selenium.webdriver.common.by").By
 def page(study, tmp_path_factory) -> Path:
     findings = {name: find(name, study.of(name), study.verdicts(name)) for name in study.benchmarks}
     overall = over_benchmarks(list(findings.values()))
-    made = {"recommendation": recommend(overall.cells), "strategies": tables.strategies(overall)}
+    strategies = pd.concat([tables.strategies(overall)] * 20, ignore_index=True)  # so many that they can be filtered
+    made = {"recommendation": recommend(overall.cells), "strategies": strategies}
     analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=made, score_tables={})
     links = {"runs": 'http://127.0.0.1:5000/#/runs?a=1&b="2"'}
-    report = build(analysis, Files(artifact=study.artifact, image=study.image, links=links), {"gqa": "GQA"})
+    merged = merging(study.artifact("gqa6", "evidence.npz"), tmp_path_factory.mktemp("merged"))
+    files = Files(
+        artifact=lambda run, name: merged if (run, name) == ("gqa6", "evidence.npz") else study.artifact(run, name),
+        image=study.image,
+        links=links,
+    )
+    report = build(analysis, files, {"gqa": "GQA"})
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(report.html, encoding="utf-8")
     return path
+
+
+def merging(evidence: Path, folder: Path) -> Path:
+    """The same evidence as that of a method that pools rows 16 to 23 to 2 × 6, and adds [CLS]."""
+    with np.load(evidence) as file:
+        content = dict(file)
+    grid = np.arange(576).reshape(24, 24)
+    below = grid // 24 >= 16
+    area = np.where(below, (grid // 24 - 16) // 4 * 6 + grid % 24 // 4 + 1, 0).ravel()
+    kept = np.unpackbits(content["kept_NV"], axis=1).astype(bool) & ~below.ravel()
+    content |= {"kept_NV": np.packbits(kept, axis=1), "areas_NV": np.tile(area.astype(np.uint16), (60, 1))}
+    stages = {"stage_layers": [0], "stages_GNV": content["kept_NV"][None], "merged_GN": np.full((1, 60), 13)}
+    np.savez(folder / "evidence.npz", **content | stages)
+    return folder / "evidence.npz"
 
 
 @pytest.fixture
@@ -91,6 +114,19 @@ def test_missing_values_sort_below_numbers(opened):
     assert column(opened, "scores_gqa", place)[-1] == ""
 
 
+def test_a_long_table_is_filtered_and_no_two_things_have_one_name(opened):
+    script = "return [...document.querySelectorAll('[id]')].map(e => e.id)"
+    names = opened.execute_script(script)
+    assert len(names) == len(set(names))
+    filters = opened.find_element(By.CSS_SELECTOR, "input[data-filters='strategies']")
+    filters.send_keys("sparsity")
+    shown = opened.execute_script(
+        "const rows = [...document.querySelectorAll('#strategies tbody tr')];"
+        "return rows.filter(r => r.offsetParent).map(r => r.cells[0].innerText);"
+    )
+    assert set(shown) == {"sparsity"}
+
+
 def test_samples_are_filtered_by_disagreement_and_words(opened):
     everything = listed(opened)
     assert len(everything) == 24
@@ -128,6 +164,26 @@ def test_a_click_on_a_configuration_shows_what_it_kept(opened, study):
         "return n;"
     )
     assert count == f"{clear} of 576 tokens kept"
+
+
+def test_merged_rows_are_drawn_as_the_areas_that_they_come_from(opened):
+    opened.find_elements(By.CSS_SELECTOR, "#samples-answers tr")[6].click()
+    text = opened.find_element(By.ID, "samples-kept-text").text
+    colours = opened.execute_script(
+        "const c = document.getElementById('samples-kept'), p = c.getContext('2d'), s = c.width / 24;"
+        "const at = (row, column) => [...p.getImageData((column + 0.5) * s, (row + 0.5) * s, 1, 1).data].join();"
+        "return Array.from({ length: 24 }, (_, row) => Array.from({ length: 24 }, (_, column) => at(row, column)));"
+    )
+    areas = [[colours[row][column] for row in range(top, top + 4) for column in range(left, left + 4)]
+             for top in (16, 20) for left in range(0, 24, 4)]  # fmt: skip
+    assert all(len(set(area)) == 1 for area in areas)
+    assert len({area[0] for area in areas}) == 6  # the colours, in turn
+    above = {colour for row in colours[:16] for colour in row}
+    assert len(above) == 2
+    assert not above & {area[0] for area in areas}
+    assert text.endswith(
+        "12 merged or added rows, in colour where each comes from; 1 more comes from no place in the image"
+    )
 
 
 def test_the_other_benchmark_can_be_chosen(opened):

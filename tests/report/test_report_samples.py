@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,23 @@ def test_answers_truths_and_kept_tokens_belong_to_their_question(study, drawn):
     kept = np.unpackbits(np.frombuffer(base64.b64decode(one["kept"][3]), np.uint8))[:576].astype(bool)
     assert (kept == evidence["gqa3"].kept(place)).all()
     assert one["correct"][3] == study.verdicts("gqa").correct_CQ[3, place]
+
+
+@pytest.mark.parametrize(("most", "size"), [(255, "u1"), (300, "<u2")])
+def test_areas_belong_to_their_question_and_each_map_is_embedded_once(study, drawn, tmp_path, most, size):
+    evidence = {run: read_evidence(study.artifact(run, "evidence.npz")) for run in drawn.cells["run_id"]}
+    area_NV = np.zeros((60, 576), np.uint16)
+    area_NV[::2, :300], area_NV[:, 575] = 7, most
+    for run, name in (("gqa3", "a.npz"), ("gqa4", "b.npz")):
+        np.savez(tmp_path / name, areas_NV=area_NV)
+        evidence[run] = replace(evidence[run], file=tmp_path / name, merged_N=np.full(60, most))
+    data = for_browser(drawn, study.verdicts("gqa"), evidence)
+    assert len(data["areas"]) == 2
+    for place, one in zip(drawn.places, data["samples"], strict=True):
+        assert one["area"][:3] == one["area"][5:] + [None] == [None] * 3
+        assert one["area"][3] == one["area"][4]
+        shown = np.frombuffer(base64.b64decode(data["areas"][one["area"][3]]), size)
+        assert (shown == area_NV[place]).all()
 
 
 def test_images_are_squared_as_the_model_sees_them(drawn):

@@ -143,9 +143,9 @@ def test_merged_rows_are_kept_as_areas(answerer, clip):
     grid = np.arange(36).reshape(6, 6)
     blocks = (grid // 6 // 2) * 3 + grid % 6 // 2 + 1
     for record in records[:2]:
-        assert record["z"][0][2] == 9
-        assert (unpacked_area(record["w"]).reshape(6, 6) == blocks).all()
-    assert "w" not in records[2]
+        assert record["stages"][0][2] == 9
+        assert (unpacked_area(record["area"]).reshape(6, 6) == blocks).all()
+    assert "area" not in records[2]
 
 
 def test_a_smaller_grid_covers_the_image():

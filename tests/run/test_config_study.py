@@ -125,6 +125,7 @@ def test_shares_are_cells_of_their_own_and_whole_numbers_keep_their_names():
             "score_dtype": "float64",
             "seed": 0,
             "query": "last_token",
+            "options": [],
         }
     )
 

@@ -17,7 +17,9 @@ def rows(spool: Spool) -> list[dict[str, object]]:
 
 def written(folder: Path, count: int = 5) -> Path:
     spool = Spool(folder)
-    spool.append(*({"q": f"question-{number}", "a": {"cell": {"t": "ja – yes"}}} for number in range(count)))
+    spool.append(
+        *({"question": f"question-{number}", "answers": {"cell": {"text": "ja – yes"}}} for number in range(count))
+    )
     spool.close()
     return spool.files()[0]
 
@@ -25,7 +27,7 @@ def written(folder: Path, count: int = 5) -> Path:
 def test_lines_come_back_with_the_place_they_stand_at(tmp_path: Path) -> None:
     written(tmp_path)
     found = list(Spool(tmp_path).lines())
-    assert [row["q"] for _, _, row in found] == [f"question-{number}" for number in range(5)]
+    assert [row["question"] for _, _, row in found] == [f"question-{number}" for number in range(5)]
     assert all(read_line(path, offset) == row for path, offset, row in found)
 
 
@@ -53,34 +55,24 @@ def test_a_flipped_bit_is_never_believed(tmp_path: Path) -> None:
 def test_processes_append_to_files_of_their_own(tmp_path: Path) -> None:
     first, second = Spool(tmp_path), Spool(tmp_path)
     for number in range(3):
-        first.append({"q": f"a{number}", "a": {}})
-        second.append({"q": f"b{number}", "a": {}})
+        first.append({"question": f"a{number}", "answers": {}})
+        second.append({"question": f"b{number}", "answers": {}})
     assert len(first.files()) == 2
-    assert {row["q"] for row in rows(Spool(tmp_path))} == {"a0", "a1", "a2", "b0", "b1", "b2"}
+    assert {row["question"] for row in rows(Spool(tmp_path))} == {"a0", "a1", "a2", "b0", "b1", "b2"}
 
 
 def test_a_full_disk_leaves_no_torn_line(tmp_path: Path) -> None:
     import resource
 
     spool = Spool(tmp_path)
-    spool.append({"q": "kept", "a": {}})
+    spool.append({"question": "kept", "answers": {}})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(DataError, match="what was answered so far is kept"):
-            spool.append({"q": "x" * 500, "a": {}})
+            spool.append({"question": "x" * 500, "answers": {}})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     again = Spool(tmp_path)
-    assert [row["q"] for row in rows(again)] == ["kept"]
+    assert [row["question"] for row in rows(again)] == ["kept"]
     assert again.damaged == 0
-
-
-def test_lines_of_another_host_are_taken_in_once(tmp_path: Path) -> None:
-    path = written(tmp_path / "there")
-    here = Spool(tmp_path / "here")
-    content = path.read_bytes()
-    here.adopt(path.name, content[:50])
-    here.adopt(path.name, content[50:])
-    assert (tmp_path / "here" / path.name).read_bytes() == content
-    assert len(rows(here)) == 5

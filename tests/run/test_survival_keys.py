@@ -12,6 +12,7 @@ from PIL import Image
 from headwise.errors import DataError
 from headwise.methods import heads
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
+from headwise.models.llava import Llava
 from headwise.run import tasks
 from headwise.run.answering import open_windows, unreadable
 from headwise.run.placement import Placement
@@ -40,8 +41,8 @@ def test_a_longer_run_reuses_a_shorter_one(checkpoint: Checkpoint, bundle: Path,
     assert short.group == long.group
     assert set(short.questions) < set(long.questions)
     spool = Spool(tmp_path / "spool")
-    said = {short.key(cell): {"t": "yes"} for cell in short.cells}
-    spool.append(*({"q": question, "a": said} for question in short.questions))
+    said = {short.key(cell): {"text": "yes"} for cell in short.cells}
+    spool.append(*({"question": question, "answers": said} for question in short.questions))
     assert long.answered(spool).all(axis=1).tolist() == [question in short.questions for question in long.questions]
 
 
@@ -123,12 +124,12 @@ def test_devices_change_no_group(checkpoint: Checkpoint, bundle: Path) -> None:
     assert task(checkpoint, bundle, "cuda", device="cuda:1").group == task(checkpoint, bundle, "cuda").group
 
 
-@pytest.mark.parametrize("name", ["PROMPT_VERSION", "ENGINE_VERSION"])
+@pytest.mark.parametrize(("owner", "name"), [(Llava, "prompt_version"), (tasks, "ENGINE_VERSION")])
 def test_another_version_of_the_engine_or_the_prompt_is_another_group(
-    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
 ) -> None:
     before = task(checkpoint, bundle).group
-    monkeypatch.setattr(tasks, name, "another")
+    monkeypatch.setattr(owner, name, "another")
     assert task(checkpoint, bundle).group != before
 
 

@@ -91,7 +91,7 @@ def test_a_larger_grid_asks_every_question_for_the_new_cells_only(
     assert at.run(f"{QUICK} --heads 4,2").code == 0
     assert at.spooled() == 2 * lines
     answered = [line for path in at.spool_files() for line in path.read_text().splitlines()]
-    assert [line.count('"t":') for line in answered] == [2] * QUESTIONS + [1] * QUESTIONS
+    assert [line.count('"text":') for line in answered] == [2] * QUESTIONS + [1] * QUESTIONS
 
 
 def killed_after(monkeypatch: pytest.MonkeyPatch, owner: Any, step: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headwise.benchmarks.benchmark import headline as scored
+from headwise.benchmarks.benchmark import observed_score
 from headwise.records import Verdict
 from headwise.stats import (
     CategoryMean,
@@ -60,7 +60,7 @@ def test_scorer_and_statistics_agree_with_and_without_failures(aggregate, lost):
         row[rng.choice(60, lost, replace=False)] = np.nan
     correct[2, [i for i in range(60) if asked["category"][i] == "c1"]] = np.nan if lost else 1
     together = headline(Outcomes.of(aggregate, correct, asked)).observed()
-    assert together == pytest.approx([scored(aggregate, verdicts(asked, row)) for row in correct])
+    assert together == pytest.approx([observed_score(aggregate, verdicts(asked, row)) for row in correct])
 
 
 def test_a_group_counts_only_where_all_its_questions_are_right():

@@ -13,10 +13,11 @@ import pytest
 from headwise.errors import ConfigError, HeadwiseError
 from headwise.run import executors
 from headwise.run.executors import Scale, patience
-from headwise.run.placement import Placement, check_launcher
+from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings, load_settings
 from headwise.system.cache import home
 from headwise.system.environment import expanded, whole_number
+from headwise.system.launcher import check_launcher
 from headwise.system.locks import held
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,13 +58,31 @@ def test_a_launcher_is_refused_by_its_first_process_with_the_command_to_use(monk
     with pytest.raises(ConfigError, match="headwise run --engine ray --workers 2"):
         check_launcher()
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("headwise.system.launcher.LINGER", 0.0)
     with pytest.raises(SystemExit) as end:
         check_launcher()
     assert end.value.code == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")  # the first one of another host
+    with pytest.raises(ConfigError, match="headwise run --engine ray --workers 2"):
+        check_launcher()
+    monkeypatch.delenv("LOCAL_RANK")
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
     check_launcher()
     assert whole_number("NOT_SET_ANYWHERE", 7) == 7
+
+
+@pytest.mark.slow
+def test_of_launched_processes_one_says_the_line(tmp_path: Path) -> None:
+    """Whichever process is first to end, the launcher then ends the others."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "-m", "headwise", "run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launcher, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    said = [line for line in done.stderr.splitlines() if line.startswith("headwise: ")]
+    assert done.returncode
+    assert len(said) == 1, done.stderr
+    assert "`headwise run --engine ray --workers 3`" in said[0]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -85,7 +104,7 @@ def test_patience_is_a_number_of_seconds(value: str, monkeypatch: pytest.MonkeyP
         (None, {"workers": 2}, "engine: local is one process and takes no --workers"),
         (None, {"address": "auto", "engine": "local"}, "takes no --address"),
         (None, {"data_on_workers": True}, "takes no --data-on-workers"),
-        ("cpu,cpu", {"engine": "local"}, "devices: several are a worker each"),
+        ("cpu,cpu", {"engine": "local"}, "devices: each gets a worker; use --engine ray"),
         ("cpu,0", {}, "devices: cpu, cuda:0 are of two kinds"),
         ("0,0,1", {}, "name every GPU equally often"),
         ("0,1", {"workers": 4}, "no --workers"),

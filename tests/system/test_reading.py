@@ -207,7 +207,10 @@ def test_mme_s_labelled_answers_leave_null_out_and_take_whole_numbers_as_names(t
     assert not card.complete
 
 
-@pytest.mark.parametrize("row", [{"q": "x", "a": {"cell": {"t": None}}}, {"q": None, "a": {}}, {"q": "x"}])
+@pytest.mark.parametrize(
+    "row",
+    [{"question": "x", "answers": {"cell": {"text": None}}}, {"question": None, "answers": {}}, {"question": "x"}],
+)
 def test_a_spooled_line_without_a_text_is_no_answer(tmp_path, row):
     spool = Spool(tmp_path)
     spool.append(row)

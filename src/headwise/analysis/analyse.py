@@ -21,8 +21,8 @@ from headwise.analysis.score_tables import ScoreTable, score_table, tops
 from headwise.errors import DataError
 
 OVERALL = "overall"
+# Cells of a benchmark beyond which a table of all pairs is of use to nobody.
 PAIRWISE = 250
-"""Cells of a benchmark beyond which a table of all pairs is of use to nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,8 @@ class Analysis:
         return recommend(self.beside_costs.full, self.beside_costs.images)
 
 
+# How far a logged score and that of its verdicts may be apart: float32 verdicts, far below one answer's worth.
 LOGGED_TO = 1e-4
-"""How far a logged score and that of its verdicts may be apart: float32 verdicts, far below one answer's worth."""
 
 
 def check_logged(benchmark: str, cells: pd.DataFrame) -> None:

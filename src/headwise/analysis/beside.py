@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
-import numpy as np
 import pandas as pd
 
 from headwise.analysis.findings import NAMES, Findings
@@ -29,8 +29,11 @@ def of_vanilla(parts: Sequence[Findings], overall: Findings | None) -> pd.DataFr
     return table.reset_index().sort_values(MEAN, ascending=False, kind="stable", na_position="last", ignore_index=True)
 
 
-def by_benchmark(table: pd.DataFrame, configuration: str) -> dict[str, float | None]:
-    """One configuration's percentages by benchmark; None where it lacks one."""
-    row = table[table["configuration"] == configuration].iloc[0]
+def by_benchmark(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    """Each configuration's percentages by benchmark; None where it lacks one."""
     names = [str(name) for name in table.columns if name not in (*NAMES, MEAN)]
-    return {name: None if np.isnan(row[name]) else float(row[name]) for name in names}
+    rows = zip(table["configuration"], table[names].to_numpy(float).tolist(), strict=True)
+    return {
+        str(configuration): {name: None if isnan(value) else value for name, value in zip(names, row, strict=True)}
+        for configuration, row in rows
+    }

@@ -11,6 +11,7 @@ import pandas as pd
 
 from headwise import tracking
 from headwise.analysis.lineup import answered_otherwise, check_scored_alike, without_incomplete, without_partial
+from headwise.analysis.means import unequal_means
 from headwise.analysis.roles import REFERENCE, in_order, roles
 from headwise.analysis.verdicts import VERDICTS, VerdictMatrix, read_matrix
 from headwise.benchmarks import BENCHMARKS
@@ -19,19 +20,19 @@ from headwise.benchmarks.files import coverage
 from headwise.study.names import ANSWERING, CONTROLS, QUERIES, RANKING, STRATEGIES, needs_heads, needs_seed
 from headwise.system.wording import counted
 
+# Parameters that say which cell a run is; of runs with the same identity the latest is compared.
 IDENTITY = ["model", "model_digest", "benchmark", "strategy", "tokens", "heads", *RANKING, *ANSWERING]
-"""Parameters that say which cell a run is; of runs with the same identity the latest is compared."""
 
 
+# Named nowhere: names say a query where it is another one.
 DEFAULT_QUERY = ("query", QUERIES[0])
-"""Named nowhere: names say a query where it is another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The cells that are compared.
 
-    `cells` has one row a cell run, indexed 0..C-1 and sorted by benchmark, strategy, tokens and heads
+    `cells` has one row per cell run, indexed 0..C-1 and sorted by benchmark, strategy, tokens and heads
     (largest budget first). Columns:
 
     - `run_id`, `run_name`, `study`, `artifact_uri`, `complete` (bool);
@@ -97,7 +98,7 @@ def load_comparison(
         cells = without_partial(cells, notes)
     check_scored_alike(cells, notes)
     cells = _named(_sorted(cells))
-    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *_means(cells)]
+    notes += [*_machines(cells), *answered_otherwise(cells), *_categories(cells), *unequal_means(cells)]
     return Comparison(cells=cells, experiment_id=str(cells["experiment_id"].iloc[0]), study=study, notes=notes)
 
 
@@ -168,28 +169,6 @@ def _machines(cells: pd.DataFrame) -> list[str]:
     tag = "tags.headwise.measured_on"
     names: list[str] = sorted(cells[tag].dropna().unique()) if tag in cells else []
     return [f"seconds and peak memory were measured on {' and '.join(names)}"] if len(names) > 1 else []
-
-
-MEAN_TOKENS = 0.5
-"""How far the mean visual tokens of two cells of one budget may be apart without a note."""
-
-
-def _means(cells: pd.DataFrame) -> list[str]:
-    """Cells of one token budget that were given unlike numbers of visual tokens per layer are no equal terms."""
-    if "mean_visual_tokens" not in cells:
-        return []
-    told: dict[int, str] = {}
-    for _, rows in cells.dropna(subset=["tokens", "mean_visual_tokens"]).groupby("tokens"):
-        ordered = rows.sort_values("mean_visual_tokens", kind="stable")[["label", "mean_visual_tokens"]]
-        (fewest, low), (most, high) = ordered.iloc[[0, -1]].itertuples(index=False)
-        if high - low > MEAN_TOKENS:
-            tokens = int(rows["tokens"].iloc[0])
-            told[tokens] = f"at {tokens} tokens from {low:.1f} ({fewest}) to {high:.1f} ({most})"
-    if not told:
-        return []
-    return [
-        f"mean visual tokens per layer differ within a budget: {', '.join(told[key] for key in sorted(told)[::-1])}"
-    ]
 
 
 def _categories(cells: pd.DataFrame) -> list[str]:

@@ -1,15 +1,16 @@
 """What each cell's pruning chose: heads and kept tokens, question by question, out of `evidence.npz`.
 
-The file holds `heads_NH` and `kept_NV` (uint8, one row a question in question file order, sets as
+The file holds `heads_NH` and `kept_NV` (uint8, one row per question in question file order, sets as
 numpy.packbits packs them), `head_count`, `visual` (the most, where `visual_N` says that images differ), and
-`float16_agreement` where the cell ranks heads.
-Sets stay packed here: overlaps are bit counts.
+`float16_agreement` where the cell ranks heads. Where rows are merged, `areas_NV` says of each token which merged row
+it weighs most in. Sets stay packed here: overlaps are bit counts, unless a cell merges.
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -22,8 +23,8 @@ from headwise.analysis.roles import in_order, is_method
 from headwise.errors import DataError
 
 FILE = "evidence.npz"
+# Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01.
 QUESTIONS = 1000
-"""Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Evidence:
     """One cell's choices. `heads_NH` and `kept_NV` are packed bits of `head_count` and `visual` places.
 
     `merged_N`: how many merged rows stand behind the kept tokens of each question after the last stage; None where the
-    cell makes none. `stage_kept_GN`: how many tokens each stage left, after the layers `stage_layers`.
+    cell makes none. `stage_kept_GN`: how many tokens each stage left, after the layers `stage_layers`. `file`: where
+    the areas of merged rows are, which are read as they are asked for; None where no row comes from an area.
     """
 
     heads_NH: np.ndarray
@@ -43,6 +45,7 @@ class Evidence:
     stage_layers: tuple[int, ...] = ()
     stage_kept_GN: np.ndarray | None = None
     visual_N: np.ndarray | None = None
+    file: Path | None = None
 
     @property
     def side(self) -> int | None:
@@ -63,6 +66,29 @@ class Evidence:
         """Bool [visual]: the tokens kept for one question."""
         return np.unpackbits(self.kept_NV[row], count=self.visual).astype(bool)
 
+    def areas(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """For some questions the merged row that each token is in, from 1 (0: none): uint16 [rows, visual].
+
+        DataError where the file cannot be read.
+        """
+        if self.file is None:
+            return np.zeros((len(rows), self.visual), dtype=np.uint16)
+        with opened(self.file) as file:
+            areas: np.ndarray = file["areas_NV"][rows]
+        return areas
+
+    def shares(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """How much of a row of the language model each token is, for some questions: float32 [rows, visual].
+
+        1 for a kept token; a merged row is spread evenly over its area, so that it counts as one token, too. [CLS] and
+        zero rows have no area and count nothing.
+        """
+        share_nV = np.unpackbits(self.kept_NV[rows], axis=1, count=self.visual).astype(np.float32)
+        for share_V, area_V in zip(share_nV, self.areas(rows), strict=True):
+            sizes = np.bincount(area_V)
+            share_V[area_V > 0] += 1 / sizes[area_V[area_V > 0]]
+        return share_nV
+
     def frequency(self) -> np.ndarray:
         """Share of the answered questions in which each head was chosen, [head_count]."""
         chosen_NH = np.unpackbits(self.heads_NH, axis=1, count=self.head_count)
@@ -72,12 +98,20 @@ class Evidence:
 
 def read_evidence(path: Path) -> Evidence:
     """DataError where the file is unreadable or lacks a part."""
+    with opened(path) as file:
+        agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
+        counts = int(file["head_count"]), int(file["visual"])
+        visual_N = file["visual_N"] if "visual_N" in file else None  # noqa: SIM401 (npz has no get)
+        more = _stages(file) | ({"file": path} if "areas_NV" in file else {})
+        return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, visual_N=visual_N, **more)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The arrays of an evidence file; DataError where it is unreadable or lacks one that is asked for."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
-            counts = int(file["head_count"]), int(file["visual"])
-            visual_N = file["visual_N"] if "visual_N" in file else None  # noqa: SIM401 (npz has no get)
-            return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, visual_N=visual_N, **_stages(file))
+            yield file
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the evidence {path}: {error}") from error
 
@@ -110,16 +144,25 @@ def overlaps(cells: pd.DataFrame, found: Mapping[str, Evidence], part: str) -> p
     """Jaccard overlap between strategies of the `heads` chosen or the tokens `kept`.
 
     Mean over questions of |A ∩ B| / |A ∪ B|, for cells that differ in strategy only, then over budgets
-    and head counts. A method without heads is held against a head strategy at each number of heads. Merged rows are in
-    no set: what is kept are the image's own tokens.
+    and head counts. A method without heads is held against a head strategy at each number of heads. Where a cell has
+    merged rows, kept tokens are `Evidence.shares` and their overlap is `ruzicka`, which is the same for plain sets.
     """
     rows = _rankers(cells, found) if part == "heads" else _methods(cells, found)
     names = in_order(rows["strategy"])
     total = np.zeros((2, len(names), len(names)))
+    shares: dict[str, np.ndarray] = {}
     for first, second in _pairs(rows):
         i, j = names.index(str(first["strategy"])), names.index(str(second["strategy"]))
-        sets = [_packed(found[str(row["run_id"])], part) for row in (first, second)]
-        total[:, max(i, j), min(i, j)] += jaccard(*sets), 1
+        runs = str(first["run_id"]), str(second["run_id"])
+        if part == "kept" and any(found[run].file for run in runs):
+            for run in runs:
+                if run not in shares:
+                    shares[run] = _shares(found[run])
+            overlap = ruzicka(*(shares[run] for run in runs))
+        else:
+            overlap = jaccard(*(_packed(found[run], part) for run in runs))
+        if not np.isnan(overlap):
+            total[:, max(i, j), min(i, j)] += overlap, 1
     total += np.tril(total, -1).transpose(0, 2, 1)
     mean = np.divide(total[0], total[1], out=np.full_like(total[0], np.nan), where=total[1] > 0)
     return pd.DataFrame(mean, index=pd.Index(names, name="strategy"), columns=names)
@@ -142,6 +185,15 @@ def jaccard(first_NX: np.ndarray, second_NX: np.ndarray) -> float:
     first, second = first_NX[:length], second_NX[:length]
     shared = np.bitwise_count(first & second).sum(axis=1, dtype=int)
     united = np.bitwise_count(first | second).sum(axis=1, dtype=int)
+    return float((shared[united > 0] / united[united > 0]).mean()) if (united > 0).any() else np.nan
+
+
+def ruzicka(first_NV: np.ndarray, second_NV: np.ndarray) -> float:
+    """The overlap of `jaccard` for shares: mean over questions of Σ min / Σ max; the same on shares of 0 and 1."""
+    length = min(len(first_NV), len(second_NV))
+    first, second = first_NV[:length], second_NV[:length]
+    shared = np.minimum(first, second).sum(axis=1, dtype=float)
+    united = np.maximum(first, second).sum(axis=1, dtype=float)
     return float((shared[united > 0] / united[united > 0]).mean()) if (united > 0).any() else np.nan
 
 
@@ -169,6 +221,10 @@ def _methods(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame
 def _packed(evidence: Evidence, part: str) -> np.ndarray:
     sets = evidence.heads_NH if part == "heads" else evidence.kept_NV
     return sets[_spread(len(sets))]
+
+
+def _shares(evidence: Evidence) -> np.ndarray:
+    return evidence.shares(_spread(len(evidence.kept_NV)))
 
 
 def _spread(length: int) -> Sequence[int] | np.ndarray:

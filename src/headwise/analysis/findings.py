@@ -32,15 +32,15 @@ from headwise.study.names import ANSWERING, RANKING
 
 ALPHA = 1 - LEVEL
 FEWEST_IMAGES = fewest_images(LEVEL)
+# Name of the findings over all benchmarks; their score is the mean percent of vanilla.
 OVERALL = "overall"
-"""Name of the findings over all benchmarks; their score is the mean percent of vanilla."""
 
 COSTS = ("flops", "kv_bytes", "prefill_seconds", "token_seconds", "peak_bytes")
+# What stands beside the costs, and is none to be weighed against a score.
 SIZES = ("kept_tokens", "mean_visual_tokens", "measured_questions")
-"""What stands beside the costs, and is none to be weighed against a score."""
 NAMES = ["configuration", "strategy", "tokens", "heads"]
+# What two cells must share to differ in strategy only.
 VARIED = ("model", "tokens", "heads", *RANKING, *ANSWERING)
-"""What two cells must share to differ in strategy only."""
 
 
 @dataclass(frozen=True, kw_only=True)

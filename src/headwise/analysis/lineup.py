@@ -11,10 +11,10 @@ from headwise import tracking
 from headwise.errors import DataError
 from headwise.study.names import ANSWERING
 
+# Tags of a cell run: digest of the answer key that its score comes from, and the version of the rule.
 SCORED_BY = {"labels": "tags.headwise.labels_digest", "scorer": "tags.headwise.scorer"}
-"""Tags of a cell run: digest of the answer key that its score comes from, and the version of the rule."""
+# Runs that were logged before these tags were.
 UNKNOWN = "unknown"
-"""Runs that were logged before these tags were."""
 SHOWN = 5
 
 
@@ -102,12 +102,12 @@ def answered_otherwise(cells: pd.DataFrame) -> list[str]:
     """A note where cells were answered in different ways: precision, device, length, prompt, or by another program."""
     known = cells.assign(source=cells["source"].fillna("headwise"))
     different = [name for name in ANSWERING if known[name].nunique() > 1]
-    told = [f"{name} ({', '.join(sorted(map(str, known[name].dropna().unique())))})" for name in different]
-    if not told:
+    differences = [f"{name} ({', '.join(sorted(map(str, known[name].dropna().unique())))})" for name in different]
+    if not differences:
         return []
     return [
-        f"cells were not answered alike: they differ in {' and '.join(told)}. Each is compared with its own vanilla; "
-        "their names say which is which"
+        f"cells were not answered alike: they differ in {' and '.join(differences)}. Each is compared with its own "
+        "vanilla; their names say which is which"
     ]
 
 
@@ -123,5 +123,5 @@ def _name(row: Mapping[Hashable, Any]) -> str:
     name = "-".join(str(part) for part in parts if not pd.isna(part))
     status = row.get("tags.headwise.status")
     lost = [f"{row[key]:,.0f} {key}" for key in ("failed", "missing") if not pd.isna(row.get(key)) and row[key]]
-    told = [status] if status == "contradicted" else lost
-    return f"{name} ({', '.join(['run ' + str(row['run_id'])[:8], *told])})"
+    reasons = [status] if status == "contradicted" else lost
+    return f"{name} ({', '.join(['run ' + str(row['run_id'])[:8], *reasons])})"

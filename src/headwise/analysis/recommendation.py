@@ -20,8 +20,8 @@ RULE = (
     "to help, and the verdict says so; all_heads is no control of a method without heads. A budget with a single "
     "configuration has nothing to compare it with, and too few images tell nothing apart."
 )
+# The control that is a published method, too.
 ALL_HEADS = "all_heads"
-"""The control that is a published method, too."""
 SIZES = ("ample", "medium", "tight")
 
 

@@ -1,4 +1,4 @@
-"""Tables in the published layout: tokens × heads rows, a column a strategy, the best of each row marked."""
+"""Tables in the published layout: tokens × heads rows, one column per strategy, the best of each row marked."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pandas as pd
 from headwise.analysis.roles import is_method
 from headwise.study.budget import plain
 
+# Scores closer than this are the same count of right answers, written in floating point.
 TIE = 5e-7
-"""Scores closer than this are the same count of right answers, written in floating point."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
-    """One value a cell: `values` has a row a budget, indexed (tokens, heads), and a column a strategy.
+    """One value per cell: `values` has one row per budget, indexed (tokens, heads), and one column per strategy.
 
     Strategies that choose no heads have rows of their own, without a number of heads (NA). A cell that was not run
     is a hole (NaN). `controls` has the same rows: vanilla, all_heads and random_tokens repeat where they do not
@@ -58,7 +58,7 @@ class ScoreTable:
     def best_cells(self) -> list[str]:
         """The configurations with the highest value of all, `tokens/heads/strategy`; several where they tie."""
         rivals = [
-            (value, "/".join(str(part) for part in (*place, label) if not pd.isna(part)))
+            (value, "/".join([*(str(plain(part)) for part in place if not pd.isna(part)), str(label)]))
             for place, row in zip(self.rivals.index, self.rivals.to_numpy(), strict=True)
             for label, value in zip(self.rivals.columns, row, strict=True)
         ]

@@ -30,10 +30,10 @@ def scores(found: Findings) -> pd.DataFrame:
 
 
 def retained(parts: Sequence[Findings]) -> pd.DataFrame:
-    """What is left of the unpruned accuracy at each token budget: a row a benchmark and budget.
+    """What is left of the unpruned accuracy at each token budget: one row per benchmark and budget.
 
-    `best` is the best configuration and `best_of_vanilla` its percentage (with interval; picked after
-    the fact, so a little flattering), `mean_of_vanilla` the mean over the methods, and the
+    `best` is the best configuration and `best_of_vanilla` its percentage (with interval; selected post hoc,
+    hence optimistically biased), `mean_of_vanilla` the mean over the methods, and the
     controls beside it (the mean over their rows).
     """
     rows = [_retained(part, tokens, group) for part in parts for tokens, group in _by_tokens(part.pruned)]
@@ -165,6 +165,7 @@ def front(found: Findings) -> pd.DataFrame:
     return ranked.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
+# The costs in a word.
 FRONTS = {
     "flops": "FLOPs",
     "kv_bytes": "KV",
@@ -172,7 +173,6 @@ FRONTS = {
     "token_seconds": "token",
     "peak_bytes": "memory",
 }
-"""The costs in a word."""
 
 
 def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:

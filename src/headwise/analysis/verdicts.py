@@ -47,7 +47,7 @@ class VerdictMatrix:
 
     @property
     def truth_Q(self) -> np.ndarray:
-        """The right answers as strings (one a question)."""
+        """The right answers as strings (one per question)."""
         return self.questions["truth"].to_numpy()
 
 

@@ -78,8 +78,12 @@ def benchmark(name: str) -> Benchmark:
 
 
 def default_names() -> list[str]:
-    """Benchmarks with their default rules (a name with a full stop denotes another rule of one of them)."""
-    return [name for name in BENCHMARKS if "." not in name]
+    """Benchmarks with their default rules and prompts.
+
+    Left out are other rules of one of them (a name with a full stop) and forms without OCR tokens (`ocr: false`).
+    """
+    without_ocr = {bench.without_ocr for bench in BENCHMARKS.values()}
+    return [name for name in BENCHMARKS if "." not in name and name not in without_ocr]
 
 
 def named_sets() -> dict[str, list[str]]:

@@ -41,6 +41,7 @@ class AI2D(PicturesInside):
     state: ClassVar[State] = "2026-06"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row; its id is the row's number from 0, the prompt lists the options by letter."""
         return [
             Sample(
                 benchmark=self.name,
@@ -59,9 +60,11 @@ class AI2D(PicturesInside):
         return paths
 
     def pictures(self, data_dir: Path) -> Iterator[bytes]:
+        """Encoded images of the rows, in file order."""
         return parquet_pictures(self._paths(data_dir))
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The letter of the correct option per sample. DataError where `answer` is not the place of an option."""
         rows = parquet_rows(self._paths(data_dir), COLUMNS)
 
         def truth_of(sample: Sample) -> Truth:
@@ -75,6 +78,7 @@ class AI2D(PicturesInside):
         return truth_of
 
     def grade(self, text: str, key: Any) -> Grade:
+        """1 where the letter found in the answer is the correct one; `key`: options by letter, correct letter."""
         return letters.grade(text, key[0], key[1], self.state)
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
@@ -134,6 +138,7 @@ class AI2DLmms(AI2D):
     source = "lmms-eval tasks/ai2d"
 
     def grade(self, text: str, key: Any) -> Grade:
+        """1 where the letter followed by a full stop, or else the whole text, is the correct letter."""
         found = _LETTER.search(text)
         said = found[1] if found else text.strip()
         plain = said.lower().translate(str.maketrans("", "", string.punctuation))

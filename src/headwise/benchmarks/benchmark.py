@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from headwise.benchmarks.boxes import Box
 from headwise.benchmarks.limits import evenly
 from headwise.errors import DataError
 from headwise.records import Answer, Failure, Key, Sample, Scorecard, Verdict
@@ -70,7 +71,13 @@ class Benchmark(ABC):
         whole_images: a limit selects all questions of an image or none, for scores over pairs.
         fixes: how to obtain correct `questions`, `labels` and `images`, for `headwise data check`.
         dataset: the Hugging Face dataset with the same content, if any.
+        further_datasets: others with more splits of it; those at hand are read, too.
         least_new_tokens: lower bound of a study's max_new_tokens; shorter answers would be scored wrong.
+        boxes: the answers are boxes in the image, which `in_pixels` gives.
+        box_space: what the boxes of its answers are measured in: `padded` (fractions of the padded square), `image`
+            (fractions of the image), `any` (fractions, thousandths or pixels), `resized` (pixels of the resized image).
+        rules_by_space: the rule in place of this one for families that answer in another space.
+        image_limits: limits of image size that the rule takes for granted.
         without_ocr: the benchmark that asks the same without OCR tokens in the prompt; empty if there is none.
         cluster, source, convention: for the documentation: the resampling unit, the source of the rule, and
             how published scores are computed if that differs.
@@ -93,7 +100,12 @@ class Benchmark(ABC):
     whole_images: ClassVar[bool] = False
     fixes: ClassVar[Mapping[str, str]] = {}
     dataset: ClassVar[str | None] = None
+    further_datasets: ClassVar[tuple[str, ...]] = ()
     least_new_tokens: ClassVar[int] = 1
+    boxes: ClassVar[bool] = False
+    box_space: ClassVar[str] = ""
+    rules_by_space: ClassVar[Mapping[str, str]] = {}
+    image_limits: ClassVar[Mapping[str, int]] = {}
     without_ocr: ClassVar[str] = ""
     cluster: ClassVar[str] = "image"
     source: ClassVar[str] = ""
@@ -132,6 +144,13 @@ class Benchmark(ABC):
     ) -> list[Verdict]:
         """One verdict per sample, in the order of `samples`; an absent key is a "missing" verdict."""
 
+    def in_pixels(self, said: str, width: int, height: int) -> Box | None:
+        """The box in a verdict's `prediction` or `truth`, in pixels of the image, which has this size.
+
+        It is the box that the rule compared, so that a report draws it where it was measured. None if there is none.
+        """
+        return None
+
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """The official sub-scores of these verdicts, over the answered questions, by their logged names."""
         return {}
@@ -139,7 +158,7 @@ class Benchmark(ABC):
     def summarise(self, verdicts: Sequence[Verdict]) -> Scorecard:
         """The scorecard of these verdicts, over the answered questions."""
         counts = {status: sum(v.status == status for v in verdicts) for status in ("failed", "missing", "unparsed")}
-        score, metrics = headline(self.aggregate, verdicts), self.metrics(verdicts)
+        score, metrics = observed_score(self.aggregate, verdicts), self.metrics(verdicts)
         return Scorecard(benchmark=self.name, score=score, samples=len(verdicts), metrics=metrics, **counts)
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
@@ -148,6 +167,10 @@ class Benchmark(ABC):
         DataError if the dataset lacks a column, or if the benchmark has no dataset.
         """
         raise DataError(f"{self.name}: cannot be read from a Hugging Face dataset; give its folder")
+
+    def from_further_dataset(self, dataset: str, folder: Path, bundle: Path) -> None:
+        """As `from_dataset`, for one of `further_datasets`."""
+        raise DataError(f"{self.name}: cannot be read from {dataset}")
 
     def check_layout(self, data_dir: Path) -> list[Problem]:
         """Defects of the folder that counts do not reveal, such as files of another release."""
@@ -163,7 +186,7 @@ def in_form(path: Path, title: str) -> Iterator[None]:
         raise DataError(f"{path}: is not in the form of {title} ({type(error).__name__}: {error})") from error
 
 
-def headline(aggregate: Aggregate, verdicts: Sequence[Verdict]) -> float | None:
+def observed_score(aggregate: Aggregate, verdicts: Sequence[Verdict]) -> float | None:
     """The score of one cell's verdicts; None if no answer could be scored."""
     if not any(verdict.correct is not None for verdict in verdicts):
         return None

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -41,16 +42,14 @@ class ChartQA(KeyedBenchmark):
     instruction: ClassVar[str] = INSTRUCTION
 
     def questions(self, data_dir: Path) -> list[Sample]:
-        return [
-            Sample(
-                benchmark=self.name,
-                question_id=f"{split}_{number}",
-                image=str(row["imgname"]),
-                prompt=f"{row['query']}\n{self.instruction}",
-                category=split,
-            )
-            for split, number, row in self._rows(data_dir)
-        ]
+        """The human and the augmented questions; an id is `split_number`, the split is the category."""
+        return [self._sample(split, f"{split}_{number}", row, data_dir) for split, number, row in self._rows(data_dir)]
+
+    def _sample(self, split: str, name: str, row: dict[str, Any], data_dir: Path) -> Sample:
+        where = f"{data_dir / self.home}, question {name}"
+        prompt = f"{text_of(row, 'query', where)}\n{self.instruction}"
+        image = text_of(row, "imgname", where)
+        return Sample(benchmark=self.name, question_id=name, image=image, prompt=prompt, category=split)
 
     def _rows(self, data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for split in SPLITS:
@@ -64,20 +63,26 @@ class ChartQA(KeyedBenchmark):
                 yield split, number, row
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The chart in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
-        labels = {f"{split}_{number}": str(row["label"]) for split, number, row in self._rows(data_dir)}
+        """The label per sample. DataError where a question has none."""
+        labels = {f"{split}_{number}": row for split, number, row in self._rows(data_dir)}
 
         def truth_of(sample: Sample) -> Truth:
             if sample.question_id not in labels:
                 raise DataError(f"{data_dir / self.home}: no label for question {sample.question_id!r}")
-            label = labels[sample.question_id]
+            where = f"{data_dir / self.home}, question {sample.question_id}"
+            label = text_of(labels[sample.question_id], "label", where, numbers=True)
+            if not label.strip():
+                raise DataError(f"{where}: its label is empty")
             return Truth(sample.category, label, label)
 
         return truth_of
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the stripped answer agrees with the label: numbers within 5 %, other text equal in any case."""
         return Grade(text.strip(), relaxed(text.strip(), key), bool(text.strip()))
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -113,6 +118,7 @@ class ChartQALmms(ChartQA):
     instruction = "Answer the question with a single word."
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the answer as generated agrees with the label: numbers within 5 %, other text equal in any case."""
         return Grade(text, relaxed(text, key), bool(text.strip()))
 
 

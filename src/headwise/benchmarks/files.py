@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headwise.benchmarks.benchmark import Benchmark, in_form
+from headwise.benchmarks.fields import id_of
 from headwise.errors import DataError
-from headwise.records import Answer, Failure, Key, Sample, Verdict, is_id, json_kind, read_jsonl
+from headwise.records import Answer, Failure, Key, Sample, Verdict, json_kind, read_jsonl
 from headwise.system.reading import parse_json, read_text
 
 INSTRUCTION = "Answer the question using a single word or phrase."
@@ -47,15 +48,14 @@ def question_samples(path: Path, benchmark: str) -> list[Sample]:
 
 
 def _sample(row: Mapping[str, Any], benchmark: str, where: str) -> Sample:
-    if not is_id(row["question_id"]):
-        raise DataError(f"{where}: question_id is {json_kind(row['question_id'])}, not text or a whole number")
+    question_id = id_of(row, "question_id", where)
     texts = {"image": row["image"], "text": row["text"], "category": row.get("category", "")}
     for name, value in texts.items():
         if not isinstance(value, str):
             raise DataError(f"{where}: {name} is {json_kind(value)}, not text")
     return Sample(
         benchmark=benchmark,
-        question_id=str(row["question_id"]),
+        question_id=question_id,
         image=texts["image"],
         prompt=texts["text"],
         category=texts["category"],

@@ -52,12 +52,15 @@ class GQA(KeyedBenchmark):
     convention = "testdev balanced"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions of LLaVA's file, in its order, with its prompts."""
         return question_samples(data_dir / "gqa" / "llava_gqa_testdev_balanced.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in `gqa/data/images` below `data_dir`."""
         return inside(data_dir / "gqa" / "data" / "images", sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The annotated answer per sample. DataError where it is missing or the annotation is malformed."""
         path = key_path(data_dir)
         key = load_json(path)
         if not isinstance(key, dict):
@@ -74,6 +77,7 @@ class GQA(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the answer equals the annotation under GQA's rule."""
         return grade(text, key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -88,6 +92,7 @@ class GQA(KeyedBenchmark):
         return {f"category/{name}": percent(group) or 0.0 for name, group in sorted(groups.items())}
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
+        """Write images, questions with LLaVA's instruction, and the answer key in the layout of LLaVA's bundle."""
         for row in datasets.rows(folder, "testdev_balanced_images", ["id", "image"]):
             datasets.save_image(bundle / "gqa" / "data" / "images", f"{row['id']}.jpg", row["image"])
         questions, key = [], {}

@@ -7,7 +7,7 @@ has had three states, by which published figures differ; each is kept (`State`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from headwise.benchmarks.files import Grade
@@ -78,3 +78,47 @@ def offered(row: Mapping[str, str]) -> dict[str, str]:
             break
         options[letter] = row[letter]
     return options
+
+
+_STRIPPED = (",", ".", "!", "?", ";", ":", "'", '"')
+_NAMING = (
+    *("the answer is", "answer is", "the correct answer is", "correct answer is", "the best answer is"),
+    *("best answer is", "the correct option is", "correct option is", "the best option is", "best option is"),
+    *("the choice is", "choice is", "the correct choice is", "correct choice is", "my answer is", "my choice is"),
+    *("i choose", "i select", "i pick", "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
+)
+# Forms of a letter and their rank: "(A)", "A.", "A:", "A)", "A ".
+_FORMS = (("({})", 6), ("{}.", 5), ("{}:", 4), ("{})", 3), ("{} ", 2))
+_START, _END, _NAMED, _ANYWHERE = 10, 9, 7, 0
+
+
+def ranked(text: str, letters: str = "ABCD") -> str | None:
+    """The letter in the form of the highest rank, of several the last one: lmms-eval's rule of 2026-04.
+
+    A letter in front ranks highest, then one at the end, one behind "answer is" and the like (in whatever word it
+    stands, quirk), then brackets and punctuation. Capitals only. Source: lmms-eval `tasks/_task_utils/mcq_extract.py`
+    (c228e273); its later states are other rules.
+    """
+    text = text.strip()
+    for mark in _STRIPPED:
+        text = text.strip(mark)
+    core, padded = text.strip(), f" {text} "
+    found = [place for letter in letters for place in _places(letter, core, padded)]
+    if not found:
+        found = [(_ANYWHERE, padded.rfind(letter), letter) for letter in letters if letter in padded]
+    return max(found)[2] if found else None
+
+
+def _places(letter: str, core: str, padded: str) -> Iterator[tuple[int, int, str]]:
+    """Rank and place of each form in which the letter stands in the text."""
+    if core.startswith(letter) and not core[1:2].isalpha():
+        yield _START, 0, letter
+    if core.endswith(letter) and not core[-2:-1].isalpha():
+        yield _END, len(padded), letter
+    for form, rank in _FORMS:
+        if (place := padded.rfind(form.format(letter))) >= 0:
+            yield rank, place, letter
+    for phrase in _NAMING:
+        start = padded.lower().find(phrase)
+        if start >= 0 and (place := padded.find(letter, start + len(phrase))) >= 0:
+            yield _NAMED, place, letter

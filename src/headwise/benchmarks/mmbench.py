@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, letters
-from headwise.benchmarks.benchmark import Counts, Problem, headline
+from headwise.benchmarks.benchmark import Counts, Problem, observed_score
+from headwise.benchmarks.fields import once
 from headwise.benchmarks.files import Grade, Truth, answered, percent
 from headwise.benchmarks.letters import State
-from headwise.benchmarks.pictures import PicturesInside, needs, table, table_pictures
+from headwise.benchmarks.pictures import CHOICE_COLUMNS, PicturesInside, needs, table, table_pictures
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
 from headwise.stats.aggregates import GroupMean
@@ -57,10 +58,13 @@ class MMBench(PicturesInside):
     part: ClassVar[str] = "en"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """One sample per row of the table, circular variants included; DataError names a row that lacks a column."""
         path = self.located(data_dir)
         samples = []
-        for number, row in enumerate(table(path), 1):
+        for number, row in enumerate(table(path, CHOICE_COLUMNS), 1):
             needs(row, ("index", "question", "answer", "image"), f"{path}, row {number}")
+            if not row["index"].isdecimal():
+                raise DataError(f"{path}, row {number}: its index is {row['index']!r}, not a whole number")
             prompt = letters.asked(row["question"], letters.offered(row), row.get("hint", ""), self.instruction)
             samples.append(
                 Sample(
@@ -71,7 +75,7 @@ class MMBench(PicturesInside):
                     category=_category(row),
                 )
             )
-        return samples
+        return once(samples, path)
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
         """Whole groups, in the order they begin, as long as they fit (at least one): a cut group has no verdict."""
@@ -90,11 +94,13 @@ class MMBench(PicturesInside):
         return [sample for sample in samples if group_of(sample.question_id) in taken]
 
     def pictures(self, data_dir: Path) -> Iterator[bytes]:
+        """Encoded images of the rows, in file order."""
         return table_pictures(self.located(data_dir))
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The correct letter per sample. DataError where a row has none of A, B, C, D."""
         path = self.located(data_dir)
-        rows = {row["index"]: row for row in table(path)}
+        rows = {row["index"]: row for row in table(path, CHOICE_COLUMNS)}
 
         def truth_of(sample: Sample) -> Truth:
             row = rows.get(sample.question_id)
@@ -106,6 +112,7 @@ class MMBench(PicturesInside):
         return truth_of
 
     def grade(self, text: str, key: Any) -> Grade:
+        """1 where the letter found in the answer is the correct one; `key`: options by letter, correct letter."""
         return letters.grade(text, key[0], key[1], self.state)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -121,7 +128,7 @@ class MMBench(PicturesInside):
             parts[SHORT.get(l2, l2)].append(verdict)
             parts[category].append(verdict)
         for name, part in sorted(parts.items()):
-            if name and (value := headline(self.aggregate, part)) is not None:
+            if name and (value := observed_score(self.aggregate, part)) is not None:
                 found[f"category/{name}"] = value
         found["groups"] = len({group_of(verdict.question_id) for verdict in answered(verdicts)})
         return found
@@ -133,7 +140,7 @@ class MMBench(PicturesInside):
         """
         rotations: dict[str, list[int]] = defaultdict(list)
         options: dict[str, int] = defaultdict(int)
-        for row in table(self.located(data_dir)):
+        for row in table(self.located(data_dir), CHOICE_COLUMNS):
             group = group_of(row["index"])
             rotations[group].append(int(row["index"]) // ROTATION)
             options[group] = max(options[group], sum(letter in row for letter in "ABCD"))

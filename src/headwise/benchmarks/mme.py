@@ -57,7 +57,7 @@ class MME(KeyedBenchmark):
     whole_images = True
     fixes = {
         "labels": "unpack MME_Benchmark_release_version (from MME's page) in MME/: its *.txt files are the labels",
-        "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder a category",
+        "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder per category",
     }
     dataset = "lmms-lab/MME"
     cluster = "image, drawn within its category"
@@ -65,6 +65,7 @@ class MME(KeyedBenchmark):
     convention = "perception + cognition; many papers report perception alone (category/perception)"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions of LLaVA's file, in its order, with its prompts."""
         return question_samples(data_dir / "MME" / "llava_mme.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
@@ -74,6 +75,7 @@ class MME(KeyedBenchmark):
         return moved if not named.exists() and moved.exists() else named
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """Yes or No per sample, from the official release's label files. DataError where a question has no label."""
         folder = key_folder(data_dir)
         key = answer_key(folder, sorted({category_of(sample.question_id) for sample in samples}))
 
@@ -86,6 +88,7 @@ class MME(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the answer says yes or no as the label does, by MME's rule."""
         return grade(text, key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -105,6 +108,7 @@ class MME(KeyedBenchmark):
         return metrics
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:
+        """Write images, label files per category and LLaVA's question file in the layout of MME's release."""
         home = bundle / "MME" / "MME_Benchmark_release_version"
         questions, labels = [], defaultdict(list)
         for row in datasets.rows(folder, "test", ["question_id", "question", "answer", "image"]):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -55,16 +56,19 @@ class OCRBench(KeyedBenchmark):
     instruction: ClassVar[str] = f"\n{INSTRUCTION}"
 
     def questions(self, data_dir: Path) -> list[Sample]:
-        return [
-            Sample(
-                benchmark=self.name,
-                question_id=str(number),  # its `id` is not unique
-                image=str(row["image_path"]),
-                prompt=f"{row['question']}{self.instruction}",
-                category=str(row["type"]),
-            )
-            for number, row in enumerate(self._rows(data_dir))
-        ]
+        """One sample per row; its id is the row's number from 0, the question type is the category."""
+        path = data_dir / self.question_file
+        rows = enumerate(self._rows(data_dir))  # by place: `id` is not unique
+        return [self._sample(str(number), row, f"{path}, question {number}") for number, row in rows]
+
+    def _sample(self, number: str, row: dict[str, Any], where: str) -> Sample:
+        return Sample(
+            benchmark=self.name,
+            question_id=number,
+            image=text_of(row, "image_path", where),
+            prompt=f"{text_of(row, 'question', where)}{self.instruction}",
+            category=text_of(row, "type", where),
+        )
 
     def _rows(self, data_dir: Path) -> list[dict[str, Any]]:
         path = data_dir / self.question_file
@@ -77,22 +81,27 @@ class OCRBench(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
-        rows = self._rows(data_dir)
+        """Accepted answers per sample, and whether it asks for a formula. DataError where a row has no answer."""
+        rows, path = self._rows(data_dir), data_dir / self.question_file
 
         def truth_of(sample: Sample) -> Truth:
             row = rows[int(sample.question_id)]
             given = row.get("answers")
-            answers = [str(each) for each in (given if isinstance(given, list) else [given]) if each is not None]
+            where = f"{path}, question {sample.question_id}"
+            listed = given if isinstance(given, list) else [given]
+            answers = [text_of({"answer": each}, "answer", where, numbers=True) for each in listed]
             if not answers:
-                raise DataError(f"{data_dir / self.question_file}: question {sample.question_id} has no answer")
+                raise DataError(f"{where}: has no answer")
             return Truth(sample.category, " | ".join(answers), (answers, row["dataset_name"] == MATH_DATASET))
 
         return truth_of
 
     def grade(self, text: str, key: tuple[list[str], bool]) -> Grade:
+        """1 where the answer contains an accepted one; `key`: accepted answers, whether it asks for a formula."""
         return grade(text, *key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +19,8 @@ from headwise.benchmarks.files import KeyedBenchmark, inside
 from headwise.errors import DataError
 from headwise.records import Sample
 
+# Columns of a table of multiple-choice questions, without which its rows would be other questions.
+CHOICE_COLUMNS = ("index", "question", "A", "B", "C", "D", "answer", "image")
 # Values that pandas, which the official tools use, reads as missing.
 NOT_AVAILABLE = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
@@ -61,23 +63,24 @@ class PicturesInside(KeyedBenchmark):
         return next((place for place in places if place.exists()), places[0])
 
 
-def table(path: Path) -> tuple[dict[str, str], ...]:
+def table(path: Path, columns: Sequence[str] = ()) -> tuple[dict[str, str], ...]:
     """Rows of a tab-separated file with a header, as pandas reads it: quoted fields, missing values left out.
 
-    `image` (base64) is replaced by the picture's name (`digest_name`). DataError if the file is not such a table.
+    `image` (base64) is replaced by the picture's name (`digest_name`). DataError if the file is not such a table, or if
+    its header lacks one of `columns`: a missing column would read as missing values.
     """
     try:
         state = path.stat()
-        return _table(path, state.st_mtime_ns, state.st_size)
+        return _table(path, tuple(columns), state.st_mtime_ns, state.st_size)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
 @lru_cache(maxsize=4)
-def _table(path: Path, _modified: int, _size: int) -> tuple[dict[str, str], ...]:
+def _table(path: Path, columns: tuple[str, ...], _modified: int, _size: int) -> tuple[dict[str, str], ...]:
     rows = []
     names: dict[str, str] = {}
-    for number, row in enumerate(_fields(path), 1):
+    for number, row in enumerate(_fields(path, columns), 1):
         encoded = row.pop("image", "")
         if encoded not in names:
             names[encoded] = digest_name(_decoded(encoded, path, number))
@@ -93,11 +96,14 @@ def table_pictures(path: Path) -> Iterator[bytes]:
     return (_decoded(text, path, 0) for text in encoded)
 
 
-def _fields(path: Path) -> Iterator[dict[str, str]]:
+def _fields(path: Path, columns: tuple[str, ...] = ()) -> Iterator[dict[str, str]]:
     csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines, delimiter="\t"):
+            rows = csv.DictReader(lines, delimiter="\t")
+            if missing := [name for name in columns if name not in (rows.fieldnames or ())]:
+                raise DataError(f"{path}: lacks the column {', '.join(missing)}")
+            for row in rows:
                 if None in row or None in row.values():
                     raise DataError(f"{path}, row {row.get('index')}: has another number of fields than the header")
                 yield {name: value for name, value in row.items() if value not in NOT_AVAILABLE}

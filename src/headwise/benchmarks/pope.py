@@ -57,12 +57,15 @@ class POPE(KeyedBenchmark):
     convention = "mean F1 of three categories; some papers report accuracy (category/*/accuracy)"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions of LLaVA's file, in its order; the category is the sampling of absent objects."""
         return question_samples(question_file(data_dir), self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in `pope/val2014` below `data_dir`."""
         return inside(data_dir / "pope" / "val2014", sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """Yes or no per sample, from POPE's annotation files. DataError where a question has no label."""
         key = answer_key(data_dir, {sample.category for sample in samples})
 
         def truth_of(sample: Sample) -> Truth:
@@ -73,6 +76,7 @@ class POPE(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the answer says yes or no as the label does, by LLaVA's rule."""
         return grade(text, key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:

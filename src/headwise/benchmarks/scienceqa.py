@@ -10,6 +10,7 @@ from typing import Any
 
 from headwise.benchmarks import datasets, letters
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import category_of, id_of, once, text_of
 from headwise.benchmarks.files import Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent, same_pictures
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -41,25 +42,28 @@ class ScienceQA(KeyedBenchmark):
     convention = "image questions of the test split; LLaVA-1.5-7B's released weights give 69.5, its paper says 66.8"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions that have an image, in file order, with LLaVA's instruction."""
         samples = []
-        for row in self._rows(data_dir):
-            if row.get("image"):
-                value = str(row["conversations"][0]["value"]).replace("<image>", "").strip()
+        path = data_dir / self.question_file
+        for number, row in enumerate(self._rows(data_dir), 1):
+            if row.get("image") not in (None, ""):
+                where = f"{path}, question {number}"
+                value = text_of(row["conversations"][0], "value", where).replace("<image>", "").strip()
                 samples.append(
                     Sample(
                         benchmark=self.name,
-                        question_id=str(row["id"]),
-                        image=str(row["image"]),
+                        question_id=id_of(row, "id", where),
+                        image=text_of(row, "image", where),
                         prompt=f"{value}\n{letters.INSTRUCTION}",
                     )
                 )
         if not samples:
-            raise DataError(f"{data_dir / self.question_file}: holds no question with an image")
-        return samples
+            raise DataError(f"{path}: holds no question with an image")
+        return once(samples, path)
 
     def not_asked(self, data_dir: Path) -> frozenset[str]:
         """The questions without an image."""
-        return frozenset(str(row["id"]) for row in self._rows(data_dir) if not row.get("image"))
+        return frozenset(str(row["id"]) for row in self._rows(data_dir) if row.get("image") in (None, ""))
 
     def _rows(self, data_dir: Path) -> list[dict[str, Any]]:
         path = data_dir / self.question_file
@@ -72,25 +76,33 @@ class ScienceQA(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def clusters(self, data_dir: Path, samples: Sequence[Sample]) -> Mapping[str, str]:
+        """One cluster per distinct picture: the same picture lies under several names."""
         return same_pictures({sample.image: self.image_path(data_dir, sample) for sample in samples})
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The place of the correct choice per sample, and the number of choices. DataError where there is no answer."""
         path = data_dir / "scienceqa" / "problems.json"
         problems = load_json(path)
 
         def truth_of(sample: Sample) -> Truth:
             problem = problems.get(sample.question_id)
-            if not isinstance(problem, dict) or not isinstance(problem.get("answer"), int):
+            if not isinstance(problem, dict):
                 raise DataError(f"{path}: no answer for question {sample.question_id!r}")
-            key = problem["answer"], len(problem["choices"])
-            return Truth(str(problem.get("subject", "")), LETTERS[problem["answer"]], key)
+            answer, choices = problem.get("answer"), problem.get("choices")
+            places = range(len(choices)) if isinstance(choices, list) else ()
+            if not isinstance(answer, int) or isinstance(answer, bool) or answer not in places:
+                raise DataError(f"{path}: question {sample.question_id!r}: its answer is no place in its choices")
+            subject = category_of(problem, "subject", f"{path}, question {sample.question_id!r}")
+            return Truth(subject, LETTERS[answer], (answer, len(places)))
 
         return truth_of
 
     def grade(self, text: str, key: tuple[int, int]) -> Grade:
+        """1 where the letter in the answer is the correct one; `key`: place of the correct choice, count of choices."""
         return grade(text, *key)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from headwise.benchmarks import datasets, letters
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import by_id, once
 from headwise.benchmarks.files import (
     Grade,
     KeyedBenchmark,
@@ -50,11 +51,17 @@ class SEED(KeyedBenchmark):
     convention = "image questions, micro average; LLaVA's model zoo reports image and video together (58.6 for 7B)"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions about images (those about videos are left out). DataError where there is none."""
         path = data_dir / self.question_file
-        samples = [sample for sample in question_samples(path, self.name) if sample.category == "image"]
+        rows = question_samples(path, self.name)
+        if odd := [sample for sample in rows if sample.category not in ("image", "video")]:
+            raise DataError(
+                f"{path}: question {odd[0].question_id!r} is of category {odd[0].category!r}, not image or video"
+            )
+        samples = [sample for sample in rows if sample.category == "image"]
         if not samples:
             raise DataError(f"{path}: holds no question of category image")
-        return samples
+        return once(samples, path)
 
     def not_asked(self, data_dir: Path) -> frozenset[str]:
         """The questions about videos."""
@@ -62,22 +69,26 @@ class SEED(KeyedBenchmark):
         return frozenset(sample.question_id for sample in rows if sample.category != "image")
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the benchmark's folder below `data_dir`."""
         return inside(data_dir / self.home, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The correct letter per sample, and the question's type. DataError where it is none of A, B, C, D."""
         path = data_dir / self.home / "SEED-Bench.json"
         content = load_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise DataError(f"{path}: expected an object with a list `questions`")
         names = {number: name for name, number in (content.get("question_type") or {}).items()}
-        key = {str(row.get("question_id")): row for row in content["questions"]}
+        key = by_id(content["questions"], "question_id", path)
 
         def truth_of(sample: Sample) -> Truth:
             row = key.get(sample.question_id)
             if row is None or row.get("answer") not in tuple(CHOICES):
                 raise DataError(f"{path}: no answer for question {sample.question_id!r} (A, B, C or D)")
             number = row.get("question_type_id")
-            return Truth(str(names.get(number, number)), row["answer"], row["answer"])
+            if number not in names:
+                raise DataError(f"{path}: question {sample.question_id!r} is of type {number!r}, which has no name")
+            return Truth(str(names[number]), row["answer"], row["answer"])
 
         return truth_of
 
@@ -123,5 +134,6 @@ class SEEDLmms(SEED):
     source = "lmms-eval tasks/seedbench"
 
     def grade(self, text: str, key: str) -> Grade:
+        """1 where the first character of the stripped answer is the correct letter."""
         letter = text.strip()[:1].upper()
         return Grade(letter, float(letter == key), letter in tuple(CHOICES))

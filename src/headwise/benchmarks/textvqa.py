@@ -49,12 +49,15 @@ class TextVQA(KeyedBenchmark):
     without_ocr = "textvqa_no_ocr"
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions of LLaVA's file (its prompts hold OCR tokens), in its order."""
         return question_samples(data_dir / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", self.name)
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in `textvqa/train_images` below `data_dir`."""
         return inside(data_dir / "textvqa" / "train_images", sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The annotators' answers per sample, found by image and question. DataError where there are none."""
         path = data_dir / "textvqa" / "TextVQA_0.5.1_val.json"
         key = answer_key(path, load_json(path))
 
@@ -67,6 +70,7 @@ class TextVQA(KeyedBenchmark):
         return truth_of
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """VQA's soft accuracy, 0 to 1, of the normalised answer; `key`: the annotators' answers."""
         return grade(text, key)
 
     def from_dataset(self, folder: Path, bundle: Path) -> None:

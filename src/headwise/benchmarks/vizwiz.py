@@ -10,6 +10,7 @@ from typing import Any
 from headwise.benchmarks import datasets
 from headwise.benchmarks.benchmark import Counts
 from headwise.benchmarks.evalai import normalise, soft_scores
+from headwise.benchmarks.fields import category_of, text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -40,15 +41,15 @@ class VizWiz(KeyedBenchmark):
     convention = "val split; figures in papers are of the test split (LLaVA-1.5-7B 50.0), another measurement"
 
     def questions(self, data_dir: Path) -> list[Sample]:
-        return [
-            Sample(
-                benchmark=self.name,
-                question_id=str(number),
-                image=str(row["image"]),
-                prompt=f"{str(row['question']).capitalize()}\n{UNANSWERABLE}\n{INSTRUCTION}",
-            )
-            for number, row in enumerate(self._rows(data_dir))
-        ]
+        """One sample per row; its id is the row's number from 0."""
+        path = data_dir / self.question_file
+        rows = enumerate(self._rows(data_dir))
+        return [self._sample(str(number), row, f"{path}, question {number}") for number, row in rows]
+
+    def _sample(self, number: str, row: dict[str, Any], where: str) -> Sample:
+        question = text_of(row, "question", where).capitalize()
+        prompt = f"{question}\n{UNANSWERABLE}\n{INSTRUCTION}"
+        return Sample(benchmark=self.name, question_id=number, image=text_of(row, "image", where), prompt=prompt)
 
     def _rows(self, data_dir: Path) -> list[dict[str, Any]]:
         path = data_dir / self.question_file
@@ -61,21 +62,25 @@ class VizWiz(KeyedBenchmark):
         return rows
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
-        rows = self._rows(data_dir)
+        """The ten annotators' answers per sample. DataError where a row has another number of them."""
+        rows, path = self._rows(data_dir), data_dir / self.question_file
 
         def truth_of(sample: Sample) -> Truth:
             row = rows[int(sample.question_id)]
-            given = [str(each.get("answer", "")) for each in row.get("answers") or []]
+            where = f"{path}, question {sample.question_id}"
+            given = [text_of(each, "answer", where, numbers=True) for each in row.get("answers") or []]
             if len(given) != ANNOTATORS:
-                raise DataError(f"{data_dir / self.question_file}: question {sample.question_id} lacks its ten answers")
-            return Truth(str(row.get("answer_type", "")), " | ".join(dict.fromkeys(given)), tuple(given))
+                raise DataError(f"{where}: lacks its ten answers")
+            return Truth(category_of(row, "answer_type", where), " | ".join(dict.fromkeys(given)), tuple(given))
 
         return truth_of
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """VQA's soft accuracy, 0 to 1, of the normalised answer; `key`: the annotators' answers."""
         prediction = normalise(text)
         return Grade(prediction, soft_scores(key).get(prediction, 0.0), bool(text.strip()))
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from headwise.benchmarks import datasets, evalai
 from headwise.benchmarks.benchmark import Counts
+from headwise.benchmarks.fields import by_id, category_of, id_of, once, text_of
 from headwise.benchmarks.files import INSTRUCTION, Grade, KeyedBenchmark, Truth, answered, inside, load_json, percent
 from headwise.errors import DataError
 from headwise.records import Sample, Verdict
@@ -51,12 +52,14 @@ class VQAv2(KeyedBenchmark):
     )
 
     def questions(self, data_dir: Path) -> list[Sample]:
+        """The questions of VQA's file, in its order. DataError where the file is no object with a list of them."""
         path = data_dir / self.question_file
         content = load_json(path)
         rows = content.get("questions") if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows:
             raise DataError(f"{path}: expected an object with a list `questions`")
-        return [_sample(self.name, row, f"{path}, question {number}") for number, row in enumerate(rows, 1)]
+        samples = [_sample(self.name, row, f"{path}, question {number}") for number, row in enumerate(rows, 1)]
+        return once(samples, path)
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
         """Questions of images in an order drawn with SAMPLE_SEED, in file order; only the last image may be cut."""
@@ -74,25 +77,30 @@ class VQAv2(KeyedBenchmark):
         return [samples[place] for place in sorted(taken[:limit])]
 
     def image_path(self, data_dir: Path, sample: Sample) -> Path:
+        """The image in the image folder below `data_dir`."""
         return inside(data_dir / self.image_folder, sample.image)
 
     def truths(self, data_dir: Path, samples: Sequence[Sample]) -> Callable[[Sample], Truth]:
+        """The ten annotators' answers per sample. DataError where a question has another number of them."""
         path = data_dir / self.key_file
         content = load_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
             raise DataError(f"{path}: expected an object with a list `annotations`")
-        key = {str(row.get("question_id")): row for row in content["annotations"]}
+        key = by_id(content["annotations"], "question_id", path)
 
         def truth_of(sample: Sample) -> Truth:
             row = key.get(sample.question_id)
-            given = tuple(str(each["answer"]) for each in row["answers"]) if row and row.get("answers") else ()
+            where = f"{path}: question {sample.question_id!r}"
+            annotators = row.get("answers") or [] if row else []
+            given = tuple(text_of(each, "answer", where, numbers=True) for each in annotators)
             if row is None or len(given) != ANNOTATORS:
-                raise DataError(f"{path}: question {sample.question_id!r} lacks its ten answers")
-            return Truth(str(row.get("answer_type", "")), " | ".join(dict.fromkeys(given)), given)
+                raise DataError(f"{where} lacks its ten answers")
+            return Truth(category_of(row, "answer_type", where), " | ".join(dict.fromkeys(given)), given)
 
         return truth_of
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """The VQA server's accuracy, 0 to 1, of the answer normalised as LLaVA's converter does."""
         return server_grade(evalai.normalise(text), key, text)
 
     def metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -124,6 +132,7 @@ class VQAv2Server(VQAv2):
     source = "VQA's vqaEval.py"
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """The VQA server's accuracy, 0 to 1, of the answer as generated."""
         return server_grade(text, key, text)
 
 
@@ -137,6 +146,7 @@ class VQAv2Lmms(VQAv2):
     source = "lmms-eval tasks/vqav2"
 
     def grade(self, text: str, key: tuple[str, ...]) -> Grade:
+        """Accuracy, 0 to 1, leaving one annotator out at a time; answer and annotations are normalised."""
         prediction = evalai.normalise(text)
         others = [evalai.normalise(answer) for answer in key]
         return Grade(prediction, leave_one_out(prediction, others), bool(text.strip()))
@@ -150,9 +160,9 @@ def image_name(image_id: Any) -> str:
 def _sample(benchmark: str, row: Any, where: str) -> Sample:
     if not isinstance(row, dict) or not {"question_id", "image_id", "question"} <= row.keys():
         raise DataError(f"{where}: needs question_id, image_id and question")
-    prompt = f"{row['question']}\n{INSTRUCTION}"
-    image = image_name(row["image_id"])
-    return Sample(benchmark=benchmark, question_id=str(row["question_id"]), image=image, prompt=prompt)
+    prompt = f"{text_of(row, 'question', where)}\n{INSTRUCTION}"
+    image = image_name(int(id_of(row, "image_id", where)))
+    return Sample(benchmark=benchmark, question_id=id_of(row, "question_id", where), image=image, prompt=prompt)
 
 
 def server_grade(answer: str, annotators: Sequence[str], text: str) -> Grade:

@@ -10,15 +10,18 @@ import click
 from headwise.cli.options import StudyCommand, more_options, plugin_option
 from headwise.errors import ConfigError
 
+EXPERIMENT = "Compare every finished cell of this experiment (with --study: look there).  [default: of any]"
+AGAINST = "Show differences to the published figures, or to a folder of that form."
+
 
 @click.command("compare", cls=StudyCommand)
 @more_options
 @plugin_option
 @click.option("--study", help="Compare the cells of this study (run id, or `latest`).  [default: latest]")
-@click.option("--experiment", help="Compare every finished cell of this experiment (with --study: look there).")
+@click.option("--experiment", help=EXPERIMENT)
 @click.option("--run", "run_ids", multiple=True, help="Compare this cell (run id; may be repeated).")
 @click.option("--include-incomplete", is_flag=True, help="Take in cells that lack answers or are contradicted.")
-@click.option("--against", default="none", help="Show differences to: none, published, or a folder of that form.")
+@click.option("--against", default="none", show_default=True, metavar="none|published|FOLDER", help=AGAINST)
 @click.option("--report/--no-report", default=None, help="Draw the report.  [default: of up to 1,000 cells]")
 @click.option("--log/--no-log", "log", default=True, show_default=True, help="Log the comparison as a run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("answers_dir", metavar="ANSWERS_DIR", type=click.Path(path_type=Path))
-@click.option("--data-dir", help="Bundle with the labels (MME's own tables carry theirs).")
+@click.option("--data-dir", help="Bundle with the labels (MME's own tables carry theirs).  [default: none]")
 @click.option("--experiment", help="MLflow experiment to log to.  [default: MLFLOW_EXPERIMENT_NAME or headwise]")
 @click.option("--model", default="llava-v1.5-7b", show_default=True, help="Checkpoint, where no folder names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

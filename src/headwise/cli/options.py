@@ -15,17 +15,19 @@ from headwise.study import names, plugins
 
 CONFIG = "YAML file of these settings, or the name of one that headwise brings along.  [default: default]"
 OFFLINE = "Answer now without a tracking server; `headwise sync` logs it later."
-DEVICES = "GPUs to use, such as 0,2, or cpu,cpu; several are a Ray worker each."
-DEVICE_MAP = "Spread a model too large for one device: auto, balanced, balanced_low_0, sequential."
+DEVICES = "GPUs to use, such as 0,2, or cpu,cpu; several get one Ray worker each.  [default: as --device says]"
+DEVICE_MAP = (
+    "Spread a model too large for one device: auto, balanced, balanced_low_0, sequential.  [default: one device]"
+)
 PICKLE = "Read weights from pickle files (*.bin) too, which may execute arbitrary code."
 ENGINE = "Answer in this process, or by workers of a Ray cluster.  [default: local; ray for several devices]"
 WORKERS = "Ray: most workers at a time.  [default: the cluster's GPUs]"
-ADDRESS = "Ray: the running cluster to use; without it one is started on this machine."
+ADDRESS = "Ray: the running cluster to use; without it one is started on this machine.  [default: none]"
 PER_GPU = "Ray: workers that share a GPU.  [default: 1]"
 DATA_ON_WORKERS = "Ray: workers read images from --data-dir on their own hosts, in place of being sent them."
+# The options of how a study is spread (`run.executors.Scale`).
 SCALE = ("engine", "workers", "address", "workers_per_gpu", "data_on_workers")
-"""The options of how a study is spread (`run.executors.Scale`)."""
-MORE = "More options in one string, as in `mlflow run . -P options='--layer 3 --offline'`."
+MORE = "More options in one string, as in `mlflow run . -P options='--layer 3 --offline'`.  [default: none]"
 PLUGIN = "Python file that adds methods, benchmarks or families; runs its code (may be repeated)."
 CHOICES = {
     "benchmark": (*default_names(), *named_sets(), "all"),
@@ -33,15 +35,27 @@ CHOICES = {
     "controls": (*(name for name, method in METHODS.items() if method.role == "control"), *names.CONTROLS, "none"),
     "query": names.QUERIES,
 }
+# Flags that are not the setting's name: `--options` stands for any options in one string.
 FLAGS = {"options": "--method-options"}
-"""Flags that are not the setting's name: `--options` stands for any options in one string."""
-DEFAULTS = {"benchmark": "published", "strategy": "all", "clip": "none", "options": "none"}
+# What stands for a default that its value does not say.
+DEFAULTS = {
+    "ocr": "true",
+    "benchmark": "published",
+    "strategy": "all",
+    "clip": "none",
+    "options": "none",
+    "limit": "all",
+    "min_pixels": "the family's",
+    "max_pixels": "the family's",
+    "max_tiles": "the family's",
+}
 
 
 class StudyCommand(click.Command):
     """A command whose `--options` stands for the options in its value, at that place of the command line."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line after the value of `--options` was split into options."""
         return super().parse_args(ctx, _expanded(args))
 
 
@@ -114,6 +128,8 @@ def _metavar(name: str, annotation: Any) -> str:
     """What a value looks like: the choices of a literal, N for a number, lists separated by commas."""
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
+    if annotation is bool:
+        return "true|false"
     if annotation == list[int | float]:
         return "N[,N...]"
     if annotation == list[str]:
@@ -126,7 +142,7 @@ def _metavar(name: str, annotation: Any) -> str:
 def _help(name: str, field: Any) -> str:
     """The field's description with its choices and its default; the configuration file may say otherwise."""
     choices = f" Choices: {', '.join(CHOICES[name])}." if name in CHOICES else ""
-    default = DEFAULTS.get(name) or ("all" if field.default is None else field.default)
+    default = DEFAULTS.get(name, field.default)
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
     text = str(field.description)
     return f"{text[0].upper()}{text[1:]}.{choices}  [default: {shown}, or as --config says]"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headwise.benchmarks import BENCHMARKS
 from headwise.cli.options import StudyCommand, more_options, plugin_option
 from headwise.errors import ConfigError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 LATEST = "latest"
+ANSWERS = "JSON Lines of question_id, prompt, text.  [default: none; finished runs are scored]"
+BENCHMARK = f"Benchmark that the answers are for. Choices: {', '.join(BENCHMARKS)}.  [default: the runs' own]"
 
 
 class _Limit(click.IntRange):
@@ -34,17 +37,19 @@ def _given(context: click.Context, parameter: click.Parameter, value: Any) -> An
 @click.command("score", cls=StudyCommand)
 @more_options
 @plugin_option
-@click.option(
-    "--answers", type=click.Path(path_type=Path), callback=_given, help="JSON Lines of question_id, prompt, text."
-)
-@click.option("--benchmark", callback=_given, help="Benchmark that the answers are for.")
+@click.option("--answers", type=click.Path(path_type=Path), callback=_given, help=ANSWERS)
+@click.option("--benchmark", callback=_given, metavar="NAME", help=BENCHMARK)
 @click.option("--data-dir", callback=_given, help="Bundle with the labels.  [default: embedded, or the run's own]")
-@click.option("--limit", type=_Limit(min=1), help="Score the n questions that a study with this limit asks, or all.")
+@click.option(
+    "--limit",
+    type=_Limit(min=1),
+    help="Score the n questions that a study with this limit asks, or all.  [default: all]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --answers) or a list.")
 @click.option("--study", help="Rescore every cell of this study (run id, or `latest`).  [default: latest]")
 @click.option("--run", "run_ids", multiple=True, help="Rescore this cell (run id; may be repeated).")
 @click.option("--log/--no-log", default=True, show_default=True, help="Write the new scores to the rescored runs.")
-@click.option("--experiment", help="Rescore the newest study of this experiment.")
+@click.option("--experiment", help="Rescore the newest study of this experiment.  [default: of any]")
 def command(
     answers: Path | None,
     benchmark: str | None,

@@ -30,8 +30,11 @@ def run_study(
 
     `scale`: engine, workers, address and what else `run.executors.Scale` takes from the command line.
     """
+    from headwise.system.launcher import check_launcher
+
+    check_launcher()  # before anything that takes its time
     from headwise.run.executors import Scale
-    from headwise.run.placement import Placement, check_launcher
+    from headwise.run.placement import Placement
     from headwise.run.settings import AS_CONFIGURED, load_settings
     from headwise.system.packaged import DEFAULT, study_file
 
@@ -40,7 +43,6 @@ def run_study(
     placement = Placement.of(devices, device_map, allow_pickle)
     placement.check(study)
     spread = Scale.of(placement, **scale or {})
-    check_launcher()
     if not offline:
         _connect()
     _work(study, placement, spread, comparing, offline)
@@ -75,7 +77,7 @@ def _work(study: StudySettings, placement: Placement, scale: Scale, comparing: b
     job = Job.of(study, placement, scale)
     console = plain_console(stderr=True)
     console.print(
-        f"{len(job.cells)} cells on {', '.join(study.benchmark)}: "
+        f"{len(job.cells)} cells on {', '.join(job.study.benchmark)}: "
         f"{sum(len(task.samples) for task in job.tasks):,} questions each, model {study.model}"
     )
     for label, value in layer_lines(job.cells, job.checkpoint.geometry):

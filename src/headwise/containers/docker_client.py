@@ -96,6 +96,7 @@ def named_image(client: Any, name: str) -> tuple[str, str]:
 
 
 def revision(image: Any) -> str:
+    """The commit that the image was built from, by its label; UNKNOWN where it has none."""
     return (image.labels or {}).get(REVISION) or UNKNOWN
 
 

@@ -18,11 +18,10 @@ import pandas as pd
 from headwise import tracking
 from headwise.benchmarks.bundles.check import EMBEDDED, data_folder
 from headwise.containers import docker_client
+from headwise.containers.again import clip_digest_of, command, identity, settings_of
 from headwise.errors import DataError, ModelError, TrackingError
 from headwise.records import Answer, Failure, Key, read_answers
-from headwise.run.settings import StudySettings
 from headwise.scoring.score import ANSWERS
-from headwise.study import names
 from headwise.study.cells import fingerprint
 from headwise.system.environment import expanded
 
@@ -74,6 +73,7 @@ class CellReport:
 
     @property
     def same(self) -> bool:
+        """Whether every answer and every metric is the same in the reproduction."""
         return not self.differences and not self.metrics
 
 
@@ -100,20 +100,10 @@ def _environment(cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def study_command(original: Original, data_dir: str, model: str) -> list[str]:
+def study_command(original: Original, data_dir: str, model: str, clip: str | None = None) -> list[str]:
     """The command that answers the original's cells, with every recorded setting given explicitly."""
-    settings = {name: _setting(original.cells, name) for name in StudySettings.model_fields if name in original.cells}
-    settings |= {"controls": "none", "data_dir": data_dir, "model": model}
-    options = [[f"--{name.replace('_', '-')}", value] for name, value in settings.items() if value]
-    return ["python", "-m", "headwise", "evaluate", *(part for option in options for part in option)]
-
-
-def _setting(cells: pd.DataFrame, name: str) -> str:
-    """The parameter's values over the cells it applies to, in command-line form."""
-    if name in ("tokens", "heads"):
-        matters = names.needs_tokens if name == "tokens" else names.needs_heads
-        cells = cells[cells["strategy"].map(matters)]
-    return ",".join(dict.fromkeys(str(value) for value in cells[name].dropna()))
+    settings = settings_of(original.cells) | {"data_dir": data_dir, "model": model}
+    return command(settings | ({"clip": clip} if clip else {}))
 
 
 def run_again(
@@ -124,16 +114,18 @@ def run_again(
     `data_dir`, `image` and `gpus` override what was recorded. Raises DataError or ModelError if the data or weights
     differ from the run's, EngineError if there is no engine or image, or the container fails.
     """
-    data, model = _data(original, data_dir), _model(original)
+    data, model, clip = _data(original, data_dir), _model(original), _clip(original)
     with docker_client.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
         chosen = _image(client, original, image, out)
         store = f"sqlite:///{work}/mlflow.db"
         environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT, "HF_HUB_OFFLINE": "1"}
         job = docker_client.ContainerJob(
             image=chosen,
-            command=study_command(original, str(data or EMBEDDED), str(model or original.value("model"))),
+            command=study_command(
+                original, str(data or EMBEDDED), str(model or original.value("model")), str(clip) if clip else None
+            ),
             work=Path(work),
-            read_only={path: str(path) for path in (data, model) if path} | _hub_cache(original, model),
+            read_only={path: str(path) for path in (data, model, clip) if path} | _hub_cache(original, model, clip),
             environment=environment | {"HEADWISE_HOME": f"{work}/.headwise"},
             gpus=gpus or original.gpus,
         )
@@ -141,9 +133,9 @@ def run_again(
         with _tracked_in(store):
             again = tracking.find_cells(experiment=EXPERIMENT, include_incomplete=True)
             _check_digests(original, again)
-            after = {row["run_name"]: row for row in again.to_dict("records")}
+            after = {identity(row): row for row in again.to_dict("records")}
         for row in original.cells.to_dict("records"):
-            yield compare_cell(row, after.get(row["run_name"]))
+            yield compare_cell(row, after.get(identity(row)))
 
 
 def _image(client: Any, original: Original, image: str | None, out: BinaryIO) -> str:
@@ -188,13 +180,35 @@ def _model(original: Original) -> Path | None:
     return found.folder.resolve()
 
 
-def _hub_cache(original: Original, model: Path | None) -> dict[Path, str]:
-    """Mount of the hub cache, for a checkpoint given by its hub name."""
-    if model or original.value("model") == EMBEDDED:
+def _clip(original: Original) -> Path | None:
+    """The verified CLIP folder on the host; None where no cell reads one, or it is given by its hub name."""
+    from headwise.models.checkpoint import find_checkpoint
+    from headwise.models.vision import clip_digest, vision_shape
+
+    name = _clip_name(original)
+    if name is None or not (Path(name).is_dir() or name.startswith(("/", "."))):
+        return None
+    found = clip_digest(name, vision_shape(find_checkpoint(original.value("model"))).width)
+    recorded = clip_digest_of(original.cells)
+    if recorded is not None and not found.startswith(recorded):
+        raise ModelError(f"clip: {name} is not the CLIP of run {original.run_id} ({found}, recorded {recorded}…)")
+    return Path(name).resolve()
+
+
+def _clip_name(original: Original) -> str | None:
+    names = original.cells["clip"].dropna() if "clip" in original.cells else pd.Series(dtype=str)
+    return str(names.iloc[0]) if len(names) else None
+
+
+def _hub_cache(original: Original, model: Path | None, clip: Path | None) -> dict[Path, str]:
+    """Mount of the hub cache, for checkpoints given by their hub name."""
+    given = {original.value("model"): model, _clip_name(original): clip}
+    by_name = [name for name, folder in given.items() if name not in (None, EMBEDDED) and folder is None]
+    if not by_name:
         return {}
     cache = expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface", "HF_HOME")
     if not cache.is_dir():
-        raise ModelError(f"model: {original.value('model')} is not in a cache here: {cache} does not exist")
+        raise ModelError(f"model: {' and '.join(map(str, by_name))} is not in a cache here: {cache} does not exist")
     return {cache: HUB_CACHE}
 
 
@@ -237,7 +251,7 @@ def compare_cell(before: Mapping[Any, Any], after: Mapping[Any, Any] | None) -> 
         if old.get(key) != new.get(key)
     ]
     metrics, compared = _metrics(before, after or {})
-    name = str(before["run_name"])
+    name = " ".join(filter(None, identity(before)))
     return CellReport(name=name, answers=len(old), differences=differences, metrics=metrics, metrics_compared=compared)
 
 
@@ -265,6 +279,6 @@ def _metrics(
 
 
 def _numbers(cell: Mapping[Any, Any]) -> dict[str, float]:
-    """The metrics of a row: its only floats, since parameters and tags are text."""
+    """The metrics of a row: its only floats, since parameters and tags are text, but for counts that may be shares."""
     numbers = {str(name): value for name, value in cell.items() if isinstance(value, float) and not math.isnan(value)}
-    return {name: value for name, value in numbers.items() if name not in MEASURED}
+    return {name: value for name, value in numbers.items() if name not in (*MEASURED, "tokens", "heads")}

@@ -60,7 +60,8 @@ class Branch:
     greedy answer, end of sequence included where it came; `logits` [vocabulary] of the first step; `margin`:
     smallest gap between best and second-best logit over the steps; `degenerate`: the ranking of heads was NaN or
     all tied; `agreement`: share of the chosen heads on which float16 and float64 rankings agree (None for
-    controls); `shared`: cells that share this branch; `visual`: V of the image.
+    controls); `shared`: cells that share this branch; `visual`: V of the image; `area_V`: for each visual token the
+    merged row that it went into, from 1 in their order (0: none), where stages inside the language model merge.
     """
 
     kept_R: Tensor
@@ -73,6 +74,7 @@ class Branch:
     shared: int = 1
     stages: tuple[StageKept, ...] = ()
     visual: int = 0
+    area_V: Tensor | None = None
 
 
 class Engine:
@@ -94,6 +96,20 @@ class Engine:
         optimizations: Optimizations | None = None,
         keep_logits: bool = False,
     ) -> None:
+        """Prepare the prompt before the image once for all questions.
+
+        Args:
+            decoder: the language model as a list of layers.
+            system_MD: embeddings of the prompt before the image.
+            cells: the cells of every question, equal ones allowed.
+            visual: V where it is the same for every image, else None.
+            max_new_tokens: bound on an answer's length, in tokens.
+            optimizations: what the engine may share; None for all of it.
+            keep_logits: whether answers carry the logits of their first step.
+
+        Raises:
+            ConfigError: a cell that does not fit the decoder.
+        """
         self.keep_logits = keep_logits
         self.decoder, self.cells, self.optimizations = decoder, list(cells), optimizations or Optimizations()
         self.max_new_tokens, self.visual = max_new_tokens, visual
@@ -167,6 +183,8 @@ class Engine:
 
     def _run(self, nodes: Sequence[Node]) -> list[Outcome]:
         """Run all branches: first one per question, whose answers are the drafts of the others."""
+        # A draft is only a guess: every token of it is checked against the branch's own logits (`Stack._accept`), and
+        # the first one that differs is replaced. The branch with the most visual rows of each question goes first.
         outcomes: dict[int, Outcome] = {}
         drafts: dict[int, list[int]] = {}
         order = sorted(range(len(nodes)), key=lambda place: -nodes[place].visual)
@@ -189,6 +207,7 @@ class Engine:
         """Groups of nodes of one shape (equally many rows everywhere: no padding), no larger than memory allows."""
         if not self.optimizations.batch:
             return [[place] for place in places]
+        # One shape per stack: rows of a batch do not attend to each other, and without padding no mask is needed.
         groups: dict[object, list[int]] = {}
         for place in places:
             groups.setdefault(nodes[place].shape, []).append(place)
@@ -273,4 +292,5 @@ def _branch(leaf: Leaf, outcome: Outcome, shared: int) -> Branch:
         shared=shared,
         stages=tuple(leaf.kept),
         visual=leaf.visual,
+        area_V=node.area_V,
     )

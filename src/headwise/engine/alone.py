@@ -36,10 +36,10 @@ from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell
 from headwise.study.names import CONTROLS, ranks_heads
 
+# Greedy steps that are timed after the first token.
 STEPS = 3
-"""Greedy steps that are timed after the first token."""
+# Share of the answering time that measuring may take, beyond one question per benchmark.
 SHARE = 0.01
-"""Share of the answering time that measuring may take, beyond one question a benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,11 @@ class Cost:
     device: str
 
 
+# What decides a cost: the method where its choosing is measured, its stages, and K where there are none.
 Kind = tuple[str, tuple[Stage, ...], int]
-"""What decides a cost: the method where its choosing is measured, its stages, and K where there are none."""
 
+# A choice before the language model, done anew at each call.
 Choose = Callable[[], ImageRows]
-"""A choice before the language model, done anew at each call."""
 
 
 class CostProbe:
@@ -78,6 +78,7 @@ class CostProbe:
     """
 
     def __init__(self, model: nn.Module, decoder: Decoder) -> None:
+        """`model`'s weights and buffers count as memory of every branch; nothing is measured yet."""
         self.decoder, self.device = decoder, decoder.home
         self.spent = self.answering = 0.0
         self._weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
@@ -91,7 +92,7 @@ class CostProbe:
         return not self._seen[benchmark] or self.spent + each < SHARE * self.answering
 
     @torch.inference_mode()
-    def costs(
+    def measure(
         self,
         benchmark: str,
         engine: Engine,
@@ -233,6 +234,7 @@ class TensorMemoryTracker(TorchDispatchMode):
     """Counts the bytes of the tensors that operations make and that are still held, and their `peak`."""
 
     def __init__(self) -> None:
+        """Nothing is held yet."""
         super().__init__()
         self.held = self.peak = 0
         self._sizes: dict[int, int] = {}
@@ -240,6 +242,7 @@ class TensorMemoryTracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        """Run one operation and count the storages that it made; those that went in are known and not counted."""
         kwargs = kwargs or {}
         for tensor in _tensors((args, kwargs)):
             self._see(tensor.untyped_storage(), 0)  # was there before: weights, inputs

@@ -28,6 +28,7 @@ class Stack:
         max_new_tokens: int,
         keep_logits: bool = False,
     ) -> None:
+        """`nodes`: branches with equally many visual rows after the same stages; `keep_logits`: of the first step."""
         self.nodes, self.node = list(nodes), nodes[0]
         self.optimizations = optimizations
         self.questions = self.node.trunk
@@ -66,6 +67,7 @@ class Stack:
         self.chain.after_B = rows.after_B
         text_BQD, text_positions = rows.text_BQD, rows.text_positions_BQ
         self.own_lower: list[KV] = []
+        # The draft passes the lower layers like answer tokens, behind the question, whose states it cannot change.
         if drafted:
             said_BA = torch.arange(drafted, device=self.device).expand(len(self.nodes), -1)
             hidden_BAD, self.own_lower = self.chain.run(

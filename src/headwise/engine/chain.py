@@ -30,6 +30,7 @@ class Piece:
     after_B: Tensor
 
     def rows(self, index: Tensor) -> Piece:
+        """The piece of the branches `index`, [b]."""
         kv = [(keys[index], values[index]) for keys, values in self.kv]
         before = [take(each, index) for each in self.before]
         return Piece(self.first, self.compacted, before, kv, self.after_B[index])
@@ -42,6 +43,7 @@ class Chain:
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
+        """`nodes`: those of one stack, which passed segments of the same shapes."""
         first = nodes[0]
         self.questions: Questions = first.trunk
         self.decoder: Decoder = first.trunk.decoder
@@ -82,6 +84,8 @@ class Chain:
         rope = self.decoder.rope(original_B[:, None] + said_BW)
         below = own[: self.trunk_layer]
         hidden, joined = questions.answer_tokens(self.rows_B, embeds_BWD, rope, below, own_valid_BA, self.trunk_layer)
+        # Above each stage the same token sees fewer rows: the segment's keys and values, gathered once for all branches
+        # that passed it. Keys below a stage are those of the unpruned prompt, as in a forward pass that prunes there.
         for piece in self.pieces:
             here = self.decoder.rope(piece.after_B[:, None] + said_BW) if piece.compacted else rope
             hidden, more = _through(self.decoder, piece, hidden, here, own, own_valid_BA)

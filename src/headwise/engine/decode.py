@@ -43,6 +43,7 @@ class Caches:
     lower_valid_BA: Tensor
 
     def rows(self, index: Tensor) -> Caches:
+        """The caches of the rows `index`, [b]: those whose answers are still open."""
         return Caches(
             self.chain.rows(index),
             [take(kv, index) for kv in self.before],
@@ -69,6 +70,7 @@ def _step(caches: Caches, outcomes: list[Outcome]) -> None:
     decoder = chain.decoder
     last_B1 = torch.tensor([[outcome.tokens[-1]] for outcome in outcomes], device=device)
     said_B1 = torch.tensor([[len(outcome.tokens) - 1] for outcome in outcomes], device=device)
+    # Lower layers are shared with other branches; only the answer's own keys and values are added per branch.
     hidden, caches.lower = chain.run(decoder.embed(last_B1), said_B1, caches.lower, caches.lower_valid_BA)
     caches.lower_valid_BA = pad(caches.lower_valid_BA, (0, 1), value=True)
     caches.valid_BS = pad(caches.valid_BS, (0, 1), value=True)

@@ -78,6 +78,7 @@ class Leaf:
     visual: int = 0
 
     def passed(self, node: Node, stage: Stage, choice: Choice) -> None:
+        """Note that a stage was passed: the node behind it and what the choice says of heads and precision."""
         self.node = node
         self.kept.append(StageKept(stage.layer, node.kept_n))
         self.heads_K, self.agreement = choice.heads_K, choice.agreement
@@ -94,6 +95,14 @@ class Tree:
         questions: Sequence[Question],
         reduced: Sequence[Sequence[ImageRows | None]] | None,
     ) -> None:
+        """Make the roots: every question before its first stage.
+
+        Args:
+            engine: its cells and decoder are used.
+            visual: [V, D] embeddings or a Picture per image.
+            questions: each names its image by number.
+            reduced: rows of methods before the language model, per image and cell; None: no such cell.
+        """
         self.engine, self.questions = engine, questions
         self.roots: list[Node] = []
         self.images = list(visual)
@@ -110,6 +119,8 @@ class Tree:
 
     def grow(self) -> list[list[Leaf]]:
         """Every cell of every question through all of its stages: leaves [questions][cells]."""
+        # Lowest layer first: what a later stage reads depends on every earlier one, and cells that chose alike so far
+        # are still in one node, so that its layers run once for all of them.
         layers = {stage.layer for row in self.leaves for leaf in row for stage in leaf.stages}
         for layer in sorted(layers):
             waiting = [
@@ -117,6 +128,7 @@ class Tree:
                 for column in range(len(self.engine.cells))
             ]
             self._extend([leaf.node for leaves in waiting for leaf in leaves], layer)
+            # Signals are computed once per set of nodes: cells in the same nodes read the same attention rows and keys.
             views: dict[tuple[int, ...], Views] = {}
             for column, leaves in enumerate(waiting):
                 for group in _by_visual(leaves):
@@ -133,12 +145,15 @@ class Tree:
     def _extend(self, nodes: Sequence[Node], layer: int) -> None:
         """Run nodes up to the output of `layer`: trunks as a whole, the others stacked by shape."""
         behind = list({id(node): node for node in nodes if node.layer < layer}.values())
+        # Nodes that have dropped nothing are rows of the trunk, which runs for all questions at once.
         for trunk in {id(node.trunk): node.trunk for node in behind if node.is_root}.values():
             trunk.extend(layer)
             for root in self.roots:
                 if root.trunk is trunk:
                     root.layer = root.trunk_layer = layer
         behind = [node for node in behind if node.layer < layer]
+        # The others have equally many rows within a stack: batching adds no padding, so each row computes what it would
+        # alone, up to the order in which a matrix product adds.
         for places in self.engine.stacks(range(len(behind)), behind):
             with_halving(lambda part: self._segment(part, layer), [behind[place] for place in places])
 
@@ -172,8 +187,11 @@ class Tree:
         if made and not compacted:
             raise ConfigError(f"{leaf.cell.strategy}: merged rows have no original position; compact positions")
         kept_R = with_text(node, kept_R)
+        # Nothing dropped and nothing renumbered: the state is the parent's, and the cell stays in its node.
         if not made and len(kept_R) == node.visual and (node.is_root or compacted == node.compacted):
             return node
+        # Equal sets of rows under equal positions make equal prompts from here on, whichever method chose them. Merged
+        # rows count by their weights, bit by bit: nearly equal ones are different nodes.
         key: tuple[Any, ...] = (node.layer, compacted, kept_R.cpu().numpy().tobytes())
         if made and merge_CR is not None:
             key += (merge_CR.cpu().numpy().tobytes(),)
@@ -207,7 +225,7 @@ class Tree:
     def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
         """What each cell's language model gets for each question: [questions][cells], one object for all who share."""
         whole = [ImageRows.whole(image) for image in self.images]
-        self._whole = {id(each) for each in whole}
+        self._whole_images = {id(each) for each in whole}
         self.visual = [each.visual for each in whole]
         nothing: list[ImageRows | None] = [None] * len(self.engine.cells)
         sequences = []
@@ -222,7 +240,7 @@ class Tree:
         groups: dict[tuple[Any, ...], dict[int, tuple[ImageRows, list[int]]]] = {}
         for number, row in enumerate(rows):
             for each in {id(each): each for each in row}.values():
-                group = groups.setdefault((id(each) in self._whole, *each.shape), {})
+                group = groups.setdefault((id(each) in self._whole_images, *each.shape), {})
                 group.setdefault(id(each), (each, []))[1].append(number)
         root_of: dict[tuple[int, int], Node] = {}
         for (whole, *_), group in groups.items():
@@ -293,9 +311,29 @@ def _new_child(node: Node, kept_R: Tensor, merge_CR: Tensor | None, compacted: b
         merge_CR=merge_CR,
         compacted=compacted,
         made_rows=node.made_rows or merge_CR is not None,
+        area_V=_areas(node, kept_R, merge_CR),
         chain=node.chain,
         entered=node.entered,
     )
+
+
+def _areas(node: Node, kept_R: Tensor, merge_CR: Tensor | None) -> Tensor | None:
+    """`Node.area_V` after a choice: what was merged before goes where its row goes."""
+    if node.area_V is None and merge_CR is None:
+        return None
+    places_n, visual = node.places_n, node.trunk.images.visual
+    merged_m = (places_n < 0).nonzero()[:, 0]
+    number_n = torch.zeros_like(places_n)  # of the merged row that each of the node's rows is now, or is now part of
+    stay = kept_R[places_n[kept_R] < 0]
+    number_n[stay] = torch.arange(1, len(stay) + 1, device=places_n.device)
+    if merge_CR is not None:
+        most_n = merge_CR.abs().max(0)
+        number_n = torch.where(most_n.values > 0, most_n.indices + 1 + len(stay), number_n)
+    area_V = places_n.new_zeros(visual)
+    area_V[places_n[places_n >= 0]] = number_n[places_n >= 0]
+    if node.area_V is None or not len(merged_m):
+        return area_V
+    return torch.where(node.area_V > 0, number_n[merged_m][node.area_V - 1], area_V)
 
 
 def _by_visual(leaves: Sequence[Leaf]) -> list[list[Leaf]]:

@@ -13,8 +13,8 @@ from headwise.models.decoder import Decoder
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 
+# On a CPU larger stacks fall out of the cache and gain nothing (bench/grid.py).
 CPU_POSITIONS = 4096
-"""On a CPU larger stacks fall out of the cache and gain nothing (bench/grid.py)."""
 
 
 def stack_tokens(decoder: Decoder) -> int:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from headwise.models.decoder import KV, Decoder, join, take
 
+# A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
+# in front of each layer's keys, and without it in front attention is plainly causal and needs no mask.
 SHORT_PROMPT_MAX = 8
-"""A system prompt no longer than this is run with every image and branch: it adds a few positions, spares copying it
-in front of each layer's keys, and without it in front attention is plainly causal and needs no mask."""
 
 
 @dataclass
@@ -36,10 +36,12 @@ class System:
 
     @property
     def length(self) -> int:
+        """M, the positions before the image."""
         return self.hidden_1MD[0].shape[1]
 
     @property
     def short(self) -> bool:
+        """Whether the prompt is run anew with every image and branch (see SHORT_PROMPT_MAX)."""
         return self.length <= SHORT_PROMPT_MAX
 
 
@@ -50,6 +52,7 @@ def system_prompt(decoder: Decoder, embeds_MD: Tensor) -> System:
     if not hidden.shape[1]:
         layers = len(decoder.layers)
         return System([decoder.empty(1)] * layers, [hidden] * (layers + 1))
+    # Shared by the whole run: nothing stands before these positions, so neither image nor question can change them.
     rope = decoder.rope(_positions(0, hidden.shape[1], hidden.device))
     mask = causal(hidden.shape[1], 0, hidden.device)
     for index in range(len(decoder.layers)):
@@ -86,6 +89,17 @@ class Images:
         prunable_IR: Tensor | None = None,
         deep: Sequence[Tensor] = (),
     ) -> None:
+        """Start at the input of layer 1; nothing is computed yet.
+
+        Args:
+            decoder: the language model.
+            system: the prompt before the images.
+            visual_IVD: embeddings of the images' rows.
+            positions_IV: their position ids; None: one by one behind the system prompt.
+            after_I: position at which text goes on; None: behind the last row.
+            prunable_IR: which rows are visual tokens; None: all of them.
+            deep: what the decoder adds behind its first layers, [I, V, D] each.
+        """
         self.index_IV = _index(prunable_IR, visual_IVD)
         self.deep = tuple(deep)
         self.decoder, self.system, self.layer = decoder, system, 0
@@ -123,6 +137,7 @@ class Images:
         hidden = entering = self._hidden
         for index in range(self.layer, layer):
             entering = hidden
+            # Shared by all questions on an image: they stand behind it, and a position sees only what is before it.
             hidden, kv = self._run(index, hidden)
             self.kv.append(kv)
         self._hidden, self.layer = hidden, layer
@@ -136,12 +151,12 @@ class Images:
                 hidden, kv = self._run(index, hidden)
                 self._upper.append(kv)
             # Nobody reads what the prefix puts out of the last layer: its keys and values suffice.
-            self._upper.append(self._whole(last, self.decoder.keys_values(last, hidden, self.rope)))
+            self._upper.append(self._behind_system(last, self.decoder.keys_values(last, hidden, self.rope)))
         return self._upper
 
     def next_keys(self) -> Tensor:
         """Keys that the next layer makes of the unpruned prefix: [I, key-value heads, M + V, head size]."""
-        return self._whole(self.layer, self.decoder.keys_values(self.layer, self._hidden, self.rope))[0]
+        return self._behind_system(self.layer, self.decoder.keys_values(self.layer, self._hidden, self.rope))[0]
 
     def _visual(self, hidden: Tensor) -> Tensor:
         return hidden[:, hidden.shape[1] - self.visual :]
@@ -152,7 +167,7 @@ class Images:
         hidden, kv = self.decoder.run(index, hidden, self.rope, self._mask, before)
         if index < len(self.deep):
             self._visual(hidden).add_(self.deep[index])
-        return hidden, self._whole(index, kv)
+        return hidden, self._behind_system(index, kv)
 
     def add_deep(self, index: int, hidden: Tensor, image_B: Tensor, places_Bn: Tensor, start: int) -> None:
         """Add to rows `start`, … of a stack what layer `index` adds at their places of the image (deepstack).
@@ -162,7 +177,7 @@ class Images:
         if index < len(self.deep):
             hidden[:, start : start + places_Bn.shape[1]].add_(self.deep[index][image_B[:, None], places_Bn])
 
-    def _whole(self, index: int, kv: KV) -> KV:
+    def _behind_system(self, index: int, kv: KV) -> KV:
         return kv if self.system.short else join(self.system.kv[index], kv)
 
 
@@ -176,6 +191,7 @@ class Questions:
     number = 0
 
     def __init__(self, images: Images, embeds: Sequence[Tensor], image_of: Sequence[int]) -> None:
+        """Pad the questions' embeddings, [Q, D] each, to one length; `image_of`: the image of each."""
         device = images.positions_IV.device
         self.images, self.decoder, self.layer = images, images.decoder, 0
         self.image_of = list(image_of)
@@ -203,6 +219,8 @@ class Questions:
         hidden = entering = self._hidden
         for index in range(self.layer, layer):
             entering = hidden
+            # Shared by all cells: below the first stage every one of them sees the whole image. Only the question's own
+            # rows run here. Padding stands behind it, where none of its positions looks, and is masked for answers.
             hidden, kv = self.decoder.run(
                 index, hidden, self.rope, self.mask, take(self.images.kv[index], self.image_N)
             )
@@ -244,6 +262,7 @@ class Questions:
         for index in range(layer):
             asked = self.kv[index][0][rows_B], self.kv[index][1][rows_B]
             before = join(take(images.kv[index], self.image_N[rows_B]), asked)
+            # The prompt's keys and values are read from the trunk, not copied per cell: answers stand behind them.
             if own:
                 before = join(before, own[index])
             hidden, kv = self.decoder.run(index, hidden, rope, mask, before)
@@ -271,8 +290,8 @@ def beside(*positions: Tensor) -> Tensor:
 
 def causal(width: int, before: int, device: torch.device) -> Tensor:
     """Mask [1, 1, width, before + width]: everything before, and the causal triangle of the new positions."""
-    grid = torch.ones(width, before + width, dtype=torch.bool, device=device)
-    return grid.tril(before)[None, None]
+    seen = torch.ones(width, before + width, dtype=torch.bool, device=device)
+    return seen.tril(before)[None, None]
 
 
 def visible(mask: Tensor, before: int, valid_BS: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor
 from headwise.engine.prefix import Questions, State, beside, causal
 from headwise.models.decoder import KV
 
+# Sources are numbered as they are made, so that stacks are put together in one order in every run.
 numbers = count(1)
-"""Sources are numbered as they are made, so that stacks are put together in one order in every run."""
 
 
 @dataclass(eq=False)
@@ -29,7 +29,8 @@ class Node:
     `source`, `source_row`: where the state is read from; `kept_R` (None: all) and `merge_CR` say which rows of it
     are this node's: those kept, in order, then weighted sums of all of them. `places_n`: for each visual row its
     place in the image, -1 for a merged one; `made_rows`: there may be such. `compacted`: positions count from 0 anew.
-    `entered`: 1 where rows had been chosen before layer 1. `chain`: the segments below
+    `area_V`: for each place in the image the merged row that it went into, from 1 in their order (0: none), where a
+    stage has merged rows. `entered`: 1 where rows had been chosen before layer 1. `chain`: the segments below
     `layer` that answer tokens pass above the trunk's `trunk_layer` layers.
     """
 
@@ -45,6 +46,7 @@ class Node:
     merge_CR: Tensor | None = None
     compacted: bool = False
     made_rows: bool = False
+    area_V: Tensor | None = None
     entered: int = 0
     chain: tuple[tuple[Segment, int], ...] = ()
     children: dict[Any, Node] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Node:
 
     @property
     def visual(self) -> int:
+        """n, the visual rows that are left."""
         return len(self.places_n)
 
     @property
@@ -104,6 +107,8 @@ class Rows:
 
 def gather(nodes: Sequence[Node]) -> Rows:
     """The rows of nodes of one shape, read where each was left; nodes of one source must stand together."""
+    # A child holds no hidden states: it says which rows of its parent's stack stay, and they are read here, where they
+    # are needed. What a layer computed for them does not depend on who reads it later.
     parts = [_visual_rows(list(group)) for _, group in groupby(nodes, key=lambda node: id(node.source))]
     visual, positions = (torch.cat([part[i] for part in parts]) if len(parts) > 1 else parts[0][i] for i in (0, 1))
     texts = [_text_rows(list(group)) for _, group in groupby(nodes, key=lambda node: id(node.source))]
@@ -126,6 +131,7 @@ def _visual_rows(nodes: Sequence[Node]) -> tuple[Tensor, Tensor]:
     rows_B = torch.tensor([node.source_row for node in nodes], device=device)
     kept_BR = None if first.kept_R is None else torch.stack([node.kept_R for node in nodes if node.kept_R is not None])
     hidden, positions = first.source.visual_rows(first.layer, rows_B, kept_BR)
+    # Merged rows are weighted sums of the rows that there were at this layer, in the method's order, behind those kept.
     if first.merge_CR is not None:
         weights_BCR = torch.stack([node.merge_CR for node in nodes if node.merge_CR is not None])
         everything, _ = first.source.visual_rows(first.layer, rows_B, None)
@@ -147,6 +153,7 @@ class Segment:
     """
 
     def __init__(self, nodes: Sequence[Node], last: int, shared_system: bool) -> None:
+        """Gather the nodes' rows behind their last common layer, `nodes[0].layer`; nothing is computed yet."""
         node = nodes[0]
         self.trunk, self.first, self.last, self.compacted = node.trunk, node.layer, last, node.compacted
         self.decoder, self.system = node.trunk.decoder, node.trunk.images.system
@@ -162,6 +169,8 @@ class Segment:
         plain = not before and self.decoder.causal_without_mask
         self.mask = causal(hidden.shape[1], before, hidden.device)
         self.kv: list[KV] = []
+        # Shared by all cells in these nodes: they kept the same rows, so every layer up to the next stage gives them
+        # the same states. Other nodes are other rows of the batch and are never attended to.
         for index in range(self.first, last):
             entering = hidden
             mask = None if plain else self.mask
@@ -214,6 +223,8 @@ def with_system(
 ) -> tuple[Tensor, Tensor, list[KV]]:
     """What a stack runs from layer `first` on, and the keys and values in front of it, one pair per layer."""
     decoder, system, batch = trunk.decoder, trunk.images.system, len(hidden)
+    # The system prompt sees nothing of image or question, so its keys and values are those of the run's one pass,
+    # whatever was pruned behind it. Positions of pruned rows may be counted anew; the system prompt's never are.
     if shared_system and not system.short:
         return hidden, positions_BS, system.kv[first:]
     start = torch.arange(system.length, device=hidden.device).expand(batch, -1)

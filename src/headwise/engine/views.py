@@ -17,14 +17,15 @@ from headwise.engine.prefix import Questions, causal
 from headwise.engine.tree import Node, Segment
 from headwise.models.decoder import KV, Decoder, join, take
 
+# Query rows of a full attention map that are computed at a time.
 CHUNK = 256
-"""Query rows of a full attention map that are computed at a time."""
 
 
 class View:
     """One node at its layer. See headwise.methods.stages.View for what each signal is."""
 
     def __init__(self, node: Node, sample_id: str) -> None:
+        """Point at the node's row in the stack or trunk that computed its layer; signals are computed when read."""
         self.source, self.row, self.layer, self.sample_id = node.source, node.source_row, node.layer, sample_id
         self.trunk, self.trunk_row = node.trunk, node.row
         self.text, self.system = node.length, node.trunk.images.system.length
@@ -35,32 +36,39 @@ class View:
         self._known: dict[Any, Any] = {}
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, once per stage and question for all cells."""
         return _once(self._known, key, compute)
 
     def once_per_question(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, once per question for all stages and cells."""
         return _once(self.trunk.known, (self.trunk_row, key), compute)
 
     @property
     def last_HV(self) -> Tensor:
+        """The last prompt token's attention at this layer: [H, n]; all rows of a stack are computed at once."""
         return self._only(last_rows(self.source, self.layer)[self.row], -1)
 
     @property
     def next_last_HV(self) -> Tensor:
+        """The last prompt token's attention that the next layer would have if nothing were dropped: [H, n]."""
         rows = _once(self.source.known, ("next", self.layer), lambda: _next_last(self.source, self.layer))
         return self._only(rows[self.row], -1)
 
     @cached_property
     def text_HQV(self) -> Tensor:
+        """Attention of the text behind the image at this layer, from the layer's own keys: [H, Q, n]."""
         mask = causal(self.text, self.system + self.rows, self.device)[0]
         return self._only(self._attention(self._entering_text, self.positions_Q, self._keys, mask), -1)
 
     @cached_property
     def visual_HVV(self) -> Tensor:
+        """Attention of the visual rows at this layer, every head's full map: [H, n, n]."""
         keys, mask = self._visual_keys
         return self._only(self._only(self._attention(self._entering_visual, self._row_positions, keys, mask), -1), -2)
 
     @cached_property
     def most_QV(self) -> Tensor:
+        """Largest attention over heads of each text position: [Q, n]."""
         return self.text_HQV.amax(0)
 
     @cached_property
@@ -92,34 +100,41 @@ class View:
 
     @property
     def keys_HVd(self) -> Tensor:
+        """This layer's keys of the visual rows, rotary position included: [key-value heads, n, d]."""
         return self._only(self._keys[:, self.system : self.system + self.rows], 1)
 
     @property
     def keys_HQd(self) -> Tensor:
+        """This layer's keys of the text behind the image: [key-value heads, Q, d]."""
         return self._keys[:, self.system + self.rows :]
 
     @property
     def hidden_VD(self) -> Tensor:
+        """This layer's output at the visual rows: [n, D]."""
         return self._only(self._visual_state().out, 0)
 
     @property
     def hidden_QD(self) -> Tensor:
+        """This layer's output at the text behind the image, padding cut off: [Q, D]."""
         if isinstance(self.source, Questions):
             return self.trunk.states[self.layer].out[self.row, : self.text]
         return self.source.state.out[self.row, self.rows :]
 
     @property
     def embeds_VD(self) -> Tensor:
+        """Input embeddings of the image's visual tokens, those dropped since included: [V, D]."""
         embeds_VD = self.trunk.images.states[0].out[self.trunk.image_of[self.trunk_row]]
         index_V = self.trunk.index_of(self.trunk_row)
         return embeds_VD if index_V is None else embeds_VD[index_V >= 0]
 
     @property
     def embeds_QD(self) -> Tensor:
+        """Input embeddings of the text behind the image: [Q, D]."""
         return self.trunk.states[0].out[self.trunk_row, : self.text]
 
     @property
     def positions_V(self) -> Tensor:
+        """Position ids of the visual rows: [n], or [n, 3] where the decoder has three axes."""
         return self._only(self._row_positions, 0)
 
     @property
@@ -130,19 +145,23 @@ class View:
 
     @property
     def positions_Q(self) -> Tensor:
+        """Position ids of the text behind the image: [Q]."""
         if isinstance(self.source, Questions):
             return self.trunk.after_N[self.row] + torch.arange(self.text, device=self.device)
         return self.source.text_positions_BQ[self.row]
 
     @property
     def rope_frequencies(self) -> Tensor:
+        """θ, one per pair of dimensions of a head: [d / 2]."""
         return self.decoder.rope_frequencies
 
     def final_norm(self, hidden: Tensor) -> Tensor:
+        """The model's last norm, applied to hidden states [..., D]."""
         return self.decoder.final_norm(hidden)
 
     @property
     def device(self) -> torch.device:
+        """Where the signals are."""
         return self.trunk.image_N.device
 
     @cached_property
@@ -191,11 +210,13 @@ class Views:
     """The nodes that a cell has at one stage, side by side; equal for all cells that have the same nodes there."""
 
     def __init__(self, each: Sequence[View]) -> None:
+        """`each`: one View per question of a cell at this stage."""
         self.each = each
         self._known: dict[Any, Any] = {}
 
     @property
     def last_NHV(self) -> Tensor:
+        """`last_HV` of all of them: [N, H, n]; no copy where they are all rows of one stack in order."""
         first = self.each[0]
         rows = [view.row for view in self.each]
         whole = last_rows(first.source, first.layer)
@@ -205,6 +226,7 @@ class Views:
         return torch.stack([view.last_HV for view in self.each])
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """`compute()`, once for all cells that have these questions at this stage."""
         return _once(self._known, key, compute)
 
 

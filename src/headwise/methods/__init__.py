@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from headwise.errors import ConfigError
 from headwise.methods.contract import BeforeMethod, Method, Options, Reduced, Vision
 from headwise.study import names
@@ -15,10 +17,10 @@ from headwise.study.registry import Registry
 
 __all__ = ["METHODS", "BeforeMethod", "Method", "Options", "Reduced", "Vision", "reduce"]
 
+# Every method and control by name; an unknown name is a ConfigError that lists the known ones.
 METHODS: Registry[Method] = Registry(
     "method", Method, __name__, "headwise.methods", reserved=(*names.STRATEGIES, *names.CONTROLS)
 )
-"""Every method and control by name; an unknown name is a ConfigError that lists the known ones."""
 
 
 def reduce(name: str, vision: Vision, tokens: int, **options: Any) -> Reduced:
@@ -43,4 +45,12 @@ def reduce(name: str, vision: Vision, tokens: int, **options: Any) -> Reduced:
     method = METHODS[name]
     if not isinstance(method, BeforeMethod):
         raise ConfigError(f"method: {name!r} prunes inside the language model, not before it")
-    return method.reduce(vision, tokens, method.options(**options))
+    given = {option: _plain(value) for option, value in options.items()}
+    return method.reduce(vision, _plain(tokens), method.options(**given))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, those in lists and tuples too: what came out of an array is no other number."""
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(part) for part in value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 CLIP_SIGNALS = ("post_ln_weight", "post_ln_bias", "visual_projection_EC", "text_ME")
 INSTRUCTION = "\nAnswer the question using a single word or phrase."
+# CLIP's layer_norm_eps.
 EPSILON = 1e-5
-"""CLIP's layer_norm_eps."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ class Conditional(BeforeMethod):
     question_dependent = True
 
     def text(self, prompt: str) -> str:
+        """The question without LLaVA's instruction."""
         return prompt.replace(INSTRUCTION, "")
 
     @abstractmethod
@@ -32,6 +33,7 @@ class Conditional(BeforeMethod):
         """Relevance [V]: similarity scaled to about 0..1 by its own range."""
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """The first T picks of greedy MAP inference, in image order; degenerate where the kernel's rank is below T."""
         return self.diverse(vision, self.scaled(self.similarity(vision)), tokens)
 
     def diverse(self, vision: Vision, relevance_V: Tensor, tokens: int) -> Reduced:
@@ -57,9 +59,11 @@ class CDPruner(Conditional):
     tiled = "each"
 
     def similarity(self, vision: Vision) -> Tensor:
+        """Minus the mean cosine to the text segments, [V]."""
         return -(unit(patch_embeddings(vision)) @ unit(vision.text_ME).T).mean(1)
 
     def scaled(self, similarity_V: Tensor) -> Tensor:
+        """Scaled to 0..1 with 1e-6 against division by zero."""
         return _scaled(similarity_V, 1e-6)
 
     def reduce_tiles(self, tiles: Sequence[Vision], tokens: int, options: Any) -> list[Reduced]:
@@ -87,9 +91,11 @@ class CDPrunerLLM(Conditional):
     text_encoder = "embeddings"
 
     def similarity(self, vision: Vision) -> Tensor:
+        """Mean cosine to the question's tokens, [V]."""
         return (unit(vision.projected_VD) @ unit(vision.words_mD).T).mean(1)
 
     def scaled(self, similarity_V: Tensor) -> Tensor:
+        """Scaled to 0..1."""
         return _scaled(similarity_V, 0)
 
 

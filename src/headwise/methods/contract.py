@@ -21,6 +21,7 @@ from headwise.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+# The signals of a Vision and their axes; one letter has one size.
 AXES = {
     "attention_HV": "HV",
     "keys_HNd": "HNd",
@@ -36,7 +37,6 @@ AXES = {
     "object_layer_V": "V",
     "deep_layer_V": "V",
 }
-"""The signals of a Vision and their axes; one letter has one size."""
 
 _ABSENT: Any = None
 

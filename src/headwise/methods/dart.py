@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from headwise.errors import ConfigError
 from headwise.methods.stages import Choice, InsideMethod, Stage, View, check_published
-from headwise.study.budget import kept_tokens
+from headwise.study.budget import is_share, kept_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,17 +42,7 @@ class Dart(InsideMethod):
             check_published(self, cell)
             each = cell.tokens // pivots
         else:
-            shape = {"layers": geometry.layers, "visual": geometry.visual, "layer": cell.layer}
-            budget = kept_tokens(cell.tokens, budget=cell.budget, **shape)
-            each = (budget - IMAGE_PIVOTS) // pivots
-            if each < 0:
-                feasible = (t for t in range(1, geometry.visual + 1) if _enough(replace(cell, tokens=t), shape))
-                smallest = next(feasible, None)
-                hint = "no budget is feasible" if smallest is None else f"the smallest feasible budget is {smallest}"
-                raise ConfigError(
-                    f"tokens: {cell.tokens} with budget={cell.budget} would keep {budget} visual tokens, fewer than "
-                    f"dart's {IMAGE_PIVOTS} pivots; {hint}"
-                )
+            each = (_single(cell, geometry) - IMAGE_PIVOTS) // pivots
         kept = IMAGE_PIVOTS + pivots * each
         if kept > geometry.visual or not 1 <= cell.layer < geometry.layers:
             raise ConfigError(
@@ -62,10 +52,35 @@ class Dart(InsideMethod):
         return (Stage(cell.layer, kept),)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """Pivots of image and text, then for each pivot the tokens that duplicate it least."""
         unit_VD = view.once("dart", lambda: _unit(view.final_norm(view.hidden_VD)))
         each = (stage.keep - IMAGE_PIVOTS) // (IMAGE_PIVOTS + TEXT_PIVOTS)
         kept = select(view, unit_VD, each, IMAGE_PIVOTS, TEXT_PIVOTS)
         return Choice(kept)
+
+
+def _single(cell: Cell, geometry: Geometry) -> int:
+    """What one stage would keep for the cell's T. ConfigError where that is less than DART's pivots."""
+    shape = {"layers": geometry.layers, "visual": geometry.visual, "layer": cell.layer}
+    try:
+        kept = kept_tokens(cell.tokens, budget=cell.budget, **shape)
+    except ConfigError:
+        if is_share(cell.tokens) or not _feasible(cell, shape):
+            raise
+        kept = 0
+    if kept < IMAGE_PIVOTS:
+        feasible = _feasible(cell, shape)
+        hint = f"the smallest feasible budget is {feasible[0]}, the largest {feasible[-1]}" if feasible else "none is"
+        raise ConfigError(
+            f"tokens: {cell.tokens} with budget={cell.budget} is not feasible for dart, which keeps {IMAGE_PIVOTS} "
+            f"pivots at least, on {geometry.visual} visual tokens and {geometry.layers} layers; {hint}"
+        )
+    return kept
+
+
+def _feasible(cell: Cell, shape: dict[str, int]) -> list[int]:
+    """Every T that keeps DART's pivots at least."""
+    return [tokens for tokens in range(1, shape["visual"] + 1) if _enough(replace(cell, tokens=tokens), shape)]
 
 
 def _enough(cell: Cell, shape: dict[str, int]) -> bool:

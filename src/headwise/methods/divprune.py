@@ -25,6 +25,7 @@ class DivPrune(BeforeMethod):
     tiled = "packed"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """T patches picked one after the other, each the farthest from those already picked."""
         unit_VD = unit(vision.projected_VD)
         chosen = farthest(1 - unit_VD @ unit_VD.T, tokens)
         return Reduced(unit_VD.new_tensor(sorted(chosen)).long())

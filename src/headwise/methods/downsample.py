@@ -23,16 +23,20 @@ class Downsample(BeforeMethod):
     needs = ("projected_VD",)
 
     def rows(self, tokens: int, visual: int, options: Any) -> int:
+        """Rows of the largest square grid of at most T tokens."""
         return isqrt(tokens) ** 2
 
     def image_side(self, tokens: int, patch: int) -> int:
+        """Side in pixels at which the tower makes that grid."""
         return patch * isqrt(tokens)
 
     def reduce(self, vision: Vision, tokens: int, options: Any) -> Reduced:
+        """Check the signals against the rows that the smaller image gives, then choose."""
         made = self.rows(tokens, tokens, options) if type(tokens) is int and tokens > 0 else tokens
         return super().reduce(vision, made, options)
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """All patches of the smaller image. ConfigError where the image was seen at another size."""
         import torch
 
         visual = len(vision.projected_VD)

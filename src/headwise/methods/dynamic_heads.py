@@ -37,6 +37,7 @@ class DynamicHeads(InsideMethod):
         return (Stage(cell.layer, kept_tokens(cell.tokens, budget=cell.budget, **shape)),)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The best tokens under the weighted mean of the heads that the image itself selects."""
         heads, score_V = view.once("dynamic_heads", lambda: weighted_heads(view.last_HV))
         return Choice(top(score_V, stage.keep), heads_K=heads.sort().values)
 

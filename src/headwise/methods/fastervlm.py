@@ -16,4 +16,5 @@ class FasterVLM(BeforeMethod):
     tiled = "each"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """The T patches with the highest mean [CLS] attention."""
         return Reduced(best(vision.attention_HV.mean(0), tokens))

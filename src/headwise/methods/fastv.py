@@ -32,6 +32,7 @@ class FastV(InsideMethod):
         return BuiltIn("all_heads").stages(replace(cell, strategy="all_heads"), geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """Not used: `choices` ranks all questions of a stage at once."""
         raise NotImplementedError("many questions at once: choices")
 
     def choices(self, views: Views, stage: Stage, cell: Cell) -> list[Choice]:

@@ -59,6 +59,7 @@ class HeadStrategy(InsideMethod):
         return (Stage(cell.layer, kept),)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """Not used: `choices` ranks all questions of a stage at once."""
         raise NotImplementedError("many questions at once: choices")
 
     def choices(self, views: Views, stage: Stage, cell: Cell) -> list[Choice]:
@@ -70,6 +71,7 @@ class BuiltIn(HeadStrategy):
     """A strategy or control of headwise's own, named on creation."""
 
     def __init__(self, strategy: str) -> None:
+        """`strategy`: a name of headwise.study.names.STRATEGIES or CONTROLS."""
         self.strategy = strategy
 
     def score(self, maps: Maps) -> Tensor:

@@ -17,6 +17,7 @@ class HiPruneOptions(Options):
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
+        """ConfigError where `alpha` is not in 0..1."""
         between("alpha", self.alpha, 0, 1)
 
 
@@ -34,9 +35,11 @@ class HiPrune(BeforeMethod):
     options_type = HiPruneOptions
 
     def feasible(self, tokens: int, visual: int, options: HiPruneOptions) -> bool:
+        """Whether T holds all anchors with their four neighbours."""
         return 5 * _anchors(tokens, options) <= tokens
 
     def choose(self, vision: Vision, tokens: int, options: HiPruneOptions) -> Reduced:
+        """Anchors and their neighbours on the grid, filled up with what the deep layer attends to most."""
         visual = len(vision.object_layer_V)
         side = isqrt(visual)
         if side * side != visual:

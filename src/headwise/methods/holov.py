@@ -29,6 +29,7 @@ class HoloV(BeforeMethod):
     tiled = "joined"
 
     def choose(self, vision: Vision, tokens: int, options: Options) -> Reduced:
+        """Share T among the blocks by their score; within a block, the patches with the highest [CLS] attention."""
         attention_V = vision.attention_HV.mean(0)
         sizes = _block_sizes(len(attention_V))
         attention = attention_V.split(sizes)

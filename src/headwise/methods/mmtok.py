@@ -26,6 +26,7 @@ class MMTokOptions(Options):
     temperature: float = 0.02
 
     def __post_init__(self) -> None:
+        """ConfigError where `temperature` is not in 0.0001..100."""
         between("temperature", self.temperature, 1e-4, 100)
 
 
@@ -48,6 +49,7 @@ class MMTok(BeforeMethod):
         return " ".join(words) or question
 
     def choose(self, vision: Vision, tokens: int, options: MMTokOptions) -> Reduced:
+        """T patches by greedy maximum coverage of words and patches together, in image order."""
         import torch
 
         words_mV = unit(vision.words_mD) @ unit(vision.projected_VD).T

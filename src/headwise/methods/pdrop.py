@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from headwise.study.cells import Cell, Geometry
 
+# (layer, share kept) by the mean that a layer sees: the default; λ = .581; the author's λ = .19 (issue 29).
 PUBLISHED: dict[int, tuple[tuple[int, float], ...]] = {
     270: ((8, 0.5), (16, 0.25), (24, 0.125)),
     192: tuple((layer, 0.581**power) for power, layer in enumerate((2, 8, 16, 24), 1)),
     64: tuple((layer, 0.19**power) for power, layer in enumerate((2, 8, 16), 1)),
 }
-"""(layer, share kept) by the mean that a layer sees: the default; λ = .581; the author's λ = .19 (issue 29)."""
+# Layers of budgets other than published, of 32: shares are λ, λ², … with λ solved for the mean.
 LAYERS = (2, 8, 16, 24)
-"""Layers of budgets other than published, of 32: shares are λ, λ², … with λ solved for the mean."""
 
 
 class PDrop(InsideMethod):
@@ -46,6 +46,7 @@ class PDrop(InsideMethod):
         return _solved(cell, geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens with the highest attention, mean over heads, of the last prompt token at the NEXT layer."""
         score_V = view.once(("pdrop", cell.score_dtype), lambda: mean_over_heads(view.next_last_HV, cell))
         return Choice(top(score_V, stage.keep))
 
@@ -65,12 +66,14 @@ class AncestorPDrop(InsideMethod):
     shares = {192: 0.581, 128: 0.437, 64: 0.196}
 
     def stages(self, cell: Cell, geometry: Geometry) -> tuple[Stage, ...]:
+        """The port's own layers and shares for a published T; else shares solved for the mean asked for."""
         if cell.budget != "published":
             return _solved(cell, geometry, floor_of_floor=True)
         check_published(self, cell)
         return _inside(_powers(LAYERS, self.shares[cell.tokens], geometry.visual, True), geometry)
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens with the highest attention, mean over heads, of the last prompt token at the stage's layer."""
         score_V = view.once(("fastv", cell.score_dtype), lambda: mean_over_heads(view.last_HV, cell))
         return Choice(top(score_V, stage.keep))
 

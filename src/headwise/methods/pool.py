@@ -20,6 +20,7 @@ class PoolOptions(Options):
     grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        """ConfigError where `grid` is not two positive whole numbers."""
         if self.grid is None:
             return
         sides = tuple(self.grid) if isinstance(self.grid, list | tuple) else ()
@@ -47,10 +48,12 @@ class Pool(BeforeMethod):
     options_type = PoolOptions
 
     def feasible(self, tokens: int, visual: int, options: PoolOptions) -> bool:
+        """Whether the patches form a square and T cells a grid on it."""
         side = isqrt(visual)
         return side * side == visual and options.of(tokens, side) is not None
 
     def choose(self, vision: Vision, tokens: int, options: PoolOptions) -> Reduced:
+        """T rows, each the mean of the patches in one cell of the grid."""
         import torch
 
         side = isqrt(len(vision.hidden_NC) - 1)

@@ -22,6 +22,7 @@ class PruMergeOptions(Options):
     adaptive: bool = False
 
     def __post_init__(self) -> None:
+        """ConfigError where `adaptive` is not a boolean."""
         true_or_false("adaptive", self.adaptive)
 
 
@@ -37,9 +38,11 @@ class Merging(BeforeMethod):
     options_type = PruMergeOptions
 
     def feasible(self, tokens: int, visual: int, options: PruMergeOptions) -> bool:
+        """Whether T holds a kept patch and the row of the others."""
         return tokens >= 2
 
     def rows(self, tokens: int, visual: int, options: PruMergeOptions) -> int | None:
+        """T; None with `adaptive`, where each image decides."""
         return None if options.adaptive else tokens
 
     @abstractmethod
@@ -47,6 +50,7 @@ class Merging(BeforeMethod):
         """The patches that stay, in order; `tokens` of them, or as many as the image asks for."""
 
     def choose(self, vision: Vision, tokens: int, options: PruMergeOptions) -> Reduced:
+        """Kept patches with their neighbours, then the row of the others, as weights [T, N] of the tower's output."""
         width = vision.q_NC.shape[1]
         attention_V = (vision.k_NC @ vision.q_NC[0] / width**0.5).softmax(0)[1:]
         order = self.kept(attention_V, None if options.adaptive else tokens - 1)
@@ -68,6 +72,7 @@ class PruMerge(Merging):
     title = "PruMerge"
 
     def kept(self, attention_V: Tensor, tokens: int | None) -> list[int]:
+        """Patches in descending order of attention: `tokens` of them, or the outliers where it is None."""
         count = outliers(attention_V) if tokens is None else tokens
         return rank(attention_V)[:count].tolist()
 
@@ -83,6 +88,7 @@ class PruMergePlus(Merging):
     source = f"{Merging.source}; fixed T: EffiVLM-Bench ab3ee18"
 
     def kept(self, attention_V: Tensor, tokens: int | None) -> list[int]:
+        """Outliers in descending order of attention, then evenly spaced patches in image order."""
         visual, count = len(attention_V), outliers(attention_V)
         if tokens is None:
             step = max(1, int(int(1 / (count / visual)) / 3)) if count else visual - 1

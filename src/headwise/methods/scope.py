@@ -20,6 +20,7 @@ class ScopeOptions(Options):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        """ConfigError where `alpha` is not in 0..100."""
         between("alpha", self.alpha, 0, 100)
 
 
@@ -34,6 +35,7 @@ class Scope(BeforeMethod):
     options_type = ScopeOptions
 
     def choose(self, vision: Vision, tokens: int, options: ScopeOptions) -> Reduced:
+        """The first T patches of the greedy ranking, in image order."""
         chosen = ranked(vision, tokens, options)
         return Reduced(vision.hidden_NC.new_tensor(sorted(chosen)).long())
 

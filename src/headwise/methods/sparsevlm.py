@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from headwise.study.cells import Cell, Geometry
 
 VISUAL = 576
+# Differences of coordinates that are held at once.
 PAIRS = 1 << 24
-"""Differences of coordinates that are held at once."""
 
 
 class SparseVLM(InsideMethod):
@@ -61,9 +61,11 @@ class SparseVLM(InsideMethod):
         return self.recycled(gone) // 10 + 1
 
     def recycled(self, gone: int) -> int:
+        """How many of `gone` dropped tokens are merged: 30 % of them and one."""
         return int(0.3 * gone) + 1
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens that the rating text tokens attend to most; the best of the others are clustered and merged."""
         import torch
 
         raters = view.once_per_question("raters", lambda: text_raters(view.embeds_VD, view.embeds_QD))
@@ -108,9 +110,11 @@ class AncestorSparseVLM(SparseVLM):
     published = tuple(kept)
 
     def merged(self, gone: int) -> int:
+        """Rows made of `gone` dropped tokens: a tenth of those recycled, at least one."""
         return max(int(0.1 * self.recycled(gone)), 1)
 
     def recycled(self, gone: int) -> int:
+        """How many of `gone` dropped tokens are merged: 30 % of them, at least one."""
         return max(int(0.3 * gone), 1)
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from headwise.study.cells import Cell
 
+# Hard-coded in the original (its comment says: of 28). Fewer where a model has fewer heads.
 HEADS = 14
-"""Hard-coded in the original (its comment says: of 28). Fewer where a model has fewer heads."""
 
 
 class SparseVLMPlus(SparseVLM):
@@ -32,9 +32,11 @@ class SparseVLMPlus(SparseVLM):
     published = tuple(kept)
 
     def merged(self, gone: int) -> int:
+        """No rows are made of dropped tokens."""
         return 0
 
     def select(self, view: View, stage: Stage, cell: Cell) -> Choice:
+        """The tokens that the rating text tokens attend to most, weighted by rotary distance."""
         raters = view.once_per_question("raters", lambda: text_raters(view.embeds_VD, view.embeds_QD))
 
         def score() -> Tensor:

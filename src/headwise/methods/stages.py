@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from headwise.study.cells import Cell, Geometry
 
+# How far the mean reached may be from T; beyond it the budget is refused.
 CUTOFF = 0.5
-"""How far the mean reached may be from T; beyond it the budget is refused."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,37 @@ class View(Protocol):
     """
 
     @property
-    def layer(self) -> int: ...
+    def layer(self) -> int:
+        """l, the decoder layer whose output is pruned, from 1."""
+
     @property
-    def sample_id(self) -> str: ...
+    def sample_id(self) -> str:
+        """The question's name, which seeds random choices."""
+
     @property
-    def system(self) -> int: ...
+    def system(self) -> int:
+        """Positions before the image."""
+
     @property
-    def visual(self) -> int: ...
+    def visual(self) -> int:
+        """n, the visual rows that are left."""
+
     @property
-    def text(self) -> int: ...
+    def text(self) -> int:
+        """Q, the text positions behind the image."""
+
     @property
-    def positions_V(self) -> Tensor: ...
+    def positions_V(self) -> Tensor:
+        """Position ids of the visual rows."""
+
     @property
-    def positions_Q(self) -> Tensor: ...
+    def positions_Q(self) -> Tensor:
+        """Position ids of the text behind the image."""
+
     @property
-    def rope_frequencies(self) -> Tensor: ...
+    def rope_frequencies(self) -> Tensor:
+        """θ, one per pair of dimensions of a head: [d / 2]."""
+
     @property
     def last_HV(self) -> Tensor:
         """Layer l's attention row of the last prompt token, after the softmax over all keys, cut to the image."""
@@ -151,7 +167,9 @@ class Views(Protocol):
     """The questions that a cell has at one stage, side by side."""
 
     @property
-    def each(self) -> Sequence[View]: ...
+    def each(self) -> Sequence[View]:
+        """The single questions, in the order in which choices are returned."""
+
     @property
     def last_NHV(self) -> Tensor:
         """`last_HV` of all of them."""
@@ -246,17 +264,24 @@ def solved(
         bottom, above = (middle, above) if reached(middle) < cell.tokens else (bottom, middle)
     best = min((low, bottom, above, high), key=lambda scale: abs(reached(scale) - cell.tokens))
     if abs(reached(best) - cell.tokens) > (CUTOFF if cell.budget == "average" else 0):
-        smallest, largest = math.ceil(reached(low) - CUTOFF), math.floor(reached(high) + CUTOFF)
         raise ConfigError(
             f"tokens: {cell.tokens} with budget={cell.budget} is not feasible for {cell.strategy} on "
-            f"{geometry.visual} visual tokens and {geometry.layers} layers; feasible budgets are "
-            f"{max(1, smallest)} to {largest}"
+            f"{geometry.visual} visual tokens and {geometry.layers} layers; "
+            + _hint(cell.tokens, [reached(scale) for scale in (low, bottom, above, high)])
         )
     return build(best)
 
 
+def _hint(tokens: float, reached: Sequence[float]) -> str:
+    """Which budgets are feasible; `reached`: the smallest, those on both sides of T, the largest."""
+    low, below, above, high = reached
+    smallest, largest = max(1, math.ceil(low - CUTOFF)), math.floor(high + CUTOFF)
+    gap = f", but none between {round(below, 1):g} and {round(above, 1):g}" if smallest <= tokens <= largest else ""
+    return f"feasible budgets are {smallest} to {largest}{gap}"
+
+
+# V for which a cell is checked where V differs from image to image: feasibility of a share depends on s, L and K.
 NOMINAL = 10_000
-"""V for which a cell is checked where V differs from image to image: feasibility of a share depends on s, L and K."""
 
 
 def for_image(cell: Cell, visual: int) -> Cell:

@@ -16,6 +16,7 @@ class TrimOptions(ClipOptions):
     adaptive: bool = False
 
     def __post_init__(self) -> None:
+        """ConfigError where an option has the wrong type."""
         super().__post_init__()
         true_or_false("adaptive", self.adaptive)
 
@@ -36,15 +37,19 @@ class Trim(BeforeMethod):
     options_type = TrimOptions
 
     def text(self, prompt: str) -> str:
+        """The prompt as the original's code gives it to CLIP, the image's placeholder a blank."""
         return prompt.replace("<image>", " ")
 
     def feasible(self, tokens: int, visual: int, options: TrimOptions) -> bool:
+        """Whether T holds a kept patch and the row of the others."""
         return tokens >= 2
 
     def rows(self, tokens: int, visual: int, options: TrimOptions) -> int | None:
+        """T; None with `adaptive`, where each image decides."""
         return None if options.adaptive else tokens
 
     def choose(self, vision: Vision, tokens: int, options: TrimOptions) -> Reduced:
+        """The patches most similar to the text, and the mean row of the others."""
         score_V = (-patch_embeddings(vision) @ vision.text_ME[0]).softmax(0)
         kept = best(score_V, outliers(score_V) if options.adaptive else tokens - 1)
         weights_TN = vision.hidden_NC.new_zeros(len(kept) + 1, len(vision.hidden_NC))

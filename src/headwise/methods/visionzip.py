@@ -20,11 +20,13 @@ class VisionZipOptions(Options):
     contextual: int | None = None
 
     def __post_init__(self) -> None:
+        """ConfigError where `contextual` is not a whole number of at least 0."""
         given = self.contextual
         if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 0):
             raise ConfigError(f"contextual: {given!r} is not a whole number of at least 0")
 
     def count(self, tokens: int) -> int:
+        """How many of T rows are contextual ones."""
         return (20 * tokens + 64) // 128 if self.contextual is None else self.contextual
 
 
@@ -44,9 +46,11 @@ class VisionZip(BeforeMethod):
     options_type = VisionZipOptions
 
     def feasible(self, tokens: int, visual: int, options: VisionZipOptions) -> bool:
+        """Whether T leaves room for [CLS] and a dominant patch beside the contextual rows."""
         return tokens - options.count(tokens) >= 2
 
     def choose(self, vision: Vision, tokens: int, options: VisionZipOptions) -> Reduced:
+        """Weights [T, N] of [CLS], dominant and contextual rows, applied to the tower's output."""
         contextual = options.count(tokens)
         score_V = vision.attention_HV.sum(0)
         order_V = rank(score_V)

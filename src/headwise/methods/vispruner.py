@@ -21,6 +21,7 @@ class VisPrunerOptions(Options):
     important_ratio: float = 0.5
 
     def __post_init__(self) -> None:
+        """ConfigError where `important_ratio` is not in 0..1."""
         between("important_ratio", self.important_ratio, 0, 1)
 
 
@@ -38,6 +39,7 @@ class VisPruner(BeforeMethod):
     options_type = VisPrunerOptions
 
     def choose(self, vision: Vision, tokens: int, options: VisPrunerOptions) -> Reduced:
+        """Patches by [CLS] attention, then of the rest those that are left after near-duplicates were removed."""
         import torch
 
         important = int(tokens * options.important_ratio)

@@ -14,17 +14,17 @@ from headwise.study.registry import Registry
 
 __all__ = ["FAMILIES", "REFUSED", "Family", "family_of"]
 
+# Modules of this package that hold no family, and import torch.
 APART = ("checkpoint", "clip_text", "decoder", "tower", "vision")
-"""Modules of this package that hold no family, and import torch."""
 
+# Every family by name.
 FAMILIES: Registry[Family] = Registry("model family", Family, __name__, "headwise.models", APART)  # type: ignore[type-abstract]
-"""Every family by name."""
 
+# Families that people ask for and that are not driven, with the reason.
 REFUSED = {
     "gemma3": "its image tokens see each other both ways and its layers have two masks and two rotary embeddings, "
     "which the engine does not do yet",
 }
-"""Families that people ask for and that are not driven, with the reason."""
 
 
 def family_of(config: Any, name: str = "") -> Family:

@@ -31,13 +31,13 @@ from headwise.study.cells import Geometry, fingerprint
 from headwise.study.digests import file_digests
 from headwise.study.versions import carried
 
+# The prompt of LLaVA-1.5; other families have versions of their own.
 PROMPT_VERSION = Llava.prompt_version
-"""The prompt of LLaVA-1.5; other families have versions of their own."""
 
 __all__ = ["BEFORE_IMAGE", "PROMPT_VERSION", "Checkpoint", "Vlm", "find_checkpoint", "pad_to_square", "pick_device"]
 
+# LLaVA-1.5's prompt before the image.
 BEFORE_IMAGE = Llava.prompt.partition("{image}")[0]
-"""LLaVA-1.5's prompt before the image."""
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 READ = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def prompt_version(self) -> str:
-        """The family's; where it belongs to another package, with a digest of its source."""
+        """Version of the family's prompt and image preparation, with a digest of its source where it is a plug-in."""
         family = FAMILIES[self.family]
         return carried(family.prompt_version, type(family))
 
@@ -130,6 +130,19 @@ class Vlm:
         device_map: str | None = None,
         devices: Sequence[str] = (),
     ) -> None:
+        """Load model, tokenizer and image processor.
+
+        Args:
+            checkpoint: where it is, as `find_checkpoint` found it.
+            dtype: `auto`, `float32`, `bfloat16` or `float16`.
+            device: `auto`, `cpu`, `cuda` or `cuda:0`.
+            allow_pickle: whether weights in pickle files, which may execute arbitrary code, are loaded.
+            device_map: how accelerate spreads the layers over `devices`; None: one device.
+            devices: the devices to use with `device_map`.
+
+        Raises:
+            ModelError: float16 with a family whose activations overflow in it, or a checkpoint that cannot be loaded.
+        """
         self.checkpoint, self.family = checkpoint, FAMILIES[checkpoint.family]
         if dtype == "float16" and not self.family.float16:
             raise ModelError(f"dtype: float16 overflows in {self.family.title}; use bfloat16, float32 or auto")
@@ -200,6 +213,7 @@ class Vlm:
         return self.family.ids(self.tokenizer, self.model.config, prompt)[1]
 
     def text(self, tokens: Sequence[int]) -> str:
+        """The decoded answer, without special tokens and surrounding blanks."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
 
     def _embed(self, ids: Sequence[int]) -> Tensor:

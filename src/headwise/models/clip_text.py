@@ -32,6 +32,11 @@ class ClipText:
     """
 
     def __init__(self, clip: str, width: int, device: str | torch.device = "cpu", allow_pickle: bool = False) -> None:
+        """Load the checkpoint `clip` (folder or hub name) in float32.
+
+        Raises:
+            ModelError: it is no full CLIP, or its vision tower's width is not `width`, that of the model's own tower.
+        """
         from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
         try:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+# What an image processor makes of one image: pixel_values and what else the model's features need.
 Pixels = Mapping[str, Any]
-"""What an image processor makes of one image: pixel_values and what else the model's features need."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +85,9 @@ class Family(ABC):
             template in a checkpoint's folder may change.
         prompt_version: changes whenever prompt or image preparation change, so that old answers are not reused.
         options: the ImageOptions that it reads, with their defaults.
+        box_space: how it answers where something is: `padded` (fractions of the square that it pads images to),
+            `image` (fractions of the image, as lmms-eval asks every model), `thousandths` of it, or `resized` (pixels
+            of the image it is resized to).
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
         views: what methods before the language model get of an image: one `square` seen by a CLIP tower, `tiles` of
             such squares, or nothing, for the reason in `no_views`.
@@ -97,6 +100,7 @@ class Family(ABC):
     prompt: ClassVar[str] = ""
     prompt_version: ClassVar[str] = ""
     options: ClassVar[Mapping[str, int]] = {}
+    box_space: ClassVar[str] = "image"
     float16: ClassVar[bool] = True
     views: ClassVar[Literal["", "square", "tiles"]] = ""
     no_views: ClassVar[str] = "no method's original says how its images would be pruned"

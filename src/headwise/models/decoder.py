@@ -15,14 +15,14 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from headwise.errors import ModelError
 
+# Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position.
 KV = tuple[Tensor, Tensor]
-"""Keys and values of one layer, each [B, key-value heads, S, head size]; keys carry their rotary position."""
 
+# Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
+# of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven.
 DRIVEN = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text")
-"""Text `model_type`s whose layers were checked against transformers' own forward. A decoder that merely looks like one
-of them may place or scale something otherwise and answer wrongly without an error, so nothing else is driven."""
+# Decoders whose rotary embedding takes three positions per token: time, row, column.
 THREE_AXES = ("qwen2_5_vl_text", "qwen3_vl_text")
-"""Decoders whose rotary embedding takes three positions per token: time, row, column."""
 
 
 class _Join:
@@ -62,6 +62,11 @@ class Decoder:
     """
 
     def __init__(self, model: Any, more_eos: Iterable[int] = ()) -> None:
+        """Take the layers, norm, head and embeddings of a loaded transformers model.
+
+        Raises:
+            ModelError: a text configuration that the engine cannot drive exactly.
+        """
         body = getattr(model, "model", model)
         body = getattr(body, "language_model", None) or getattr(body, "text_model", body)
         check_text_config(body.config, type(model).__name__)
@@ -76,9 +81,11 @@ class Decoder:
 
     @property
     def weight(self) -> Tensor:
+        """The language-model head's matrix, [vocabulary, D]."""
         return self._head.weight
 
     def embed(self, tokens: Tensor) -> Tensor:
+        """Input embeddings of token ids on the model's first device: [..., D]."""
         return self._body.get_input_embeddings()(tokens).to(self.home)
 
     def rope(self, positions: Tensor) -> KV:
@@ -111,7 +118,7 @@ class Decoder:
     def keys_values(self, index: int, hidden_BSD: Tensor, rope: KV) -> KV:
         """Keys and values layer `index` makes of its input, without running the layer."""
         layer = self.layers[index]
-        normed_BSD = layer.input_layernorm(_beside(hidden_BSD, layer.input_layernorm))
+        normed_BSD = layer.input_layernorm(to_device_of(hidden_BSD, layer.input_layernorm))
         attention = layer.self_attn
         keys = self._split(attention.k_proj(normed_BSD), index, getattr(attention, "k_norm", None)).to(self.home)
         values = self._split(attention.v_proj(normed_BSD), index).to(self.home)
@@ -130,7 +137,7 @@ class Decoder:
         """
         layer = self.layers[index]
         attention = layer.self_attn
-        normed_BQD = layer.input_layernorm(_beside(hidden_BQD, layer.input_layernorm))
+        normed_BQD = layer.input_layernorm(to_device_of(hidden_BQD, layer.input_layernorm))
         query = self._split(attention.q_proj(normed_BQD), index, getattr(attention, "q_norm", None)).to(self.home)
         query = apply_rotary_pos_emb(query, query, *rope)[0]
         keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
@@ -141,7 +148,7 @@ class Decoder:
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The norm in front of the output head, applied to any layer's output."""
-        return self._body.norm(_beside(hidden, self._body.norm)).to(self.home)
+        return self._body.norm(to_device_of(hidden, self._body.norm)).to(self.home)
 
     @property
     def rope_frequencies(self) -> Tensor:
@@ -149,6 +156,7 @@ class Decoder:
         return self._body.rotary_emb.inv_freq.to(self.home)
 
     def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits of the last layer's output, after the final norm: [..., vocabulary]."""
         return self._head(self._body.norm(hidden)).to(self.home)
 
     def empty(self, batch: int) -> KV:
@@ -191,8 +199,8 @@ def _at(pair: KV, device: torch.device) -> KV:
     return pair[0].to(device), pair[1].to(device)
 
 
-def _beside(hidden: Tensor, norm: Any) -> Tensor:
-    """The tensor where the norm's weights are; offloaded ones come to the tensor by themselves."""
+def to_device_of(hidden: Tensor, norm: Any) -> Tensor:
+    """The tensor on the device of the norm's weights; offloaded ones come to the tensor by themselves."""
     return hidden if norm.weight.device.type == "meta" else hidden.to(norm.weight.device)
 
 

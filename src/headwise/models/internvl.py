@@ -20,6 +20,7 @@ class InternVl(Family):
     prompt = "<|im_start|>user\n<img>{image}</img>\n{question}<|im_end|>\n<|im_start|>assistant\n"
     prompt_version = "internvl/1"
     no_views = "its tokens are made of four patches each, of which the methods' originals know nothing"
+    box_space = "thousandths"
     options: ClassVar[Mapping[str, int]] = {"max_tiles": MAX_TILES}
     float16 = False
 
@@ -28,6 +29,7 @@ class InternVl(Family):
         return {"crop_to_patches": True, "max_patches": self.limits(options)["max_tiles"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Projected tokens of all tiles of one image, in tile order: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values",))
         tiles_TKD = model.get_image_features(**given, return_dict=True).pooler_output
         return Features(tiles_TKD.flatten(0, 1))

@@ -26,6 +26,7 @@ class Llava(Family):
     )
     prompt_version = "vicuna-v1/square-pad/1"
     views = "square"
+    box_space = "padded"
 
     def visual(self, config: Any) -> int | None:
         """One per patch; the class token is one, too, where the projector reads it."""
@@ -47,6 +48,7 @@ class Llava(Family):
         return {"pixel_values": processor(images=square, return_tensors="pt")["pixel_values"]}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Projected patches of the padded square image, [CLS] left out: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values",))
         return Features(one(model.get_image_features(**given, return_dict=True).pooler_output))
 

@@ -34,9 +34,11 @@ class LlavaNext(Family):
     views = "tiles"
 
     def template(self, config: Any) -> str:
+        """The prompt of the checkpoint's decoder: Mistral's, else Vicuna's."""
         return self.mistral_prompt if config.text_config.model_type == "mistral" else self.prompt
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)
 
 

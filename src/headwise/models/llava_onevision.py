@@ -23,4 +23,5 @@ class LlavaOnevision(Family):
     no_views = "its SigLIP tower has no [CLS], and the tokens of large images are interpolated between patches"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)

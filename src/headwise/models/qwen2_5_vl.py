@@ -11,8 +11,8 @@ from headwise.models.llava_next import one
 if TYPE_CHECKING:
     from torch import Tensor
 
+# lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
-"""lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image."""
 
 
 class Qwen25Vl(Family):
@@ -28,18 +28,22 @@ class Qwen25Vl(Family):
     )
     prompt_version = "qwen2.5-vl/1"
     no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
+    box_space = "resized"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
+        """The image's least and largest area in pixels, by the names of the image processor."""
         limits = self.limits(options)
         return {"size": {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}}
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Merged patches of one image: [V, D]."""
         given = pixel_inputs(model, pixels, ("pixel_values", "image_grid_thw"))
         return Features(one(model.get_image_features(**given, return_dict=True).pooler_output))
 
     def positions(self, model: Any, ids_S: Tensor, pixels: Pixels) -> Tensor | None:
+        """Temporal, height and width position of each token, by the model's own rule: [S, 3]."""
         return rope_index(model, ids_S, pixels, self.image_token(model.config))
 
 

@@ -16,8 +16,8 @@ from headwise.models.qwen2_5_vl import rope_index
 if TYPE_CHECKING:
     from torch import Tensor
 
+# lmms-eval's limits.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
-"""lmms-eval's limits."""
 
 
 class Qwen3Vl(Family):
@@ -33,10 +33,12 @@ class Qwen3Vl(Family):
     )
     prompt_version = "qwen3-vl/1"
     no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
+    box_space = "thousandths"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
+        """The image's least and largest area in pixels, by the names of the image processor."""
         limits = self.limits(options)
         return {"size": {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}}
 
@@ -50,4 +52,5 @@ class Qwen3Vl(Family):
         return Features(one(found.pooler_output), deep)
 
     def positions(self, model: Any, ids_S: Tensor, pixels: Pixels) -> Tensor | None:
+        """Temporal, height and width position of each token, by the model's own rule: [S, 3]."""
         return rope_index(model, ids_S, pixels, self.image_token(model.config))

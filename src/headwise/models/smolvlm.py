@@ -45,6 +45,7 @@ class SmolVlm(Family):
         return text + ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
 
     def features(self, model: Any, pixels: Pixels) -> Features:
+        """Tokens of all tiles and of the whole image, in the processor's order: [V, D]."""
         names = ["pixel_values", *(["pixel_attention_mask"] if "pixel_attention_mask" in pixels else [])]
         given = pixel_inputs(model, pixels, names)
         return Features(one(model.get_image_features(**given, return_dict=True).pooler_output))

@@ -31,6 +31,16 @@ class Tower:
     """
 
     def __init__(self, vision_tower: Any, project: Callable[[Tensor], Tensor], feature_layer: int = -2) -> None:
+        """Take a loaded tower.
+
+        Args:
+            vision_tower: a CLIP vision tower of transformers.
+            project: the projector, tower rows [n, C] → language-model rows [n, D].
+            feature_layer: the model's vision_feature_layer, an index into hidden_states.
+
+        Raises:
+            ModelError: another kind of tower, or a layer that it does not have.
+        """
         kind = vision_tower.config.model_type
         if kind != "clip_vision_model":
             raise ModelError(f"vision tower: {kind!r} is not one that these methods can read, `clip_vision_model` is")

@@ -22,6 +22,7 @@ class Baseline:
     """Published figures held against the cells of a comparison (rows as `Comparison.cells`; may be none)."""
 
     def __init__(self, published: Published, cells: pd.DataFrame) -> None:
+        """Match the published figures with the cells of a comparison and take their differences."""
         self.published = published
         self.differences = published.differences(cells)
         self.beside = published.beside(cells)
@@ -65,7 +66,7 @@ class Baseline:
 
 
 def _difference_grid(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row tokens x heads, a column a strategy; controls have neither or only tokens."""
+    """One row per tokens x heads, one column per strategy; controls have neither or only tokens."""
     places = rows.copy()
     for name in ("tokens", "heads"):
         places[name] = rows[name].astype("Int64").astype("string").fillna(HOLE)
@@ -104,8 +105,8 @@ def _signed(value: Any) -> str:
     return f"{value:+.2f}" if round(value, 2) else "0.00"
 
 
+# A comparison without cells of ours: the published figures alone.
 NO_CELLS = pd.DataFrame(columns=[*CELL, "score", "model"])
-"""A comparison without cells of ours: the published figures alone."""
 
 
 def _plain(model: str) -> str:

@@ -25,16 +25,16 @@ PUBLISHED = "published"
 FOLDER = configs() / PUBLISHED
 SCORES, METHODS, MISPRINTS = "head_strategy_scores.csv", "methods.csv", "misprints.csv"
 INSIDE = "methods_inside.csv"
+# Which metric of the published table is `Scorecard.score` (the same units).
 HEADLINE = {"textvqa": "accuracy", "mme": "total", "gqa": "accuracy", "pope": "f1"}
-"""Which metric of the published table is `Scorecard.score` (the same units)."""
+# MME's perception half, which many papers print instead of the total.
 PERCEPTION = "mme_p"
-"""MME's perception half, which many papers print instead of the total."""
 OURS = "this comparison"
 CELL = ["benchmark", "tokens", "heads", "strategy"]
+# What is there once of methods of which several lineages are known.
 SOURCED = ["method", "tokens", "source"]
-"""What is there once of methods of which several lineages are known."""
+# Controls of ours that other papers report as methods.
 SAME_METHOD = {"vanilla": "vanilla", "all_heads": "FastV"}
-"""Controls of ours that other papers report as methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Published:
     misprints: pd.DataFrame
     inside: pd.DataFrame
 
-    def grid(self) -> pd.DataFrame:
+    def every_cell(self) -> pd.DataFrame:
         """Every cell of the study's full grid in the order it ran, `score` NaN where it never did (a hole)."""
         tokens, heads = (_falling(self.scores[name]) for name in ("tokens", "heads"))
         full = pd.DataFrame(list(product(HEADLINE, tokens, heads, self._strategies())), columns=CELL)
@@ -60,8 +60,8 @@ class Published:
 
     def holes(self) -> pd.DataFrame:
         """The cells of the full grid without a figure."""
-        grid = self.grid()
-        return grid[grid["score"].isna()].drop(columns="score").reset_index(drop=True)
+        cells = self.every_cell()
+        return cells[cells["score"].isna()].drop(columns="score").reset_index(drop=True)
 
     def best(self) -> pd.DataFrame:
         """The best cell of each benchmark: the published headline."""
@@ -69,8 +69,8 @@ class Published:
         return rows.set_index("benchmark").reindex(list(HEADLINE)).reset_index()[[*CELL, "score"]]
 
     def table(self, benchmark: str) -> pd.DataFrame:
-        """One benchmark in the published layout: a row each tokens × heads, a column a strategy, NaN for a hole."""
-        rows = self.grid().query("benchmark == @benchmark")
+        """One benchmark as published: one row per tokens × heads, one column per strategy, NaN for a hole."""
+        rows = self.every_cell().query("benchmark == @benchmark")
         wide = rows.pivot(index=["tokens", "heads"], columns="strategy", values="score")
         return wide.sort_index(ascending=False)[self._strategies()]
 
@@ -90,7 +90,7 @@ class Published:
         return rows[[*ours.columns.drop("ours"), "ours", "published", "difference", "source"]]
 
     def beside(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Other methods' scores and ours at each budget, a column a benchmark, `source` naming each row's lineage.
+        """Other methods' scores and ours at each budget, one column per benchmark, `source` naming each row's lineage.
 
         Ours are the best cell of head strategies, and every method without heads under its own name.
         """
@@ -108,7 +108,7 @@ class Published:
         `owner_score`: the next cell of the run order that has a score. A figure is a neighbour's where
         `owner_score` rounds to `printed`.
         """
-        ran = self.grid().assign(place=lambda grid: range(len(grid)))
+        ran = self.every_cell().assign(place=lambda cells: range(len(cells)))
         rows = []
         for misprint in self.misprints.merge(ran.drop(columns="score"), on=CELL).to_dict("records"):
             after = (ran["place"] > misprint["place"]) & (ran["benchmark"] == misprint["benchmark"])

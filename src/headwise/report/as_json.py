@@ -24,6 +24,8 @@ CELL = (
         "high",
         "of_vanilla",
         "in_best_set",
+        "best_at_budget",
+        "mean_visual_tokens",
     ),
     *COSTS,
 )
@@ -32,10 +34,11 @@ CELL = (
 def as_json(analysis: Analysis, compare_run: str | None) -> dict[str, Any]:
     """Study, notes, the run that holds the comparison (or null), and per benchmark what is known of its cells.
 
-    That is the best cell, the best set and every cell's score and 95 % interval. `too_few_images` is true where no
-    two cells can be told apart, so that every cell is in the best set. `overall` is the same for the mean percent of
-    vanilla over benchmarks, or null; its cells have each benchmark's percent beside the mean. Missing numbers are
-    null, the ends of an interval too, where there is a single image.
+    That is the best cell, the best set and every cell's score and 95 % interval, whether it is in the best set
+    (`in_best_set`; `best_at_budget`: in that of its token budget) and the mean visual tokens that a layer sees.
+    `too_few_images` is true where no two cells can be told apart, so that every cell is in the best set. `overall` is
+    the same for the mean percent of vanilla over benchmarks, or null; its cells have each benchmark's percent beside
+    the mean. Missing numbers are null, the ends of an interval too, where there is a single image.
     """
     comparison = analysis.comparison
     overall = None if analysis.overall is None else _overall(analysis, analysis.overall)
@@ -53,8 +56,9 @@ def as_json(analysis: Analysis, compare_run: str | None) -> dict[str, Any]:
 def _overall(analysis: Analysis, part: Findings) -> dict[str, Any]:
     found, beside = _part(part), analysis.tables.get("of_vanilla")
     if beside is not None:
+        percentages = by_benchmark(beside)
         for cell in found["cells"]:
-            cell["benchmarks"] = by_benchmark(beside, cell["configuration"])
+            cell["benchmarks"] = percentages[cell["configuration"]]
     return found
 
 

@@ -15,12 +15,12 @@ from headwise.analysis.comparison import Comparison, load_comparison
 from headwise.report.text import markdown, print_analysis
 from headwise.system.terminal import plain_console
 
+# Runs that the UI's compare page shows at once; of a larger best set the best ones are linked.
 SIDE_BY_SIDE = 10
-"""Runs that the UI's compare page shows at once; of a larger best set the best ones are linked."""
+# Cells beyond which pictures take longer to draw than they are legible.
 DRAWN = 1000
-"""Cells beyond which pictures take longer to draw than they are legible."""
+# Tables logged as MLflow tables; every table is a CSV file.
 SHOWN_IN_UI = ("best_", "recommendation", "wins")
-"""Tables logged as MLflow tables; every table is a CSV file."""
 
 
 def compare_study(study: tracking.StudyRun, console: Console) -> None:

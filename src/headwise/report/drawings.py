@@ -17,12 +17,12 @@ from headwise.report.figures import Drawing
 from headwise.report.samples import Sampled, strategies_to_show
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
+# Questions in the picture of kept tokens.
 OVERLAID = 3
-"""Questions in the picture of kept tokens."""
 
 
-def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Drawing]:
-    """Best set, score against tokens, heat maps, and with `costs` accuracy against those that were logged."""
+def of_scores(found: Findings, title: str, with_costs: bool = False) -> dict[str, Drawing]:
+    """Best set, score against tokens, heat maps, and with `with_costs` accuracy against those that were logged."""
     if found.pruned.empty:
         return {}
     drawn = {"best_set": figures.draw_best_set(found.cells, title, found.unit)}
@@ -32,7 +32,7 @@ def of_scores(found: Findings, title: str, costs: bool = False) -> dict[str, Dra
     if own["heads"].notna().any():
         drawn["heat_maps"] = figures.heat_maps(found.cells, title, found.unit)
     table = efficiency(found)
-    for cost in COSTS_DRAWN if costs else ():
+    for cost in COSTS_DRAWN if with_costs else ():
         if cost in table and table[cost].notna().any():
             drawn[f"against_{cost}"] = figures.accuracy_against_cost(table, cost, title, found.unit)
     return drawn
@@ -88,6 +88,7 @@ def _seen(
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
                 kept=found.kept(place).reshape(side, side),
                 merged=found.merged(place),
+                area=found.areas([place])[0].reshape(side, side) if found.file else None,
             )
         )
     question = sampled.prompts[number].split("\n")[0]

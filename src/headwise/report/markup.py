@@ -34,8 +34,8 @@ class Column:
     title: str
     hint: str = ""
     show: Callable[[Any], str] = str
+    # Names of the two ends of an interval, printed behind the value.
     span: tuple[str, str] | None = None
-    """Names of the two ends of an interval, printed behind the value."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class HtmlTable:
 
     @property
     def long(self) -> bool:
+        """Whether the table gets a text filter."""
         return len(self.rows) > 12
 
 
@@ -58,18 +59,22 @@ def number(digits: int) -> Callable[[Any], str]:
 
 
 def whole(value: Any) -> str:
+    """A count with thousands separators; a gap for a missing value."""
     return HOLE if _missing(value) else f"{int(value):,}"
 
 
 def signed(value: Any) -> str:
+    """A signed difference to one decimal, with a typographic minus; a gap for a missing value."""
     return HOLE if _missing(value) else f"{value:+.1f}".replace("-", MINUS)
 
 
 def probability(value: Any) -> str:
+    """A p-value to three decimals, `< 0.001` below that; a gap for a missing value."""
     return HOLE if _missing(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def mark(value: Any) -> str:
+    """A dot where the value is true, else nothing."""
     return "●" if value else ""
 
 
@@ -103,19 +108,19 @@ def html_table(
     return HtmlTable(name, caption, present, rows)
 
 
-def score_html(name: str, caption: str, grid: ScoreTable, digits: int) -> HtmlTable:
+def score_html(name: str, caption: str, table: ScoreTable, digits: int) -> HtmlTable:
     """The best of each row marked; a column `heads` where rows have some."""
-    show, shared = number(digits), grid.best.sum(axis=1) > 1
-    levels = ["tokens", "heads"] if grid.by_heads else ["tokens"]
-    titles = [*levels, *map(str, grid.values.columns), *map(str, grid.controls.columns)]
+    show, shared = number(digits), table.best.sum(axis=1) > 1
+    levels = ["tokens", "heads"] if table.by_heads else ["tokens"]
+    titles = [*levels, *map(str, table.values.columns), *map(str, table.controls.columns)]
     rows = []
-    for line, place in enumerate(grid.values.index):
+    for line, place in enumerate(table.values.index):
         row = [Field(whole(part), _sortable(part)) for part in place[: len(levels)]]
-        for strategy, value in grid.values.iloc[line].items():
-            best = bool(grid.best[strategy].iloc[line])
+        for strategy, value in table.values.iloc[line].items():
+            best = bool(table.best[strategy].iloc[line])
             text = show(value) + (" =" if best and shared.iloc[line] else "")
             row.append(Field(text, _sortable(value), "best" if best else "number"))
-        row += [Field(show(value), _sortable(value), "number") for value in grid.controls.iloc[line]]
+        row += [Field(show(value), _sortable(value), "number") for value in table.controls.iloc[line]]
         rows.append(row)
     return HtmlTable(name, caption, [Column(title, title) for title in titles], rows)
 

@@ -71,7 +71,7 @@ def build(analysis: Analysis, files: Files, titles: Mapping[str, str] | None = N
     parts, browser = [], []
     for name, found in _findings(analysis).items():
         title = named.get(name, name)
-        drawn = drawings.of_scores(found, title, costs=name == _beside_costs(analysis))
+        drawn = drawings.of_scores(found, title, with_costs=name == _beside_costs(analysis))
         more: dict[str, Drawing] = {}
         if name != OVERALL:
             evidence = _evidence(found.cells, files)
@@ -126,6 +126,8 @@ def _part(
     tables = [html_table(f"scores_{name}", "Every configuration", _ranked(found.cells), shown, files.run_links)]
     if name in analysis.score_tables:
         tables[:0] = _score_tables(name, analysis.score_tables[name], digits + 1)
+    if name == OVERALL and (beside := analysis.tables.get("of_vanilla")) is not None:
+        tables.append(html_table("of_vanilla", BESIDE, beside, columns.beside(beside)))
     if name == _beside_costs(analysis):
         tables.append(html_table("efficiency", "Accuracy beside cost", efficiency(found), columns.EFFICIENCY))
     evidence = []
@@ -144,6 +146,7 @@ def _part(
     )
 
 
+BESIDE = "Percent of vanilla by benchmark"
 BEST_OF_ROW = "{}; the best of each row is bold, ties carry an equals sign"
 
 
@@ -200,15 +203,16 @@ def _render(analysis: Analysis, parts: Sequence[_Part], browser: list[dict[str, 
 
 SAMPLING = (
     f"Embedded are at most {samples.DISAGREEING + samples.OTHERS} questions a benchmark: the {samples.DISAGREEING} on "
-    f"which pruned configurations disagree most (one an image), and {samples.OTHERS} spread evenly over the rest; and "
+    f"which pruned configurations disagree most (one per image), and {samples.OTHERS} spread evenly over the rest; and "
     f"at most {samples.CELLS} configurations, the best ones. Disagreement is the chance that two pruned "
-    "configurations, drawn at random, answer differently. Click a row to see what it kept: dropped tokens are dark "
-    "(bright on dark images)."
+    "configurations, drawn at random, answer differently (for boxes: one is right, the other is not). Click a row to "
+    "see what it kept: dropped tokens are dark (bright on dark images), tokens that went into a merged row have its "
+    "colour."
 )
 
 
 def _contents(parts: Sequence[_Part], analysis: Analysis) -> list[tuple[str, str]]:
-    strategies = [("strategies", "Strategies")] if any(_general(analysis)) else []
+    strategies = [("whole_grid", "Strategies")] if any(_general(analysis)) else []
     middle = [(part.name, part.title) for part in parts]
     return [("summary", "Summary"), *strategies, *middle, ("samples", "Samples"), ("method", "How to read this")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,24 @@ from PIL import Image
 from headwise.analysis.evidence import Evidence
 from headwise.analysis.roles import in_order, is_method, is_reference
 from headwise.analysis.verdicts import VerdictMatrix
+from headwise.benchmarks.boxes import padded
 from headwise.errors import DataError
+from headwise.report import boxes
 from headwise.report.figures import is_dark
 from headwise.system.reading import read_image
 
+# Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest.
 DISAGREEING, OTHERS = 16, 8
-"""Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest."""
+# Configurations a question in the report, the best ones; the files of the runs hold them all.
 CELLS = 150
-"""Configurations a question in the report, the best ones; the files of the runs hold them all."""
 SIDE = 288
+# CLIP's mean colour, as LLaVA-1.5 pads images to a square.
 PADDING = (122, 116, 104)
-"""CLIP's mean colour, as LLaVA-1.5 pads images to a square."""
 
+# A line of answers.jsonl: question_id, prompt, and text or error.
 Row = dict[str, Any]
-"""A line of answers.jsonl: question_id, prompt, and text or error."""
+# Benchmark, question id, image name and prompt → the image file, None where it is not at hand.
 ImagePath = Callable[[str, str, str, str], Path | None]
-"""Benchmark, question id, image name and prompt → the image file, None where it is not at hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Sampled:
     """A few questions of one benchmark, under its cells.
 
     `places` are columns of the verdicts, `cells` rows of them; `texts[cell][place]` raw answers by position in
-    those two lists; `images` one a place (None where the image is not at hand).
+    those two lists; `images` one a place (None where the image is not at hand), `sizes` theirs in the file, in pixels.
     """
 
     benchmark: str
@@ -49,12 +51,18 @@ class Sampled:
     prompts: list[str]
     texts: list[list[str | None]]
     images: list[Image.Image | None]
+    sizes: list[boxes.Size | None]
     disagreement: np.ndarray
 
 
 def disagreement(verdicts: VerdictMatrix, rows: np.ndarray) -> np.ndarray:
-    """For each question the chance that two of the cells, drawn at random, answer differently, [Q]."""
+    """For each question the chance that two of the cells, drawn at random, answer differently, [Q].
+
+    Hardly two boxes are equal: they differ where one is right and the other is not.
+    """
     answer_CQ = verdicts.prediction_CQ[rows]
+    if boxes.has_boxes(verdicts.benchmark):
+        answer_CQ = np.nan_to_num(verdicts.correct_CQ[rows], nan=-1).astype(np.int32)
     answered_Q = np.maximum((answer_CQ >= 0).sum(axis=0), 1)
     same_Q = np.zeros(answer_CQ.shape[1])
     for code in np.unique(answer_CQ[answer_CQ >= 0]):
@@ -63,7 +71,7 @@ def disagreement(verdicts: VerdictMatrix, rows: np.ndarray) -> np.ndarray:
 
 
 def choose(disagreement_Q: np.ndarray, images_Q: np.ndarray) -> np.ndarray:
-    """Places of the questions to show, most disputed first: one an image as long as there are images."""
+    """Places of the questions to show, most disputed first: one per image as long as there are images."""
     order = np.argsort(-disagreement_Q, kind="stable")
     _, first = np.unique(images_Q[order], return_index=True)
     distinct = order[np.sort(first)]
@@ -88,14 +96,16 @@ def sample(
     questions = verdicts.questions.iloc[places]
     prompts, texts = read_texts([answers(run) for run in inside["run_id"]], questions)
     keys = zip(questions["question_id"], questions["image"], prompts, strict=True)
-    images = [_square(image_path(benchmark, str(name), str(image), prompt)) for name, image, prompt in keys]
+    files = [image_path(benchmark, str(name), str(image), prompt) for name, image, prompt in keys]
+    images, sizes = zip(*map(_square, files), strict=True)
     return Sampled(
         benchmark=benchmark,
         places=places,
         cells=inside,
         prompts=prompts,
         texts=texts,
-        images=images,
+        images=list(images),
+        sizes=list(sizes),
         disagreement=disputed_Q[places],
     )
 
@@ -103,7 +113,7 @@ def sample(
 def read_texts(files: Sequence[Path], questions: pd.DataFrame) -> tuple[list[str], list[list[str | None]]]:
     """Prompts of these questions (indexed by their place in the question file), and each file's raw answers.
 
-    A complete file has one line a question in their order, so only the lines needed are parsed; in any
+    A complete file has one line per question in their order, so only the lines needed are parsed; in any
     other file answers are looked up by question id and prompt.
     """
     names = questions["question_id"].astype(str).tolist()
@@ -146,35 +156,73 @@ def shown(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.loc[sorted(ranked.index[:CELLS])]
 
 
-def _square(path: Path | None) -> Image.Image | None:
-    """The image as the model sees it: padded to a square, at most SIDE pixels wide; None where it cannot be read."""
+def _square(path: Path | None) -> tuple[Image.Image | None, boxes.Size | None]:
+    """The image as the model sees it, padded to a square, at most SIDE pixels wide; and the size of the file's.
+
+    None and None where it cannot be read.
+    """
     if path is None:
-        return None
+        return None, None
     try:
         full = read_image(path)
     except DataError:
-        return None  # the run has counted it as failed; the report shows the question without it
-    side = max(full.size)
+        return None, None  # the run has counted it as failed; the report shows the question without it
+    side, left, top = map(int, padded(*full.size))
     square = Image.new("RGB", (side, side), PADDING)
-    square.paste(full, ((side - full.width) // 2, (side - full.height) // 2))
-    return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    square.paste(full, (left, top))
+    return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS), full.size
 
 
 def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence]) -> dict[str, Any]:
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
     side = max((found.side or 0 for found in evidence.values()), default=0)
+    areas = Areas(evidence, sampled.places)
+    samples = [_one(sampled, verdicts, evidence, areas, number) for number in range(len(sampled.places))]
     return {
         "benchmark": sampled.benchmark,
         "side": side,
         "cells": cells["configuration"].tolist(),
         "vanilla": is_reference(cells).tolist(),
         "total": len(verdicts.image_Q),
-        "samples": [_one(sampled, verdicts, evidence, number) for number in range(len(sampled.places))],
+        "samples": samples,
+        "areas": areas.distinct,
     }
 
 
-def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], number: int) -> dict[str, Any]:
+class Areas:
+    """Where merged rows come from, as the browser gets it: each map once, however many cells and questions have it.
+
+    A map says of each token which merged row it is in, from 1 (0: none).
+    """
+
+    def __init__(self, evidence: Mapping[str, Evidence], places: np.ndarray) -> None:
+        """Read the maps of the questions at `places` [N] from each run's evidence."""
+        self._numbers: dict[bytes, int] = {}
+        self._maps = {
+            run: dict(zip(inside.tolist(), map(self._number, found.areas(inside)), strict=True))
+            for run, found in evidence.items()
+            if found.file is not None and found.side is not None
+            for inside in (places[places < len(found.kept_NV)],)
+        }
+
+    @property
+    def distinct(self) -> list[str]:
+        """The maps as base64 of unsigned integers: a byte per token, two (little-endian) for over 255 rows."""
+        return [base64.b64encode(area).decode() for area in self._numbers]
+
+    def of(self, run: str, place: int) -> int | None:
+        """Which map is that of a run's question; None where no row comes from an area."""
+        return self._maps.get(run, {}).get(place)
+
+    def _number(self, area_V: np.ndarray) -> int | None:
+        size = "u1" if area_V.max(initial=0) < 256 else "<u2"
+        return self._numbers.setdefault(area_V.astype(size).tobytes(), len(self._numbers)) if area_V.any() else None
+
+
+def _one(
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int
+) -> dict[str, Any]:
     place, image = sampled.places[number], sampled.images[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
@@ -184,12 +232,16 @@ def _one(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence
         "question": sampled.prompts[number],
         "truth": str(question["truth"]),
         "image": _data_url(image),
+        "boxes": boxes.for_question(
+            sampled.benchmark, verdicts, np.asarray(sampled.cells.index), int(place), sampled.sizes[number]
+        ),
         "dark": image is not None and is_dark(np.asarray(image)),
         "disagreement": round(float(sampled.disagreement[number]), 3),
         "answers": [texts[number] for texts in sampled.texts],
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
         "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "area": [areas.of(run, int(place)) for run in sampled.cells["run_id"]],
         "stages": [_stages(evidence.get(run), place) for run in sampled.cells["run_id"]],
     }
 

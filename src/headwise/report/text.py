@@ -20,10 +20,10 @@ from headwise.report.columns import EFFICIENCY
 from headwise.system.wording import counted
 
 HOLE = "·"
+# Stands before the best scores of a row on their way to the console, where they are green.
 BEST = "\0"
-"""Stands before the best scores of a row on their way to the console, where they are green."""
+# Members of a best set that are named in a sentence; the tables have all of them.
 NAMED = 12
-"""Members of a best set that are named in a sentence; the tables have all of them."""
 
 
 def markdown(analysis: Analysis, links: dict[str, str]) -> str:
@@ -96,6 +96,7 @@ def front_texts(analysis: Analysis) -> pd.DataFrame:
 
 
 def heading(name: str, part: Findings) -> str:
+    """Title of a benchmark's section, with the unit of its score."""
     title = "Mean over benchmarks" if name == OVERALL else BENCHMARKS[name].title
     return f"{title} ({part.unit})"
 
@@ -170,7 +171,7 @@ def _number(value: float) -> str:
 
 
 def print_analysis(analysis: Analysis, console: Console) -> None:
-    """The same on the console: a table a benchmark, wide ones in blocks that fit."""
+    """The same on the console: one table per benchmark, wide ones in blocks that fit."""
     for note in analysis.comparison.notes:
         console.print(f"note: {note}", style="yellow")
     for name, part in analysis.all_findings.items():

@@ -26,17 +26,17 @@ from headwise.models.checkpoint import Vlm
 from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.records import Sample
-from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions
+from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions, pack_area
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
 from headwise.system.reading import read_image
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
+# Rows of prefixes that are in memory side by side, as a multiple of `memory.stack_tokens`: on a CPU, elsewhere.
 ROWS_OF_STACK = {True: 8.0, False: 0.5}
-"""Rows of prefixes that are in memory side by side, as a multiple of `memory.stack_tokens`: on a CPU, elsewhere."""
 
+# Where an image is read from: a file, its bytes, or nothing where it could not be read at all.
 Source = Path | BinaryIO | None
-"""Where an image is read from: a file, its bytes, or nothing where it could not be read at all."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Answered:
 
 
 class Answerer:
-    """Answers a task's open questions with one loaded checkpoint; engines are kept a set of cells."""
+    """Answers a task's open questions with one loaded checkpoint; one engine is kept per set of cells."""
 
     def __init__(
         self,
@@ -79,6 +79,14 @@ class Answerer:
         optimizations: Optimizations | None = None,
         allow_pickle: bool = False,
     ) -> None:
+        """Encode the prompt before the image once, and start measuring costs.
+
+        Args:
+            vlm: the loaded checkpoint.
+            max_new_tokens: bound on an answer's length, in tokens.
+            optimizations: what the engine may share; None for all of it.
+            allow_pickle: whether CLIP text towers in pickle files are loaded.
+        """
         self.reducer = Reducer(vlm, allow_pickle)
         self.vlm, self.max_new_tokens, self.optimizations = vlm, max_new_tokens, optimizations
         self.decoder = Decoder(vlm.model)
@@ -87,6 +95,7 @@ class Answerer:
         self._engines: dict[tuple[Cell, ...], Engine] = {}
 
     def engine(self, cells: Sequence[Cell]) -> Engine:
+        """The engine of these cells, made on first use and kept."""
         key = tuple(cells)
         if key not in self._engines:
             self._engines[key] = Engine(
@@ -129,7 +138,7 @@ class Answerer:
                     task.key(cells[number]): self._record(found.branches[number], seconds, found.chosen[number])
                     for number in wanted
                 }
-                lines.append({"q": task.questions[window.places[row]], "a": answers})
+                lines.append({"question": task.questions[window.places[row]], "answers": answers})
         lines[0] |= self._costs(task.name, cells, pixels[samples[0].image], samples[0], took)
         return lines
 
@@ -189,7 +198,7 @@ class Answerer:
         choices = [reductions.again(column, 0, sample.prompt) for column in range(len(cells))]
         image = self.vlm.encode_images([pixels.whole])[0]
         question_QD = self.vlm.question(sample.prompt)
-        return {"c": self.cost_probe.costs(benchmark, self.engine(cells), image, question_QD, choices)}
+        return {"costs": self.cost_probe.measure(benchmark, self.engine(cells), image, question_QD, choices)}
 
     def _question(self, image: int, sample: Sample, chosen: Sequence[Chosen | None]) -> Question:
         rows = tuple(None if each is None else each.rows for each in chosen)
@@ -198,31 +207,38 @@ class Answerer:
     def _record(self, branch: Branch, seconds: float, chosen: Chosen | None = None) -> dict[str, Any]:
         """One answer as it is spooled: text, seconds, degenerate ranking, and bit sets of heads and kept tokens.
 
-        `v`: V of the image, where it is not the same for all. `z`, where there is more to say than `k`: every stage as
-        [layer, bit set of the places left, merged rows].
-        `w`: the patches' merged rows before the language model, where there are any (`reducing.packed_area`).
+        `visual`: V of the image, where it is not the same for all. `stages`, where there is more to say than `kept`:
+        every stage as [layer, bit set of the places left, merged rows]. `area`, where a merged row comes from visual
+        tokens: for each token the row that it is in (`reducing.pack_area`).
         """
         tokens = [token for token in branch.tokens if token not in self.decoder.eos]
         visual = branch.visual if self.vlm.visual is None else self.vlm.visual
         heads = [] if branch.heads_K is None else branch.heads_K.tolist()
         several = len(branch.stages) > 1 or any(len(stage.kept) > len(branch.kept_R) for stage in branch.stages)
         return {
-            **({"z": [self._stage(stage, visual) for stage in branch.stages]} if several else {}),
-            **({"w": chosen.area} if chosen is not None and chosen.area not in ("", "-") else {}),
-            "t": self.vlm.text(tokens),
-            "s": round(seconds, 6),
-            "d": int(branch.degenerate or (chosen is not None and chosen.degenerate)),
-            "g": branch.agreement,
-            "h": bits(heads, self.decoder.attention_heads),
-            "k": bits(branch.kept_R.tolist(), visual),
-            **({"v": visual} if self.vlm.visual is None else {}),
-            "m": round(branch.margin, 4),
+            **({"stages": [self._stage(stage, visual) for stage in branch.stages]} if several else {}),
+            **({"area": area} if (area := _area(branch, chosen)) else {}),
+            "text": self.vlm.text(tokens),
+            "seconds": round(seconds, 6),
+            "degenerate": int(branch.degenerate or (chosen is not None and chosen.degenerate)),
+            "agreement": branch.agreement,
+            "heads": bits(heads, self.decoder.attention_heads),
+            "kept": bits(branch.kept_R.tolist(), visual),
+            **({"visual": visual} if self.vlm.visual is None else {}),
+            "margin": round(branch.margin, 4),
         }
 
     def _stage(self, stage: StageKept, visual: int) -> list[Any]:
         """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
         places = [place for place in stage.kept.tolist() if place >= 0]
         return [stage.layer, bits(places, visual), len(stage.kept) - len(places)]
+
+
+def _area(branch: Branch, chosen: Chosen | None) -> str:
+    """Where merged rows come from, packed: rows made before the language model, or inside it. Empty: from nowhere."""
+    if chosen is not None:
+        return "" if chosen.area == "-" else chosen.area
+    return "" if branch.area_V is None or not branch.area_V.any() else pack_area(branch.area_V.cpu().numpy())
 
 
 def image_paths(task: Task, window: Window) -> dict[str, Path]:

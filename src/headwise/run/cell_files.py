@@ -1,4 +1,4 @@
-"""From the spool to one folder a cell: raw answers in question order, and the evidence of heads and tokens."""
+"""From the spool to one folder per cell: raw answers in question order, and the evidence of heads and tokens."""
 
 from __future__ import annotations
 
@@ -106,18 +106,19 @@ class _CellWriter:
         self._visual: list[int] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
-        self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["t"]})
-        self.seconds += row["s"]
-        self.degenerate += row["d"]
-        self._heads.append(unpacked(row["h"]))
-        self._kept.append(unpacked(row["k"]))
-        self._stages.append(row.get("z", []))
-        self._areas.append(unpacked_area(row.get("w", "")))
-        self._rows.append(int(np.bitwise_count(self._kept[-1]).sum()) + (row["z"][-1][2] if "z" in row else 0))
-        visual: int = row.get("v") or self.geometry.visual
+        self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["text"]})
+        self.seconds += row["seconds"]
+        self.degenerate += row["degenerate"]
+        self._heads.append(unpacked(row["heads"]))
+        self._kept.append(unpacked(row["kept"]))
+        stages: list[Any] = row.get("stages", [])
+        self._stages.append(stages)
+        self._areas.append(unpacked_area(row.get("area", "")))
+        self._rows.append(int(np.bitwise_count(self._kept[-1]).sum()) + (stages[-1][2] if stages else 0))
+        visual: int = row.get("visual") or self.geometry.visual
         self._visual.append(visual)
-        if row["g"] is not None:
-            self._agreement.append(row["g"])
+        if row["agreement"] is not None:
+            self._agreement.append(row["agreement"])
 
     def failure(self, sample: Sample, error: str | None) -> None:
         """A question without an answer; its rows of evidence are empty sets, so that rows stay aligned."""
@@ -150,7 +151,7 @@ class _CellWriter:
         Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
-        merged before the language model, `areas_NV` says of each patch which of them it weighs most in, from 1
+        merged, `areas_NV` says of each visual token which of those after the last stage it weighs most in, from 1
         (0: none).
         """
         self._out.close()
@@ -177,8 +178,7 @@ class _CellWriter:
     def _by_area(self) -> dict[str, np.ndarray]:
         if not any(len(area) for area in self._areas):
             return {}
-        nothing = np.zeros(self._widest, dtype=np.uint16)
-        return {"areas_NV": np.stack([area if len(area) else nothing for area in self._areas])}
+        return {"areas_NV": np.stack([np.pad(area, (0, self._widest - len(area))) for area in self._areas])}
 
     @property
     def _widest(self) -> int:
@@ -220,11 +220,11 @@ def _answers(task: Task, spool: Spool, costs: list[dict[str, Any]]) -> Iterator[
     """Places in question order with what the spool holds for them, by cell key; `costs` gets what was measured."""
     where: list[list[tuple[Path, int]]] = [[] for _ in task.samples]
     for path, offset, row in spool.lines():
-        costs += row.get("c", ())
-        for place in task.places.get(row["q"], ()):
+        costs += row.get("costs", ())
+        for place in task.places.get(row["question"], ()):
             where[place].append((path, offset))
     for place, lines in enumerate(where):
-        yield place, _merged([read_line(path, offset)["a"] for path, offset in lines])
+        yield place, _merged([read_line(path, offset)["answers"] for path, offset in lines])
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

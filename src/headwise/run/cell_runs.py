@@ -94,6 +94,7 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "max_new_tokens": study.max_new_tokens,
         "prompt": job.checkpoint.prompt_version,
         **job.checkpoint.image_options,
+        **({"box_space": bench.box_space} if (bench := benchmark_of(task.name)).boxes else {}),
         "data_dir": study.data_dir,
         "data_digest": task.data_digest,
     }

@@ -23,12 +23,20 @@ from headwise.study.budget import token_count
 from headwise.study.cells import Cell
 
 CLIP_WIDTH = 768
+# E of CLIP's joint space in LLaVA-1.5's tower, and words of a question.
 WORDS = 12
-"""E of CLIP's joint space in LLaVA-1.5's tower, and words of a question."""
+
+
+def _matrix_by_vector(matrix: tuple[int, int], vector: tuple[int], *_: Any, **__: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+VECTORS = {torch.ops.aten.mv: _matrix_by_vector}
+"""A product that torch's counter leaves out."""
 
 
 def before_flops(checkpoint: Checkpoint, cell: Cell) -> float:
-    """FLOPs of one choice by a method before the language model: its matrix products, from signals to rows.
+    """FLOPs of one choice by a method before the language model: its products with matrices, from signals to rows.
 
     Towers, projector and CLIP's text tower are not in it, as the tower is in no other cost; 0 for other cells.
     """
@@ -50,7 +58,7 @@ def _counted(cell: Cell, shape: VisionShape, visual: int, hidden: int) -> float:
     rows = visual if method.image_side(tokens, 1) is None else method.rows(tokens, visual, options) or visual
     sizes = {"V": rows, "N": rows + 1, "H": shape.heads, "C": shape.width, "d": shape.width // shape.heads}
     sizes |= {"D": hidden, "E": CLIP_WIDTH, "M": 1, "m": WORDS}
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    with FlopCounterMode(display=False, custom_mapping=VECTORS) as counter, torch.inference_mode():
         method.reduce(_made_up(method.needs, sizes), tokens, options)
     return float(counter.get_total_flops())
 

@@ -11,9 +11,9 @@ from headwise.run.choosing import before_flops
 from headwise.study.cells import Cell, Geometry
 from headwise.study.names import CONTROLS, ranks_heads
 
+# Prompt positions that are not the image, as FastV's and its successors' accounting assumes none or few;
+# LLaVA-1.5's short-answer prompts have about this many.
 TEXT = 60
-"""Prompt positions that are not the image, as FastV's and its successors' accounting assumes none or few;
-LLaVA-1.5's short-answer prompts have about this many."""
 
 
 def at_mean(checkpoint: Checkpoint, visual: float | None) -> Checkpoint:

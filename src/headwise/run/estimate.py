@@ -24,8 +24,8 @@ from headwise.system.reading import read_image
 
 PROBE_QUESTIONS = 4
 SPOOL_BYTES = 180
+# Bytes of one answer in the spool and in a cell's artifacts, beside the bit sets of heads and tokens.
 ARTIFACT_BYTES = 260
-"""Bytes of one answer in the spool and in a cell's artifacts, beside the bit sets of heads and tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Work:
 
     @property
     def total(self) -> float:
+        """FLOPs of the study: shared work and branches."""
         return self.shared + self.branches
 
 

@@ -20,6 +20,7 @@ from headwise.benchmarks.bundles.check import data_folder
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answer_tasks import AnsweredTask, answer_tasks
 from headwise.run.answering import Answerer, unreadable
+from headwise.run.conventions import suited
 from headwise.run.executors import Executor, Scale
 from headwise.run.executors.local import Local
 from headwise.run.log_tasks import Logger, failures_of
@@ -45,11 +46,22 @@ class Job:
 
     @classmethod
     def of(cls, study: StudySettings, placement: Placement | None = None, scale: Scale | None = None) -> Job:
+        """Check a study against its checkpoint and data, and plan its tasks.
+
+        Args:
+            study: the settings.
+            placement: devices; None for one, chosen by itself.
+            scale: engine and workers; None for the local engine.
+
+        Raises:
+            HeadwiseError: a checkpoint, benchmark folder or cell that does not fit, named in the message.
+        """
         placement, scale = placement or Placement(), scale or Scale()
         placement.check(study)
         if scale.engine == "ray":
             placement = replace(placement, made_on=_kind_of_workers(study, placement, scale))
         checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(study.image_limits)
+        study = suited(study, checkpoint)
         check_views(checkpoint, [*study.controls, *study.strategy])
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
@@ -78,7 +90,8 @@ class Job:
         kind, folder = self.placement.kind(self.study), Path(self.study.model)
         model = str(folder.resolve()) if folder.is_dir() else self.study.model
         orders = Orders(self.study, model, kind, self.placement.allow_pickle)
-        with RayExecutor(orders, identity(self.checkpoint, kind), self.scale, say) as executor:
+        expected = identity(self.checkpoint, self.study, kind, self.placement.allow_pickle)
+        with RayExecutor(orders, expected, self.scale, say) as executor:
             yield executor
 
     @property

@@ -18,8 +18,8 @@ from headwise.tracking.orphans import new_mark
 from headwise.tracking.pending import Note, tracking_place, try_study_lock
 from headwise.tracking.resume import begun_runs, is_finished, take_over
 
+# What compares the cells of a study that is still open: it lies above this package, so that callers hand it in.
 Compare = Callable[[tracking.StudyRun, Console], None]
-"""What compares the cells of a study that is still open: it lies above this package, so that callers hand it in."""
 
 
 def log_study(job: Job, note: Note, console: Console, compare: Compare, answered: bool = False) -> None:

@@ -37,6 +37,7 @@ class Logger:
     """Scores and logs benchmarks one after the other in a thread of its own; leaving the block stops it."""
 
     def __init__(self, job: Job, study: tracking.StudyRun, bar: StudyBar) -> None:
+        """Start with no benchmark waiting; `bar` is told of what is done."""
         self.job, self.study, self.bar = job, study, bar
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log")
         self._stopped = threading.Event()
@@ -45,9 +46,11 @@ class Logger:
         self._outage: TrackingError | None = None
 
     def __enter__(self) -> Logger:
+        """The logger itself; its thread starts with the first benchmark."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Drop benchmarks that have not begun, and wait for the one that has."""
         self._stopped.set()
         self._pool.shutdown(cancel_futures=True)
 

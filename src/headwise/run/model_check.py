@@ -46,6 +46,7 @@ class Checked:
 
     @property
     def agrees(self) -> bool:
+        """Whether both ways keep the same tokens and give the same answer."""
         return self.kept_equal and self.answer_equal
 
 

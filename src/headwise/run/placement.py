@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from dataclasses import dataclass
 
 from headwise.errors import ConfigError
 from headwise.models.checkpoint import Checkpoint, Vlm, pick_device
 from headwise.run.settings import StudySettings
-from headwise.system.environment import whole_number
 
 DEVICE = re.compile(r"\d+|cpu|cuda:\d+")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -73,21 +70,4 @@ class Placement:
             allow_pickle=self.allow_pickle,
             device_map=self.device_map,
             devices=self.devices,
-        )
-
-
-def check_launcher() -> None:
-    """Refuse to be one of several processes that a launcher started: each would answer the whole study.
-
-    ConfigError with the command to use, said by the first of them; the others end without a word.
-    """
-    size, rank = whole_number("WORLD_SIZE", 1, least=1), whole_number("RANK", 0)
-    if rank >= size:
-        raise ConfigError(f"RANK: {os.environ['RANK']} is not below WORLD_SIZE, {size}")
-    if size > 1 and rank:
-        sys.exit(2)
-    if size > 1:
-        raise ConfigError(
-            f"WORLD_SIZE: a launcher started {size} processes, but headwise shares work through Ray; start it once, "
-            f"without the launcher: `headwise run --engine ray --workers {size}` (several hosts: docs/scaling.md)"
         )

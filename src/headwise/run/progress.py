@@ -20,16 +20,19 @@ class StudyBar:
     """A bar of `questions`, of which those that turn out to be answered already are taken off again."""
 
     def __init__(self, console: Console, questions: int) -> None:
+        """Draw on `console` a bar of that many questions."""
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate()
         self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
         self._row = self._bar.add_task("answer", total=questions)
         self._total = questions
 
     def __enter__(self) -> StudyBar:
+        """Start drawing."""
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Draw the last state and stop."""
         self._bar.stop()
 
     def fewer(self, questions: int) -> None:
@@ -38,6 +41,7 @@ class StudyBar:
         self._bar.update(self._row, total=self._total)
 
     def answered(self, questions: int, workers: int) -> None:
+        """Advance by `questions`; say how many workers there are where there are several."""
         several = f" ({workers} workers)" if workers > 1 else ""
         self._bar.update(self._row, advance=questions, description=f"answer{several}")
 

@@ -31,8 +31,8 @@ from headwise.models.vision import small_pixels, tower_of, word_embeddings
 from headwise.study.budget import token_count
 from headwise.study.cells import Cell, Geometry
 
+# Signals that no tower of a LLaVA checkpoint gives.
 TEXT = ("text_ME", "words_mD", "visual_projection_EC")
-"""Signals that no tower of a LLaVA checkpoint gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,7 @@ class Reducer:
     """Runs the methods before the language model on one loaded checkpoint; CLIP text towers are kept by name."""
 
     def __init__(self, vlm: Vlm, allow_pickle: bool = False) -> None:
+        """`allow_pickle`: whether CLIP text towers in pickle files are loaded. Towers are built on first use."""
         self.vlm, self.allow_pickle = vlm, allow_pickle
         self.geometry: Geometry = vlm.checkpoint.geometry
         self._tower: Tower | None = None
@@ -67,6 +68,7 @@ class Reducer:
 
     @property
     def tower(self) -> Tower:
+        """The checkpoint's vision tower with its intermediate signals. ModelError where methods cannot read it."""
         self._tower = self._tower or tower_of(self.vlm)
         return self._tower
 
@@ -153,6 +155,7 @@ class Reductions:
     def __init__(
         self, reducer: Reducer, cells: Sequence[Cell], visions: dict[int | None, list[Vision | Tiles]]
     ) -> None:
+        """`visions`: signals of the window's images by the side in pixels at which they were seen (None: the usual)."""
         self.reducer, self.cells, self.visions = reducer, cells, visions
         self._chosen: dict[object, Chosen] = {}
         self._text: dict[object, dict[str, Tensor]] = {}
@@ -218,13 +221,13 @@ def choose(reducer: Reducer, cell: Cell, vision: Vision | Tiles, text: dict[str,
         tokens = reducer.tokens(cell, len(vision.patch_V))
         joined = reduce_tiled(method, vision.with_text(text), tokens, options, reducer.project)
         rows = ImageRows(joined.rows_TD.to(reducer.vlm.device), joined.places_T.to(reducer.vlm.device))
-        packed = "" if joined.area_V is None else _packed(joined.area_V.cpu().numpy())
+        packed = "" if joined.area_V is None else pack_area(joined.area_V.cpu().numpy())
         return Chosen(rows, joined.degenerate, packed)
     reduced = method.reduce(replace(vision, **text), reducer.tokens(cell, reducer.geometry.visual), options)
     rows_TD = reduced.embeddings(vision.projected_VD, reducer.project)
     places_T, area = reduced.kept.to(reducer.vlm.device), packed_area(reduced)
     if reducer.side(cell) is not None:  # patches of a smaller image are no places of this one, but areas of it
-        area = _packed(smaller_grid(reducer.geometry.visual, len(places_T)))
+        area = pack_area(smaller_grid(reducer.geometry.visual, len(places_T)))
         places_T = torch.full_like(places_T, -1)
     return Chosen(ImageRows(rows_TD.to(reducer.vlm.device), places_T), reduced.degenerate, area)
 
@@ -242,7 +245,7 @@ def packed_area(reduced: Reduced) -> str:
     weight_MV = reduced.weights_TN[merged, 1:].abs()
     most_V = weight_MV.max(0)
     area_V = torch.where(most_V.values > 0, most_V.indices + 1, 0)
-    return _packed(area_V.cpu().numpy())
+    return pack_area(area_V.cpu().numpy())
 
 
 def smaller_grid(visual: int, made: int) -> np.ndarray:
@@ -252,7 +255,8 @@ def smaller_grid(visual: int, made: int) -> np.ndarray:
     return (line[:, None] * small + line + 1).ravel()
 
 
-def _packed(area_V: np.ndarray) -> str:
+def pack_area(area_V: np.ndarray) -> str:
+    """For each patch its merged row, from 1 (0: none), as text: unsigned 16-bit numbers, zlib, base64."""
     return base64.b64encode(zlib.compress(area_V.astype("<u2").tobytes())).decode()
 
 

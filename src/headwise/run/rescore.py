@@ -22,10 +22,10 @@ from headwise.scoring.score import (
     write_verdicts,
 )
 
+# Value of the parameter `data_dir` of a run whose answers carry their own labels.
 KEY_IN_ANSWERS = "answers"
-"""Value of the parameter `data_dir` of a run whose answers carry their own labels."""
+# Status of an imported cell whose answers score otherwise than its log says; LOG_SCORE tags what that is.
 CONTRADICTED = "contradicted"
-"""Status of an imported cell whose answers score otherwise than its log says; LOG_SCORE tags what that is."""
 LOG_SCORE = "headwise.log_score"
 
 

@@ -25,18 +25,18 @@ from headwise.study.cells import LARGEST, LARGEST_SEED, Cell, Geometry
 from headwise.system.reading import has_lone_surrogate, read_text
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+# The budget of the unpruned model as a share, where the number of visual tokens differs from image to image.
 ALL_TOKENS = 1.0
-"""The budget of the unpruned model as a share, where the number of visual tokens differs from image to image."""
+# The value of an option that means: whatever the configuration file says.
 AS_CONFIGURED = "config"
-"""The value of an option that means: whatever the configuration file says."""
 
+# What the word `all` stands for; token and head counts are those of the published ablation.
 ALL: dict[str, tuple[Any, ...]] = {
     "strategy": names.STRATEGIES,
     "controls": names.CONTROLS,
     "tokens": (192, 128, 64),
     "heads": (24, 16, 8),
 }
-"""What the word `all` stands for; token and head counts are those of the published ablation."""
 
 
 class StudySettings(BaseModel):
@@ -192,13 +192,13 @@ class StudySettings(BaseModel):
         Raises ConfigError where a budget cannot be met or more heads are asked for than there are.
         """
         ordered = list(dict.fromkeys([*self.controls, *self.strategy]))
-        grid = [cell for name in ordered for cell in self._cells_of(name, geometry)]
-        for cell in grid:
+        cells = [cell for name in ordered for cell in self._cells_of(name, geometry)]
+        for cell in cells:
             check_cell(cell, geometry)
             method = before_method(cell.strategy)
             if method is not None and method.text_encoder.startswith("clip"):
                 require_clip(cell.strategy, cell.clip)
-        return grid
+        return cells
 
     @property
     def image_limits(self) -> ImageOptions:
@@ -327,7 +327,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or a date that Python cannot convert
         raise ConfigError(f"config: {path} is not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"config: {path} must hold a mapping of settings, one a line, such as `layer: 2`")
+        raise ConfigError(f"config: {path} must hold a mapping of settings, one per line, such as `layer: 2`")
     if any(not isinstance(name, str) for name in content):
         allowed = ", ".join(StudySettings.model_fields)
         raise ConfigError(f"config: {path} has a setting whose name is no text; allowed are {allowed}")

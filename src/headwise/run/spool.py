@@ -1,4 +1,4 @@
-"""Answers on disk before anything else: append-only, a checksum a line, so that a killed run loses nothing.
+"""Answers on disk before anything else: append-only, one checksum per line, so that a killed run loses nothing.
 
 One folder holds the answers to one benchmark by one model (the group). Every process appends to a file
 of its own and readers merge them, so that processes never write over each other. A line carries one
@@ -30,6 +30,7 @@ class Spool:
     """The answers of one group. `append` writes, `lines` reads what every process has written."""
 
     def __init__(self, folder: Path) -> None:
+        """Make the folder. A file of this process's own is opened at the first `append`."""
         self.folder = folder
         self.damaged = 0
         self._out: FileIO | None = None
@@ -51,6 +52,7 @@ class Spool:
                 self._sync()
 
     def close(self) -> None:
+        """Write to disk what is buffered, and close this process's file."""
         if self._out is not None:
             with disk_errors(self.folder), self._out:
                 self._sync()
@@ -152,6 +154,9 @@ def _row(raw: bytes) -> dict[str, Any] | None:
 
 def _holds_answers(row: Any) -> bool:
     """A checksum says that a line is as it was written, not that a text was: null in place of one is no answer."""
-    if not isinstance(row, dict) or not isinstance(row.get("q"), str) or not isinstance(row.get("a"), dict):
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str):
         return False
-    return all(isinstance(answer, dict) and isinstance(answer.get("t"), str) for answer in row["a"].values())
+    answers = row.get("answers")
+    if not isinstance(answers, dict):
+        return False
+    return all(isinstance(answer, dict) and isinstance(answer.get("text"), str) for answer in answers.values())

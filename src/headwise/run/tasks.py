@@ -56,6 +56,7 @@ class Task:
 
     @property
     def benchmark(self) -> Benchmark:
+        """The benchmark of that name."""
         return benchmark(self.name)
 
     @property
@@ -85,8 +86,8 @@ class Task:
         column = {self.key(cell): place for place, cell in enumerate(self.cells)}
         done = np.zeros((len(self.samples), len(self.cells)), dtype=bool)
         for _, _, row in spool.lines():
-            columns = [column[key] for key in row["a"] if key in column]
-            for place in self.places.get(row["q"], ()):
+            columns = [column[key] for key in row["answers"] if key in column]
+            for place in self.places.get(row["question"], ()):
                 done[place, columns] = True
         return done
 

@@ -5,7 +5,7 @@ reasons for each procedure are in docs/statistics.md.
 """
 
 from headwise.stats.aggregates import CategoryMean, CategorySum, GroupMean, Mean, MeanF1, PairSum
-from headwise.stats.bestset import SIGNS, Flipped, best_set, best_set_p, fewest_images, flip
+from headwise.stats.bestset import SIGNS, Flipped, best_set_p, fewest_images, flip, in_best_set
 from headwise.stats.estimates import Estimates, average, estimate
 from headwise.stats.incomplete import Pairs, answered_by_any, own_estimates
 from headwise.stats.intervals import LEVEL
@@ -31,13 +31,13 @@ __all__ = [
     "Pairs",
     "answered_by_any",
     "average",
-    "best_set",
     "best_set_p",
     "compare_pair",
     "estimate",
     "fewest_images",
     "flip",
     "headline",
+    "in_best_set",
     "holm",
     "mcnemar",
     "mcnemar_p",

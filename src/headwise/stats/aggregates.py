@@ -16,6 +16,7 @@ class Mean(Aggregate):
     """Mean of `correct` over the answered questions, in percent; images are drawn."""
 
     def headline(self, outcomes: Outcomes) -> Headline:
+        """One ratio over all images: questions right of questions answered."""
         add = adder(outcomes.image_Q)
         right, answered = add(np.nan_to_num(outcomes.correct_CQ)), add(outcomes.answered_CQ)
         everything = slice(0, right.shape[1])
@@ -31,6 +32,7 @@ class CategoryMean(Aggregate):
     """
 
     def headline(self, outcomes: Outcomes) -> Headline:
+        """One ratio per category, scaled by 100 / number of answered categories; drawn within categories."""
         parts = list(_categories(outcomes))
         present_C1 = sum((answered.sum(axis=1, keepdims=True) > 0).astype(float) for _, answered in parts)
         scale_C1 = 100.0 / np.maximum(present_C1, 1)
@@ -47,6 +49,7 @@ class CategorySum(Aggregate):
     """
 
     def headline(self, outcomes: Outcomes) -> Headline:
+        """One ratio per category, scaled by its number of answered questions; drawn within categories."""
         terms = [
             Term.of(answered.sum(axis=1, keepdims=True), slice(0, right.shape[1]), right, answered)
             for right, answered in _categories(outcomes)
@@ -64,6 +67,7 @@ class PairSum(Aggregate):
     """
 
     def headline(self, outcomes: Outcomes) -> Headline:
+        """Two ratios per category, over questions and over images with both questions answered."""
         terms: list[Term] = []
         strata: list[slice] = []
         start = 0
@@ -95,9 +99,11 @@ class MeanF1(Aggregate):
     positive: str = "yes"
 
     def labels(self, questions: Columns) -> dict[str, NDArray]:
+        """`positive`, [Q]: which questions have the positive class as their true answer."""
         return {"positive": np.asarray(questions["truth"]) == self.positive}
 
     def headline(self, outcomes: Outcomes) -> Headline:
+        """One ratio per category: 2·TP / (2·TP + errors), scaled by 100 / number of categories with answers."""
         add = adder(outcomes.image_Q)
         positive_Q = outcomes.label("positive")
         right = np.nan_to_num(outcomes.correct_CQ)
@@ -131,6 +137,7 @@ class GroupMean(Aggregate):
         return {"group": group_Q, "group_size": sizes[group_Q]}
 
     def headline(self, outcomes: Outcomes) -> Headline:
+        """One ratio over groups that are answered as a whole. NoScore where there is none."""
         group_Q = outcomes.label("group")
         _, first, number_Q = np.unique(group_Q, return_index=True, return_inverse=True)
         add, size_N = adder(number_Q), outcomes.label("group_size")[first]

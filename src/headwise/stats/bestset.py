@@ -26,15 +26,15 @@ from headwise.stats.estimates import Estimates
 from headwise.stats.intervals import LEVEL
 from headwise.stats.outcomes import Floats
 
+# Random sign flips; where all flips there are number fewer, all of them.
 SIGNS = 2000
-"""Random sign flips; where all flips there are number fewer, all of them."""
+# How sure it is that no p of random flips is below the one that all flips would give.
 SURE = 0.95
-"""How sure it is that no p of random flips is below the one that all flips would give."""
+# Pairs of cells × flips that are looked at: all flips up to 547 cells, fewer (never below FEWEST) beyond.
 PAIRS = 6e8
-"""Pairs of cells × flips that are looked at: all flips up to 547 cells, fewer (never below FEWEST) beyond."""
 FEWEST = 512
+# Statistics closer than this are equal: flips of the same few outcomes, in single precision.
 TOLERANCE = 1e-3
-"""Statistics closer than this are equal: flips of the same few outcomes, in single precision."""
 _BLOCK = 512  # images at a time: bounds the signs to 512 x SIGNS numbers
 
 
@@ -102,7 +102,7 @@ def _turned(images: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
         yield block, bits.astype(np.float32)
 
 
-def best_set(estimates: Estimates, level: float = LEVEL) -> np.ndarray:
+def in_best_set(estimates: Estimates, level: float = LEVEL) -> np.ndarray:
     """Bool [C]: not significantly worse than the best, simultaneously over all cells."""
     return best_set_p(flip(estimates)) > 1 - level
 

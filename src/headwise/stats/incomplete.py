@@ -72,6 +72,7 @@ class Pairs:
     """Comparisons over the questions that both cells answered, computed once each."""
 
     def __init__(self, outcomes: Outcomes, seed: int = 0) -> None:
+        """`seed`: of the bootstrap, the same for every pair."""
         self.outcomes, self.seed = outcomes, seed
         self.full_C = np.asarray(outcomes.answered_CQ.all(axis=1))
         self._known: dict[tuple[int, int], Paired | None] = {}

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from headwise.errors import DataError
 
 Floats = NDArray[np.float64]
+# What is known of the questions: their `question_id`, `image`, `category` and `truth`, one string per question.
 Columns = Mapping[str, Sequence[str]]
-"""What is known of the questions: their `question_id`, `image`, `category` and `truth`, one string per question."""
 
 
 class NoScore(DataError):
@@ -59,6 +59,7 @@ class Outcomes:
     labels: Mapping[str, NDArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """ValueError where there is no cell or question, or where an array has another number of questions."""
         cells, questions = self.correct_CQ.shape
         if cells == 0 or questions == 0:
             raise ValueError(f"no verdicts to compare: {cells} cells x {questions} questions")
@@ -75,6 +76,7 @@ class Outcomes:
 
     @property
     def answered_CQ(self) -> NDArray[np.bool_]:
+        """Which questions each cell answered: [C, Q]."""
         return ~np.isnan(self.correct_CQ)
 
     def label(self, name: str) -> NDArray:
@@ -113,6 +115,7 @@ class Term:
 
     @classmethod
     def of(cls, scale: float | Floats, clusters: slice, top_CG: Floats, bottom_CG: Floats) -> Term:
+        """The term; what is the same for every cell is kept once, which saves a bootstrap most of its work."""
         same = bool((bottom_CG == bottom_CG[0]).all())
         if not isinstance(scale, float) and (scale == scale[0]).all():
             scale = float(scale[0, 0])
@@ -128,6 +131,7 @@ class Headline:
 
     @property
     def clusters(self) -> int:
+        """G, the number of clusters."""
         return self.strata[-1].stop
 
     def scores(self, weights_GB: Floats) -> Floats:
@@ -157,9 +161,9 @@ def sum_of_ratios(terms: Iterator[tuple[float | Floats, Floats, Floats]]) -> Flo
     return total
 
 
+# Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time; with smaller
+# ones numpy's calls are so short that two benchmarks computed side by side wait for each other.
 IN_CACHE = 1 << 17
-"""Numbers in one block of scores: larger blocks leave the cache, and memory then takes most of the time; with smaller
-ones numpy's calls are so short that two benchmarks computed side by side wait for each other."""
 
 
 def blocks(cells: int, columns: int) -> Iterator[slice]:

@@ -31,8 +31,8 @@ class Paired:
     p_mcnemar: float | None
     percent: float
     percent_low: float
+    # Percent of the reference's score, NaN where that is 0, and its interval.
     percent_high: float
-    """Percent of the reference's score, NaN where that is 0, and its interval."""
 
 
 def compare_pair(outcomes: Outcomes, cell: int, reference: int, *, flips: int = FLIPS, seed: int = 0) -> Paired:

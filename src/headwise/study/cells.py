@@ -16,10 +16,10 @@ LARGEST = 2**31 - 1
 LARGEST_SEED = 2**63 - 1
 
 
+# A whole number (int), or a share: a float below 1.
 Count: TypeAlias = Any
-"""A whole number (int), or a share: a float below 1."""
+# V (int), or None where it differs from image to image.
 Visual: TypeAlias = Any
-"""V (int), or None where it differs from image to image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """Name of the cell: strategy, tokens, heads, then what differs from the defaults, joined by `-`."""
         query = "" if self.query == "last_token" else f"-{self.query}"
         options = f"-{self.options_text}" if self.options_text else ""
         return f"{self.strategy}-{self.tokens}-{self.heads}{query}{options}"

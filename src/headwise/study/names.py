@@ -30,10 +30,10 @@ PUBLISHED_STRATEGIES = (
     "hierarchical",
 )
 CONTROLS = ("vanilla", "all_heads", "random_heads", "random_tokens")
+# Roles: the unpruned model, what methods are compared with, what may be recommended.
 REFERENCE, CONTROL, METHOD = "reference", "control", "method"
-"""Roles: the unpruned model, what methods are compared with, what may be recommended."""
+# Strategies that draw at random; the seed changes what these keep, and nothing of any other.
 RANDOM = ("random_heads", "random_tokens")
-"""Strategies that draw at random; the seed changes what these keep, and nothing of any other."""
 SCORE_DTYPES = ("float64", "float32", "float16")
 BUDGETS = ("average", "kept", "published")
 QUERIES = (
@@ -80,8 +80,8 @@ def in_order(found: Iterable[str]) -> list[str]:
     return [name for name in (*STRATEGIES, *others, *CONTROLS) if name in rest]
 
 
+# Parameters of a cell that change what a pruned one keeps, and nothing of the unpruned one.
 RANKING = ("layer", "budget", "score_dtype", "seed", "query", "options")
-"""Parameters of a cell that change what a pruned one keeps, and nothing of the unpruned one."""
 
 
 def check_strategy(name: str, allowed: Sequence[str] = STRATEGIES + CONTROLS) -> None:

@@ -51,23 +51,37 @@ class Registry(Mapping[str, Base], Generic[Base]):
         *,
         reserved: Sequence[str] = (),
     ) -> None:
+        """Nothing is imported yet.
+
+        Args:
+            kind: what one entry is called in errors.
+            base: class of which every entry is a concrete subclass.
+            package: package whose modules are searched.
+            group: entry-point group of other installed packages.
+            apart: modules of the package that hold no entries.
+            reserved: names that an entry of another package may not have.
+        """
         self.kind, self.base, self.package, self.group = kind, base, package, group
         self.apart, self.reserved = apart, reserved
         self._plugins: list[ModuleType] = []
         plugins.offer_to(self.add)
 
     def __getitem__(self, name: str) -> Base:
+        """The entry of that name. ConfigError, which lists all names, where there is none."""
         if name not in self._found:
             raise ConfigError(f"{self.kind}: {name!r} is not one of {', '.join(self._found)}")
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
+        """Names, in order of registration."""
         return iter(self._found)
 
     def __len__(self) -> int:
+        """How many entries there are."""
         return len(self._found)
 
     def __contains__(self, name: object) -> bool:  # Mapping's own expects KeyError
+        """Whether there is an entry of that name."""
         return name in self._found
 
     def add(self, plugin: ModuleType) -> int:

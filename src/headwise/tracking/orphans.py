@@ -22,6 +22,7 @@ TAG = "headwise.mark"
 
 
 def new_mark() -> str:
+    """A random mark that ties a run to the process that opened it."""
     return uuid.uuid4().hex
 
 

@@ -61,6 +61,7 @@ class Note:
         return note
 
     def forget(self) -> None:
+        """Delete the note; it may be gone already."""
         (_folder() / f"{self.key}.json").unlink(missing_ok=True)
 
 

@@ -20,8 +20,8 @@ PAGE = 1000
 LATEST = "latest"
 WHOLE = re.compile(r"[+-]?\d{1,19}")
 INTEGERS = ("tokens", "heads", "layer", "limit", "seed")
+# Parameters that may be a share of all that there are.
 SHARES = ("tokens", "heads")
-"""Parameters that may be a share of all that there are."""
 
 
 def find_cells(
@@ -122,7 +122,7 @@ def _table(runs: Sequence[Run]) -> pd.DataFrame:
     for name in INTEGERS:
         if name not in table:
             table[name] = pd.NA
-        table[name] = _counts(table, name) if name in SHARES else _whole(table, name)
+        table[name] = _counts(table, name) if name in SHARES else _whole_numbers(table, name)
     return table
 
 
@@ -130,8 +130,8 @@ def _counts(table: pd.DataFrame, name: str) -> pd.Series:
     """Int64, or Float64 where a run logged a share below 1 instead of a count."""
     share = table[name].map(_is_share, na_action="ignore").fillna(False).astype(bool)
     if not share.any():
-        return _whole(table, name)
-    counted = _whole(table.assign(**{name: table[name].mask(share)}), name).astype("Float64")
+        return _whole_numbers(table, name)
+    counted = _whole_numbers(table.assign(**{name: table[name].mask(share)}), name).astype("Float64")
     return counted.mask(share, pd.to_numeric(table[name].where(share)).astype("Float64"))
 
 
@@ -143,7 +143,7 @@ def _is_share(text: str) -> bool:
         return False
 
 
-def _whole(table: pd.DataFrame, name: str) -> pd.Series:
+def _whole_numbers(table: pd.DataFrame, name: str) -> pd.Series:
     """The parameter as Int64; TrackingError names the run whose value is not a 64-bit integer."""
     fits = table[name].map(_fits, na_action="ignore").fillna(True).astype(bool)
     if not fits.all():

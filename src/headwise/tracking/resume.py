@@ -46,6 +46,7 @@ def begun_runs(note: Note) -> list[str]:
 
 
 def is_finished(run_id: str) -> bool:
+    """Whether the run ended as FINISHED. TrackingError where the store cannot be reached."""
     with reaching():
         return MlflowClient().get_run(run_id).info.status == "FINISHED"
 

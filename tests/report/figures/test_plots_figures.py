@@ -120,6 +120,26 @@ def test_a_dark_image_is_covered_with_light():
     assert shaded[0, 1].min() > 180
 
 
+def test_areas_of_merged_rows_are_tinted_each_with_its_border():
+    kept, area = np.zeros((4, 4), bool), np.array([[1, 1, 2, 2], [1, 1, 2, 2], [0] * 4, [0] * 4])
+    kept[0, 0] = True
+    plain = faded(np.full((40, 40, 3), 200, np.uint8), kept)
+    shaded = faded(np.full((40, 40, 3), 200, np.uint8), kept, area)
+    assert (shaded[5, 5] == 200).all()  # kept as it is, whatever else it is part of
+    assert (shaded[20:] == plain[20:]).all()
+    first, second = shaded[15, 5], shaded[15, 35]
+    assert (first != second).any()
+    assert min(first.max(), second.max()) > plain[15, 5].max()
+    assert shaded[15, 19].min() == shaded[19, 5].min() == 235
+    assert (shaded[12:18, 22:38] == second).all()
+
+
+def test_a_merged_row_without_an_area_is_counted_alone():
+    overlay = figures.Overlay("64/visionzip", "no", 0.0, np.ones((4, 4), bool), merged=11)
+    figure = figures.kept_tokens([figures.Seen("Is it?", "yes", np.zeros((8, 8, 3), np.uint8), [overlay])], "GQA")
+    assert "+11 merged" in texts(figure)
+
+
 def test_kept_tokens_tell_right_from_wrong():
     everything = np.ones((4, 4), bool)
     overlays = [figures.Overlay(name, "<b>no</b>", right, everything) for name, right in (("a", 1.0), ("b", 0.0))]

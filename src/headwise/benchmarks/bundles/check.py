@@ -65,7 +65,8 @@ def chosen_benchmarks(data_dir: str, asked: str | None) -> list[str]:
     if asked is None:
         folder = embedded.DATA_DIR if data_dir == EMBEDDED else Path(data_dir).expanduser()
         held = [name for name in default_names() if (home := benchmark(name).home) and (folder / home).is_dir()]
-        return held or sets["published"]
+        same_files = {benchmark(name).without_ocr for name in held}
+        return [name for name in held if name not in same_files] or sets["published"]
     sets["all"] = sets["published"] if data_dir == EMBEDDED else default_names()
     named = (part.strip() for part in asked.split(","))
     return list(dict.fromkeys(benchmark(each).name for part in named for each in sets.get(part, [part])))
@@ -166,7 +167,7 @@ def _other_questions(bench: Benchmark, official: Counts, samples: Sequence[Sampl
         return None
     what = f"{len(samples):,} questions, not the official {official.questions:,}"
     if bench.official_categories:
-        counts = Counter(sample.category for sample in samples)
+        counts = Counter(part for sample in samples for part in {sample.category, sample.category.split("/")[0]})
         wanted = bench.official_categories.items()
         differ = [f"{category} {counts[category]:,} of {n:,}" for category, n in wanted if counts[category] != n]
         what += f" ({', '.join(differ)})"

@@ -37,10 +37,12 @@ class Maps:
 
     @cached_property
     def entropy_H(self) -> Tensor:
+        """Shannon entropy of each head's distribution over the visual tokens, in nats: [H]."""
         return -(self.p_HV * torch.log(self.p_HV + EPSILON)).sum(-1)
 
     @cached_property
     def sum_squares_H(self) -> Tensor:
+        """Σ p² over the visual tokens of each head, 1/V (uniform) to 1 (one token): [H]."""
         return self.p_HV.square().sum(-1)
 
     @cached_property

@@ -24,6 +24,7 @@ class Ranker:
     """
 
     def __init__(self, attention_NHV: Tensor, sample_ids: Sequence[str]) -> None:
+        """`attention_NHV`: last-token rows of N questions; `sample_ids`: their names, which seed random controls."""
         self.attention_NHV, self.sample_ids = attention_NHV, sample_ids
         self._known: dict[tuple[Any, ...], Any] = {}
 

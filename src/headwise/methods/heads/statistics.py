@@ -13,10 +13,12 @@ TOP_K = 10
 
 
 def attention_sum(maps: Maps) -> Tensor:
+    """Attention on the whole image: Σ_v a."""
     return maps.attention_HV.sum(-1)
 
 
 def variance(maps: Maps) -> Tensor:
+    """Unbiased variance of attention over the visual tokens."""
     return maps.attention_HV.var(-1, correction=1)
 
 
@@ -26,14 +28,17 @@ def entropy(maps: Maps) -> Tensor:
 
 
 def max_attention(maps: Maps) -> Tensor:
+    """Attention on the most attended visual token."""
     return maps.attention_HV.amax(-1)
 
 
 def attention_range(maps: Maps) -> Tensor:
+    """Largest minus smallest attention over the visual tokens."""
     return maps.attention_HV.amax(-1) - maps.attention_HV.amin(-1)
 
 
 def sparsity(maps: Maps) -> Tensor:
+    """Σ_v p² of the normalised row: high where few tokens hold all attention."""
     return maps.sum_squares_H
 
 
@@ -44,12 +49,14 @@ def top_k_sum(maps: Maps) -> Tensor:
 
 
 def weighted_quality(maps: Maps) -> Tensor:
+    """0.4 · max p + 0.4 · Σ p² + 0.2 / (number of tokens with p > 0.01)."""
     p_HV = maps.p_HV
     peaks_H = (p_HV > 0.01).sum(-1).to(p_HV.dtype)
     return 0.4 * p_HV.amax(-1) + 0.4 * maps.sum_squares_H + 0.2 / (peaks_H + EPSILON)
 
 
 def gini_coefficient(maps: Maps) -> Tensor:
+    """Gini coefficient of p: 0 where all tokens get the same, towards 1 where one gets all."""
     ascending_HV = maps.p_HV.sort(dim=-1).values
     visual = ascending_HV.shape[-1]
     rank_V = ascending_HV.new_tensor(range(1, visual + 1))

@@ -17,6 +17,7 @@ from headwise.published.importer.sources import UNREADABLE, Identity, Issue, ide
 from headwise.system.reading import read_text
 
 NUMBER = r"(\d+(?:\.\d+)?)"
+# How LLaVA's `eval_textvqa.py` and `eval_pope.py`, GQA's `eval.py` and MME's `calculation.py` print.
 PRINTED = {
     "textvqa": re.compile(rf"^Samples: \d+\s*\nAccuracy: {NUMBER}%", re.MULTILINE),
     "gqa": re.compile(rf"^Binary: .*\nOpen: .*\nAccuracy: {NUMBER}%", re.MULTILINE),
@@ -25,7 +26,6 @@ PRINTED = {
         rf"^=+ Perception =+\s*\ntotal score: {NUMBER}(?:.*\n)*?=+ Cognition =+\s*\ntotal score: {NUMBER}", re.MULTILINE
     ),
 }
-"""How LLaVA's `eval_textvqa.py` and `eval_pope.py`, GQA's `eval.py` and MME's `calculation.py` print."""
 
 CellKey = tuple[str, str, int, int | None, str]
 LOG_FILES = ("*.log", "*.out", "*.txt")
@@ -41,6 +41,7 @@ class LogFigure:
 
     @property
     def key(self) -> CellKey:
+        """Identity of the cell that the figure belongs to."""
         return cell_key(self.cell)
 
 

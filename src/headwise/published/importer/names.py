@@ -18,6 +18,7 @@ from headwise.study.cells import LARGEST
 CELL_FOLDER = re.compile(r"vtn_(\d+)(?:_(dynamic)(?:_(\d+))?(?:_(\d+))?|_(\d+)(?:_(\w+))?)?")
 PORT = "@ancestor"
 DYNAMIC = f"dynamic_heads{PORT}"
+# Methods of the original study whose folders name no strategy; FastV ranks tokens by all heads.
 BY_FOLDER = {
     "vanilla": "vanilla",
     "fastv": "all_heads",
@@ -26,13 +27,12 @@ BY_FOLDER = {
     "dynamic_head": DYNAMIC,
     "fastv+finepruner": f"fastv+finepruner{PORT}",
 }
-"""Methods of the original study whose folders name no strategy; FastV ranks tokens by all heads."""
+# The only one of them to which the folder's number of heads matters.
 CHOOSES_HEADS = f"fastv+finepruner{PORT}"
-"""The only one of them to which the folder's number of heads matters."""
+# Ports that prune at several layers, with counts of their own for a budget.
 OWN_LISTS = (f"pdrop{PORT}", f"sparsevlm{PORT}")
-"""Ports that prune at several layers, with counts of their own for a budget."""
+# How the original study ran: pruning after the second layer, average tokens, ranking in float16.
 AS_PUBLISHED = {"layer": 2, "budget": "average", "score_dtype": "float16", "seed": 0}
-"""How the original study ran: pruning after the second layer, average tokens, ranking in float16."""
 
 
 @dataclass(frozen=True, kw_only=True)

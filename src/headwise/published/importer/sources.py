@@ -21,9 +21,9 @@ from headwise.published.importer.names import read_name
 from headwise.records import read_answers
 from headwise.study.cells import fingerprint
 
+# What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
+# are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep.
 UNREADABLE = (HeadwiseError, OSError, ValueError, RecursionError)
-"""What a broken file raises, whatever is broken: no such file stops an import, it is named and passed over. ValueErrors
-are undecodable text, lone surrogates and numbers of thousands of digits; RecursionErrors JSON nested too deep."""
 SHOWN = 3
 CHUNK = re.compile(r"(\d+)_(\d+)\.jsonl")
 MERGED = "merge.jsonl"
@@ -55,6 +55,7 @@ class Identity:
 
     @property
     def name(self) -> str:
+        """Name of the cell in the study's own form: its parts that are known, joined by `-`."""
         parts = (self.benchmark, self.tokens, self.heads, self.strategy, self.options or None)
         return "-".join(str(part) for part in parts if part is not None)
 
@@ -133,7 +134,7 @@ def _content(benchmark: str, rows: Iterable[Mapping[str, str]]) -> list[list[Any
 
 
 def read_tables(folder: Path) -> list[dict[str, str]]:
-    """Rows of MME's answer tables in the folder, one file a category (empty where there is none)."""
+    """Rows of MME's answer tables in the folder, one file per category (empty where there is none)."""
     paths = [path for path in sorted(folder.glob("*.txt")) if path.stem in mme.QUESTIONS]
     return [row for path in paths for row in mme.table_answers(path)]
 

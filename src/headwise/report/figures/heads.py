@@ -9,13 +9,13 @@ import pandas as pd
 
 from headwise.report.figures.style import Drawing, colour_bar, drawn, framed, write_title
 
+# Strategies beyond which overlaps are colours only.
 LEGIBLE = 16
-"""Strategies beyond which overlaps are colours only."""
 
 
 @drawn
 def head_frequency(maps: Mapping[int, pd.DataFrame], title: str) -> Drawing:
-    """How often each head is among the chosen, one panel a number of heads: rows strategies, columns heads (share)."""
+    """Share of questions that choose each head: one panel per number of heads, one row per strategy."""
     rows = sum(len(table) for table in maps.values())
     figure = framed(0.21 * rows + 0.5 * len(maps) + 0.6, left=1.35, right=0.75, top=0.62, bottom=0.5)
     grid = {"height_ratios": [len(table) for table in maps.values()], "hspace": 0.5 * len(maps) / (0.21 * rows)}

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from headwise.report.figures.style import BLUE, ORANGE, WIDTH, Drawing, drawn, framed, write_title
+from headwise.report.figures.style import BLUE, ORANGE, SERIES, WIDTH, Drawing, drawn, framed, write_title
 
 FOG = 235
+TINTS = np.array([[int(colour[place : place + 2], 16) for place in (1, 3, 5)] for colour in SERIES[:6]])
+"""Colours of areas, in turn; report.js has the same."""
 
 
 @dataclass(frozen=True)
 class Overlay:
     """One question under one configuration: `kept` is a square bool map of visual tokens (rows × columns).
 
-    `merged`: how many merged rows the language model has beside them. Their areas are not recorded: they are counted.
+    `merged`: how many merged rows the language model has beside them; `area`: a map of the same shape that says from
+    which places each comes, from 1 (0: none). None where that is not recorded: then they are only counted.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Overlay:
     correct: float
     kept: np.ndarray
     merged: int = 0
+    area: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Seen:
 
 @drawn
 def kept_tokens(samples: Sequence[Seen], title: str) -> Drawing:
-    """A row a question: the image, then each configuration's kept patches with the others shaded."""
+    """A row per question: the image, then each configuration's kept patches, merged areas tinted, the others shaded."""
     columns = 1 + max(len(sample.overlays) for sample in samples)
     side = (WIDTH - 0.2) / (columns + 0.05 * (columns - 1))
     figure = framed(0.35 + (side + 0.68) * len(samples), left=0.1, right=0.1, top=1.0, bottom=0.05)
@@ -59,7 +63,7 @@ def kept_tokens(samples: Sequence[Seen], title: str) -> Drawing:
 
 
 def _draw(ax: Axes, image: np.ndarray, overlay: Overlay) -> None:
-    ax.imshow(faded(image, overlay.kept))
+    ax.imshow(faded(image, overlay.kept, overlay.area))
     right = overlay.correct >= 0.5
     mark, colour = ("✓", BLUE) if right else ("✗", ORANGE)
     ax.set_title(f"{overlay.name}\n{mark} {_short(overlay.answer, 16)}", fontsize=9, color=colour)
@@ -68,14 +72,30 @@ def _draw(ax: Axes, image: np.ndarray, overlay: Overlay) -> None:
         ax.text(0.98, 0.02, f"+{overlay.merged} merged", transform=ax.transAxes, ha="right", fontsize=8, bbox=box)
 
 
-def faded(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The image with the patches that were dropped in deep shade, or in bright fog where the image itself is dark."""
+def faded(image: np.ndarray, kept: np.ndarray, area: np.ndarray | None = None) -> np.ndarray:
+    """The image with the patches that were dropped in deep shade, or in bright fog where the image itself is dark.
+
+    Patches of merged areas are tinted, each area in its colour and with a light border.
+    """
     height, width = image.shape[:2]
     rows = np.arange(height) * kept.shape[0] // height
     columns = np.arange(width) * kept.shape[1] // width
-    stays = kept[np.ix_(rows, columns)][..., None]
+    stays = kept[np.ix_(rows, columns)]
     cover = FOG if is_dark(image) else 0
-    return np.where(stays, image, image // 5 + cover * 4 // 5).astype(np.uint8)
+    shown = np.where(stays[..., None], image, image // 5 + cover * 4 // 5)
+    if area is not None:
+        area = np.where(stays, 0, area[np.ix_(rows, columns)]).astype(int)
+        shown = np.where(area[..., None] > 0, (image + TINTS[area % len(TINTS)]) // 2, shown)
+        shown[_borders(area)] = FOG
+    return shown.astype(np.uint8)
+
+
+def _borders(area: np.ndarray) -> np.ndarray:
+    """Bool: the pixels of an area whose neighbour to the right or below is of another one, or of none."""
+    found = np.zeros(area.shape, dtype=bool)
+    found[:, :-1] |= area[:, :-1] != area[:, 1:]
+    found[:-1] |= area[:-1] != area[1:]
+    return found
 
 
 def is_dark(image: np.ndarray) -> bool:

@@ -31,12 +31,12 @@ from headwise.report.figures.style import (
     write_title,
 )
 
+# Strategies side by side in the heat maps.
 BLOCKS = 4
-"""Strategies side by side in the heat maps."""
+# Strategies side by side in the figure of score against tokens.
 GROUPS = 6
-"""Strategies side by side in the figure of score against tokens."""
+# Letters of a name that fit above a group.
 GROUP_WIDTH = 18
-"""Letters of a name that fit above a group."""
 COST_LABELS = {
     "flops": "FLOPs a question",
     "kv_bytes": "KV cache, bytes",
@@ -44,19 +44,19 @@ COST_LABELS = {
     "token_seconds": "decoding, seconds a token",
     "peak_bytes": "peak memory, bytes",
 }
+# Dashes of a study's other controls, such as pooling, in turn.
 OTHER_LINES = ((0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)), (0, (3, 1, 1, 1)))
-"""Dashes of a study's other controls, such as pooling, in turn."""
 CONTROL_LINES = {"vanilla": "-.", "all_heads": "-", "random_heads": "--", "random_tokens": ":"}
+# Entries of a legend that fit beside each other.
 IN_LEGEND = 7
-"""Entries of a legend that fit beside each other."""
 MOST_ROWS = 30
+# More scores than that are colours only: they would be illegible, and slow to draw.
 MOST_VALUES = 250
-"""More scores than that are colours only: they would be illegible, and slow to draw."""
 
 
 @drawn
 def heat_maps(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
-    """Tokens × heads, a block a head strategy, all on one colour scale; each score is written in its field."""
+    """Tokens × heads, one block per head strategy, all on one colour scale; each score is written in its field."""
     own = _by_series(cells[is_method(cells) & cells["heads"].notna()])
     strategies = list(dict.fromkeys(own["series"]))
     tokens, heads = (sorted(own[name].dropna().unique(), reverse=True) for name in ("tokens", "heads"))
@@ -104,7 +104,7 @@ def _write_values(ax: Axes, values: np.ndarray, left: float, top: float, middle:
 
 @drawn
 def score_by_tokens(cells: pd.DataFrame, title: str, unit: str) -> Drawing:
-    """Score against tokens with 95 % intervals: a group a strategy, a line a number of heads, controls in grey.
+    """Score against tokens with 95 % intervals: one group per strategy, one line per number of heads, controls in grey.
 
     A method without heads has one line, in the middle of its group.
     """
@@ -238,7 +238,7 @@ def accuracy_against_cost(table: pd.DataFrame, cost: str, title: str, unit: str)
 
 
 def _name_front(ax: Axes, front: pd.DataFrame, cost: str) -> None:
-    """Names beside the front's points, at most one a token budget so that they stay apart."""
+    """Names beside the front's points, at most one per token budget so that they stay apart."""
     best = front.sort_values("score", ascending=False).drop_duplicates("tokens")
     for _, row in best[~is_reference(best)].iterrows():
         ax.annotate(

@@ -18,8 +18,8 @@ from PIL import Image
 WIDTH = 8.0
 DPI = 120
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+# Okabe & Ito's palette without its yellow, which is lost on white.
 SERIES = (BLUE, ORANGE, GREEN, PINK, "#56B4E9", "#E69F00", "#000000")
-"""Okabe & Ito's palette without its yellow, which is lost on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, FAINT = "#5a5a5a", "#b8b8b8"
 LOOK: Any = {

@@ -106,6 +106,49 @@ function drawSample() {
     body.append(row);
   });
   drawKept(sample, state.cell, part.side, part.cells[state.cell]);
+  drawBoxes(sample, state.cell, part.cells[state.cell]);
+}
+
+// Boxes come in fractions of the padded square, as the scorer compared them; corners may be in any order.
+function drawBoxes(sample, cell, name) {
+  const found = sample.boxes, layer = at("samples-boxes"), text = at("samples-boxes-text");
+  layer.replaceChildren();
+  text.textContent = "";
+  if (found === null) return;
+  const said = found.said[cell], overlap = found.iou[cell];
+  for (const [look, box] of [["truth", found.truth], ["said", said]]) {
+    if (box === null) continue;
+    for (const stroke of ["casing", look]) layer.append(rectangle(box, stroke));
+  }
+  const read = overlap !== null ? `IoU ${overlap.toFixed(2)} with the true box`
+    : sample.answers[cell] === null ? "no answer" : "no box in the answer";
+  const outside = said !== null && !(Math.max(said[0], said[2]) > 0 && Math.min(said[0], said[2]) < 1
+    && Math.max(said[1], said[3]) > 0 && Math.min(said[1], said[3]) < 1);
+  const turned = said !== null && (said[0] > said[2] || said[1] > said[3]);
+  text.textContent = `${name}: ${read}`
+    + (outside ? "; its box lies outside the picture" : "")
+    + (turned ? "; its corners are in the wrong order, so it covers nothing" : "")
+    + (sample.image === null ? "" : said === null ? " (blue: true box)" : " (blue: true box; orange, dashed: the answer's)");
+}
+
+function rectangle([x1, y1, x2, y2], look) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const [left, right] = [Math.min(x1, x2), Math.max(x1, x2)], [top, bottom] = [Math.min(y1, y2), Math.max(y1, y2)];
+  const least = 0.002;  // a box without width is not drawn at all
+  const parts = { x: left, y: top, width: Math.max(right - left, least), height: Math.max(bottom - top, least) };
+  for (const [part, value] of Object.entries(parts)) made.setAttribute(part, value);
+  made.setAttribute("class", look);
+  return made;
+}
+
+const TINTS = [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [230, 159, 0]];
+
+function areaOf(sample, cell, places) {
+  const place = sample.area[cell];
+  if (place === null) return null;
+  const bytes = Uint8Array.from(atob(data[state.part].areas[place]), (letter) => letter.charCodeAt(0));
+  if (bytes.length === places) return Array.from(bytes);
+  return Array.from({ length: places }, (_, n) => bytes[2 * n] + 256 * bytes[2 * n + 1]);
 }
 
 function drawKept(sample, cell, side, name) {
@@ -113,18 +156,39 @@ function drawKept(sample, cell, side, name) {
   const canvas = at("samples-kept"), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
-  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-  const step = canvas.width / side;
+  const step = canvas.width / side, places = side * side;
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)), area = areaOf(sample, cell, places);
+  const isKept = (n) => (bytes[n >> 3] & (128 >> (n & 7))) !== 0;
+  const merged = (n) => (area === null || isKept(n) ? 0 : area[n]);
   let kept = 0;
-  pen.fillStyle = dark ? "rgba(235, 235, 235, 0.8)" : "rgba(10, 12, 16, 0.8)";
-  for (let n = 0; n < side * side; n += 1) {
-    if (bytes[n >> 3] & (128 >> (n & 7))) kept += 1;
-    else pen.fillRect((n % side) * step, Math.floor(n / side) * step, step, step);
+  for (let n = 0; n < places; n += 1) {
+    if (isKept(n)) { kept += 1; continue; }
+    pen.fillStyle = merged(n) ? `rgba(${TINTS[merged(n) % TINTS.length]}, 0.5)`
+      : dark ? "rgba(235, 235, 235, 0.8)" : "rgba(10, 12, 16, 0.8)";
+    pen.fillRect((n % side) * step, Math.floor(n / side) * step, step, step);
   }
-  const merged = sample.merged[cell], stages = sample.stages[cell];
-  at("samples-kept-text").textContent = `${name}: ${kept} of ${side * side} tokens kept`
-    + (merged ? ` and ${merged} merged or added ${merged === 1 ? "row" : "rows"}, which are not drawn` : "")
-    + (stages.length ? ` (${stages.map(([layer, left]) => `after layer ${layer}: ${left}`).join(", ")})` : "");
+  pen.fillStyle = "rgb(235, 235, 235)";
+  for (let n = 0; area !== null && n < places; n += 1) {
+    const x = (n % side) * step, y = Math.floor(n / side) * step;
+    if ((n + 1) % side && merged(n) !== merged(n + 1)) pen.fillRect(x + step - 1, y, 2, step);
+    if (n + side < places && merged(n) !== merged(n + side)) pen.fillRect(x, y + step - 1, step, 2);
+  }
+  at("samples-kept-text").textContent = `${name}: ${kept} of ${places} tokens kept`
+    + mergedText(sample.merged[cell], area === null ? 0 : new Set(area.filter((row) => row)).size)
+    + stagesText(sample.stages[cell]);
+}
+
+function mergedText(merged, drawn) {
+  if (!merged) return "";
+  const rows = (count) => `${count} merged or added ${count === 1 ? "row" : "rows"}`;
+  const others = merged - drawn;
+  if (!drawn) return ` and ${rows(merged)}, which are not drawn`;
+  return ` and ${rows(drawn)}, in colour where ${drawn === 1 ? "it comes" : "each comes"} from`
+    + (others ? `; ${others} more ${others === 1 ? "comes" : "come"} from no place in the image` : "");
+}
+
+function stagesText(stages) {
+  return stages.length ? ` (${stages.map(([layer, left]) => `after layer ${layer}: ${left}`).join(", ")})` : "";
 }
 
 if (data.length) {

@@ -17,8 +17,8 @@ from headwise.run.answering import Window
 from headwise.run.placement import Placement
 from headwise.run.tasks import Task
 
+# Names how many seconds a study waits for a worker before it gives up.
 PATIENCE = "HEADWISE_PATIENCE"
-"""Names how many seconds a study waits for a worker before it gives up."""
 ADDRESS = re.compile(r"auto|[A-Za-z0-9.-]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}")
 
 
@@ -43,7 +43,8 @@ class Executor(Protocol):
     """Answers windows; `workers` says how many do so now, for the progress bar."""
 
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int:
+        """How many workers answer windows now."""
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
         """Every window once, in any order. `work` is read a little ahead of what is being answered.
@@ -86,7 +87,7 @@ class Scale:
             if given := [f"--{name}" for name, value in asked.items() if value is not None]:
                 raise ConfigError(f"engine: local is one process and takes no {', '.join(given)}; add --engine ray")
             if several:
-                raise ConfigError("devices: several are a worker each; use --engine ray, or --device-map for one model")
+                raise ConfigError("devices: each gets a worker; use --engine ray, or --device-map to spread one model")
             return cls()
         _check_ray(placement, workers, address, workers_per_gpu)
         return cls(
@@ -112,7 +113,7 @@ def _check_ray(placement: Placement, workers: int | None, address: str | None, w
     if placement.device_map is not None:
         raise ConfigError("device_map: is for one process; --engine ray gives each worker the whole model")
     if placement.devices and (workers or address or workers_per_gpu):
-        raise ConfigError("devices: are a worker each on this machine; no --workers, --workers-per-gpu or --address")
+        raise ConfigError("devices: each gets one worker on this machine; no --workers, --workers-per-gpu or --address")
     if len({device.partition(":")[0] for device in placement.devices}) > 1:
         raise ConfigError(f"devices: {', '.join(placement.devices)} are of two kinds, whose answers differ; name one")
     if address is not None and not ADDRESS.fullmatch(address):

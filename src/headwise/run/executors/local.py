@@ -17,9 +17,11 @@ class Local:
     workers = 1
 
     def __init__(self, load: Callable[[], Answerer]) -> None:
+        """`load` gives the model on first use."""
         self._load = load
 
     def answered(self, work: Iterable[Work]) -> Iterator[Answered]:
+        """Answer the windows in order; images of the next ones are prepared meanwhile."""
         with ThreadPoolExecutor(max_workers=2) as pool:
             for each, future in self._ahead(work, pool):
                 prepared = future.result()

@@ -10,8 +10,12 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +29,12 @@ ASKED_MODE = os.environ.get("RAY_AUTH_MODE", "")
 # Both are read when ray is imported: no reports to anyone, and nothing without a token.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 import ray  # noqa: E402
+import ray._private.ray_constants  # noqa: E402
+import ray._private.worker  # noqa: E402
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk.
 OBJECT_STORE_BYTES = 512 << 20
-"""Shared memory of a Ray of our own: room for the windows on their way, a few megabytes each; the rest goes to disk."""
 
 
 def start(scale: Scale, orders: Orders) -> None:
@@ -50,12 +56,52 @@ def join(address: str) -> None:
             f"address: {address} is refused without RAY_AUTH_MODE=token: Ray runs whatever it is sent; set it, and the "
             "token, on every host and here (docs/scaling.md)"
         )
-    _init({"address": address}, f"address: cannot join the Ray cluster at {address}")
+    _reach(address)
+    said: list[str] = []
+    try:
+        with _stderr_into(said):
+            _init({"address": address}, f"address: cannot join the Ray cluster at {address}")
+    except HeadwiseError as error:
+        if "InvalidAuthToken" in said[0] or isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+            raise ConfigError(
+                f"address: the Ray cluster at {address} does not take the token that is set here "
+                "(RAY_AUTH_TOKEN, or the file at RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+            ) from error
+        raise
+
+
+def _reach(address: str) -> None:
+    """HeadwiseError where nothing listens at HOST:PORT; Ray would try for half a minute."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise HeadwiseError(f"address: cannot reach a Ray cluster at {address}: {error}") from error
+
+
+@contextmanager
+def _stderr_into(said: list[str]) -> Iterator[None]:
+    """Keep what Ray's own library writes of failed tries, a line per second, off the terminal."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            file.seek(0)
+            said.append(file.read().decode(errors="replace"))
 
 
 def stop() -> None:
     """End the workers, and the cluster where it is our own."""
     ray.shutdown()
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = True
 
 
 def cluster_kind() -> str:
@@ -74,7 +120,8 @@ def workers_wanted(scale: Scale, kind: str) -> int:
 
 
 def _own(scale: Scale, orders: Orders) -> dict[str, Any]:
-    """How Ray is started for this study alone: with a token of its own, and no more than it needs."""
+    """How Ray is started for this study alone: with a token of its own, on the loopback, and no more than it needs."""
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False  # the node is 127.0.0.1, and that is where all of it listens
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     for name in ("RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
         os.environ.pop(name, None)
@@ -103,6 +150,8 @@ def _init(options: dict[str, Any], failed: str) -> None:
     here = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        # What Ray says on a terminal when a worker dies; it has no setting for it, and we say it in one line.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and errors of its own
         raise HeadwiseError(f"{failed}: {reason_of(error)}") from error
@@ -111,9 +160,21 @@ def _init(options: dict[str, Any], failed: str) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
+def lost_because(error: BaseException) -> str:
+    """Why a worker is gone, in short; Ray's own words name numbers of actors and codes of RPC."""
+    if getattr(error, "preempted", False):
+        return "its host was preempted"
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return "it cannot be reached"
+    reason = reason_of(error)
+    return "its process died" if "died unexpectedly" in reason else reason
+
+
 def reason_of(error: BaseException) -> str:
-    """One line of an error of Ray's: the last one of a traceback that it quotes, else the first."""
+    """One line of an error of Ray's: the last one of a traceback that it quotes, else the first (and what it heads)."""
     lines = [line.strip() for line in COLOUR.sub("", str(error)).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return lines[-1] if "Traceback" in str(error) or "creation task" in lines[0] else lines[0]
+    if "Traceback" in str(error) or "creation task" in lines[0]:
+        return lines[-1]
+    return " ".join(lines) if lines[0].endswith(":") else lines[0]

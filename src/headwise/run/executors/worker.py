@@ -10,34 +10,44 @@ import io
 import os
 import socket
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import headwise
 from headwise.engine.version import ENGINE_VERSION
 from headwise.errors import DataError, HeadwiseError
+from headwise.methods.heads import version_of
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answering import Answerer, Source, Window, image_paths
 from headwise.run.executors import Work
 from headwise.run.executors.local import failures_of
 from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
-from headwise.run.tasks import libraries, question_keys
+from headwise.run.tasks import check_before, libraries, question_keys
+from headwise.study import plugins
+from headwise.study.versions import carried
 
+# The content of images by name; None for one that could not be read.
 Images = dict[str, bytes | None]
-"""The content of images by name; None for one that could not be read."""
 NO_DATA = Path(os.devnull)
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What every worker is told once: the study, where its model is, on which kind of device it is run."""
+    """What every worker is told once: the study, where its model is, on which kind of device it is run.
+
+    `folder` is the driver's working folder, for paths that are relative; `plugins` are the files it has loaded.
+    """
 
     study: StudySettings
     model: str
     kind: str
     allow_pickle: bool
+    folder: Path = field(default_factory=Path.cwd)
+    plugins: Mapping[Path, bytes] = field(default_factory=plugins.sources)
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,21 @@ class Hello:
         return "; ".join(f"its {name} is {self.identity.get(name)}, here it is {expected[name]}" for name in wrong)
 
 
-def identity(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
-    """All of a process that its answers hang on: weights, code and libraries, and the kind of device."""
+def identity(checkpoint: Checkpoint, study: StudySettings, kind: str, allow_pickle: bool = False) -> dict[str, str]:
+    """All of a process that its answers hang on: weights, code and libraries, and the kind of device.
+
+    HeadwiseError where it lacks what the study names: a method, a CLIP.
+    """
+    cells = study.cells(checkpoint.geometry)
+    clips = check_before(checkpoint, cells, allow_pickle)
+    family = carried(checkpoint.prompt_version, type(FAMILIES[checkpoint.family]))
+    methods = {f"{name} {version_of(name)}" for name in (cell.strategy for cell in cells)}
     return {
         "checkpoint": checkpoint.digest,
         "headwise": f"{headwise.__version__} (code {_code_digest()})",
-        "versions": f"{ENGINE_VERSION}, {checkpoint.prompt_version}, {', '.join(libraries())}",
+        "versions": ", ".join([f"engine {ENGINE_VERSION}", f"{checkpoint.family} {family}", *libraries()]),
+        "methods": ", ".join(sorted(methods)),
+        **({"clip": ", ".join(f"{name} {digest}" for name, digest in clips.items())} if clips else {}),
         "device": kind,
     }
 
@@ -72,6 +91,7 @@ class Worker:
     """Answers windows. Two may be under way: images of one are prepared while the other has the device."""
 
     def __init__(self, orders: Orders) -> None:
+        """Remember the orders; the checkpoint is loaded for the first window."""
         self.orders = orders
         self._turn = threading.Lock()
         self._checkpoint: Checkpoint | None = None
@@ -81,12 +101,17 @@ class Worker:
         """Find the checkpoint, without loading it, and say what this worker is."""
         who = socket.gethostname(), os.getpid()
         try:
+            self._enter()
             found = find_checkpoint(self.orders.model, self.orders.allow_pickle)
             self._checkpoint = found.seen_as(self.orders.study.image_limits)
-            placement = self._placement()
-            return Hello(*who, identity(self._checkpoint, placement.kind(self.orders.study)))
+            kind = self._placement().kind(self.orders.study)
+            return Hello(*who, identity(self._checkpoint, self.orders.study, kind, self.orders.allow_pickle))
         except HeadwiseError as error:
             return Hello(*who, {}, str(error))
+
+    def load(self) -> None:
+        """Load the checkpoint that was found."""
+        self._loaded()
 
     def answer(self, work: Work, images: Images | None) -> tuple[list[dict[str, Any]], dict[int, str]]:
         """The window's lines for the spool and its failures; without `images` they are read from this host's data."""
@@ -102,6 +127,12 @@ class Worker:
         with self._turn:
             lines = answerer.answer(work.task, prepared)
         return lines, failures_of(work, prepared)
+
+    def _enter(self) -> None:
+        """Be where the driver is, as far as this host has that, and know its plug-ins."""
+        if self.orders.folder.is_dir():
+            os.chdir(self.orders.folder)
+        plugins.load_sources(self.orders.plugins)
 
     def _placement(self) -> Placement:
         device = "cpu" if self.orders.kind == "cpu" else "cuda:0"  # Ray shows a worker its own GPU only
