@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headwise.errors import ConfigError, ModelError
+from headwise.study.grids import Grid, boxes
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 # What an image processor makes of one image: pixel_values and what else the model's features need.
+Size = tuple[int, int]
 Pixels = Mapping[str, Any]
 
 
@@ -146,6 +148,14 @@ class Family(ABC):
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
         """One image through the checkpoint's image processor, without torchvision."""
         return dict(processor(images=image, return_tensors="pt", **self.processor_options(options)))
+
+    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
+        """Where an image's tokens lie on it, in their order; `size` its width and height in pixels. Empty: unknown."""
+        return []
+
+    def places(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> Any:
+        """The box of each visual token in pixels of the picture, [V, 4]; NaN where it has none (newlines)."""
+        return boxes(self.grids(config, processor, pixels, images, size)) * [*size, *size]
 
     def limits(self, images: ImageOptions) -> dict[str, int]:
         """The limits of image size in force: those given, else the family's defaults."""

@@ -5,9 +5,12 @@ The newlines stand at placeholders and are visual tokens like any other: what is
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headwise.models.contract import Family, Features, Pixels, pixel_inputs
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +39,10 @@ class LlavaNext(Family):
     def template(self, config: Any) -> str:
         """The prompt of the checkpoint's decoder: Mistral's, else Vicuna's."""
         return self.mistral_prompt if config.text_config.model_type == "mistral" else self.prompt
+
+    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
+        """The whole picture, then the tiles' mosaic without padding, a newline at the end of each row."""
+        return tile_grids(config, pixels)
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
@@ -66,6 +73,42 @@ def tile_layout(model: Any, image_sizes: Any, tiles: int, per_tile: int) -> tupl
     side = size // config.vision_config.patch_size
     mosaic = number_GP1[1:].view(rows, columns, side, side).transpose(1, 2).flatten()
     return packed[0][:, 0].long(), torch.cat([number_GP1[0, :, 0], mosaic]).long()
+
+
+def tile_grids(config: Any, pixels: Pixels, most: int | None = None) -> list[Grid]:
+    """A base tile over the whole picture and the unpadded mosaic; `most`: tiles beyond which the mosaic is shrunk."""
+    import torch
+    from transformers.image_processing_utils import select_best_resolution
+    from transformers.models.llava_next.modeling_llava_next import unpad_image
+
+    height, width = pixels["image_sizes"][0].tolist()
+    vision = config.vision_config
+    side = vision.image_size // vision.patch_size
+    base = Grid(side, side)
+    if len(pixels["pixel_values"].flatten(0, -4)) == 1:
+        return [Grid(side, side), Grid(1, 0, newline=1)]
+    whole = select_best_resolution([height, width], config.image_grid_pinpoints)
+    rows, columns = (length // vision.patch_size for length in whole)
+    numbered_2hw = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
+    seen_2hw = unpad_image(numbered_2hw, (height, width))
+    top, bottom = _part(seen_2hw[0], height, whole, (height, width), vision.patch_size, 0)
+    left, right = _part(seen_2hw[1], width, whole, (height, width), vision.patch_size, 1)
+    rows, columns = seen_2hw.shape[1:]
+    ratio = 0.0 if most is None else math.sqrt(rows * columns / (most * side**2))
+    if ratio > 1.1:
+        rows, columns = int(rows // ratio), int(columns // ratio)
+    return [base, Grid(rows, columns, left, top, right, bottom, newline=1)]
+
+
+def _part(
+    seen: Tensor, length: int, whole: Sequence[int], size: tuple[int, int], patch: int, axis: int
+) -> tuple[float, float]:
+    """Start and end of the patches seen along an axis, in fractions of the picture, which is centred in padding."""
+    scale = min(whole[0] / size[0], whole[1] / size[1])
+    scaled = min(math.ceil(length * scale), whole[axis])
+    start = (whole[axis] - scaled) // 2
+    ends = int(seen.min()) * patch, (int(seen.max()) + 1) * patch
+    return (ends[0] - start) / scaled, (ends[1] - start) / scaled
 
 
 def one(per_image: Any) -> Any:

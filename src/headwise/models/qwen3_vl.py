@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
 from headwise.models.llava_next import one
 from headwise.models.qwen2_5_vl import rope_index
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,12 @@ class Qwen3Vl(Family):
         """The image's least and largest area in pixels, by the names of the image processor."""
         limits = self.limits(options)
         return {"size": {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}}
+
+    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
+        """One grid over the whole picture; a token is a square of merged patches."""
+        _, rows, columns = pixels["image_grid_thw"][0].tolist()
+        merged = config.vision_config.spatial_merge_size
+        return [Grid(rows // merged, columns // merged)]
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """A deepstack feature is one tensor, or one per image: transformers has had both."""

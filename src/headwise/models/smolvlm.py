@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
 from headwise.models.llava_next import one
+from headwise.study.grids import Grid, tiles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +44,12 @@ class SmolVlm(Family):
         for row in range(1, rows + 1):
             text += "".join(f"{FENCE}<row_{row}_col_{column}>{each}" for column in range(1, columns + 1)) + "\n"
         return text + ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
+
+    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
+        """Tiles row by row, then the whole picture."""
+        rows, columns = int(pixels["rows"][0][0]), int(pixels["cols"][0][0])
+        side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
+        return [*tiles(rows, columns, side), Grid(side, side)]
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of all tiles and of the whole image, in the processor's order: [V, D]."""

@@ -14,7 +14,7 @@ from headwise.analysis.tables import efficiency
 from headwise.analysis.verdicts import VerdictMatrix
 from headwise.report import figures
 from headwise.report.figures import Drawing
-from headwise.report.samples import Sampled, strategies_to_show
+from headwise.report.samples import SIDE, Sampled, strategies_to_show
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
 # Questions in the picture of kept tokens.
@@ -63,7 +63,7 @@ def of_samples(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], title: str
 ) -> dict[str, Drawing]:
     """Kept tokens over the images of the most disputed questions, where images and kept tokens are known."""
-    square = {run for run, found in evidence.items() if found.side is not None}
+    square = {run for run, found in evidence.items() if found.side is not None or any(found.grids_N)}
     rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in square]
     numbers = [number for number, image in enumerate(sampled.images) if image is not None][:OVERLAID]
     seen = [_seen(sampled, verdicts, evidence, number, rows) for number in numbers]
@@ -79,16 +79,17 @@ def _seen(
     overlays = []
     for row in rows:
         found = evidence[str(sampled.cells["run_id"][row])]
-        side = round(found.visual**0.5)
+        side, size = found.side, sampled.sizes[number]
+        kept = found.covered(place, size, side or SIDE) if size is not None else None
         text = sampled.texts[list(sampled.cells.index).index(row)][number]
         overlays.append(
             figures.Overlay(
                 name=str(sampled.cells["configuration"][row]),
                 answer="no answer" if text is None else text,
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
-                kept=found.kept(place).reshape(side, side),
+                kept=np.zeros((1, 1), dtype=bool) if kept is None else kept,
                 merged=found.merged(place),
-                area=found.areas([place])[0].reshape(side, side) if found.file else None,
+                area=found.areas([place])[0].reshape(side, side) if found.file and side else None,
             )
         )
     question = sampled.prompts[number].split("\n")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ DISAGREEING, OTHERS = 16, 8
 # Configurations a question in the report, the best ones; the files of the runs hold them all.
 CELLS = 150
 SIDE = 288
+RASTER = 48
+"""Parts per side of the square on which the browser draws kept tokens that are no square themselves."""
 # CLIP's mean colour, as LLaVA-1.5 pads images to a square.
 PADDING = (122, 116, 104)
 
@@ -176,9 +178,9 @@ def _square(path: Path | None) -> tuple[Image.Image | None, boxes.Size | None]:
 def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence]) -> dict[str, Any]:
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
-    side = max((found.side or 0 for found in evidence.values()), default=0)
-    areas = Areas(evidence, sampled.places)
-    samples = [_one(sampled, verdicts, evidence, areas, number) for number in range(len(sampled.places))]
+    side = common_side(evidence.values())
+    areas = Areas({run: found for run, found in evidence.items() if found.side == side}, sampled.places)
+    samples = [_one(sampled, verdicts, evidence, areas, number, side) for number in range(len(sampled.places))]
     return {
         "benchmark": sampled.benchmark,
         "side": side,
@@ -188,6 +190,13 @@ def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, E
         "samples": samples,
         "areas": areas.distinct,
     }
+
+
+def common_side(evidence: Iterable[Evidence]) -> int:
+    """Parts per side of the square that kept tokens are drawn on: the tokens', or fine ones where images differ."""
+    sides = {found.side for found in evidence}
+    only = next(iter(sides)) if len(sides) == 1 else None
+    return RASTER if only is None and sides else only or 0
 
 
 class Areas:
@@ -221,9 +230,9 @@ class Areas:
 
 
 def _one(
-    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int, side: int
 ) -> dict[str, Any]:
-    place, image = sampled.places[number], sampled.images[number]
+    place, image, size = sampled.places[number], sampled.images[number], sampled.sizes[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
     return {
@@ -239,18 +248,27 @@ def _one(
         "disagreement": round(float(sampled.disagreement[number]), 3),
         "answers": [texts[number] for texts in sampled.texts],
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
-        "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "kept": [_kept(evidence.get(run), place, size, side) for run in sampled.cells["run_id"]],
+        "counts": [_counts(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "area": [areas.of(run, int(place)) for run in sampled.cells["run_id"]],
         "stages": [_stages(evidence.get(run), place) for run in sampled.cells["run_id"]],
     }
 
 
-def _kept(found: Evidence | None, place: int) -> str | None:
-    """Packed bits of the kept tokens as base64; None where unknown, or where the tokens form no square."""
-    if found is None or found.side is None or place >= len(found.kept_NV):
+def _kept(found: Evidence | None, place: int, size: boxes.Size | None, side: int) -> str | None:
+    """Packed bits of the parts of the square that kept tokens cover, as base64; None where that is unknown."""
+    if found is None or place >= len(found.kept_NV):
         return None
-    return base64.b64encode(found.kept_NV[place].tobytes()).decode()
+    if found.side == side:
+        return base64.b64encode(found.kept_NV[place].tobytes()).decode()
+    covered = None if size is None else found.covered(place, size, side)
+    return None if covered is None else base64.b64encode(np.packbits(covered).tobytes()).decode()
+
+
+def _counts(found: Evidence | None, place: int) -> tuple[int, int] | None:
+    """Kept tokens, and all that the image has; None where that is unknown."""
+    return None if found is None or place >= len(found.kept_NV) else found.counted(place)
 
 
 def _merged(found: Evidence | None, place: int) -> int:

@@ -138,7 +138,9 @@ class Answerer:
                     task.key(cells[number]): self._record(found.branches[number], seconds, found.chosen[number])
                     for number in wanted
                 }
-                lines.append({"question": task.questions[window.places[row]], "answers": answers})
+                place = window.places[row]
+                line = {"question": task.questions[place], "answers": answers}
+                lines.append(line | _grids(pixels[task.samples[place].image], found))
         lines[0] |= self._costs(task.name, cells, pixels[samples[0].image], samples[0], took)
         return lines
 
@@ -232,6 +234,17 @@ class Answerer:
         """A stage's rows: places ascend and merged rows stand behind them, so a set and a number say it all."""
         places = [place for place in stage.kept.tolist() if place >= 0]
         return [stage.layer, bits(places, visual), len(stage.kept) - len(places)]
+
+
+def _grids(pixels: Pixels, found: Answered) -> dict[str, Any]:
+    """`grids` of a spool line: where the image's tokens lie, where its family says so for as many as there are."""
+    visual = sum(grid.tokens for grid in pixels.grids)
+    fits = visual and all(branch.visual == visual for branch in found.branches)
+    return {"grids": [[*map(_rounded, grid)] for grid in pixels.grids]} if fits else {}
+
+
+def _rounded(number: float) -> float:
+    return number if isinstance(number, int) else round(number, 5)
 
 
 def _area(branch: Branch, chosen: Chosen | None) -> str:

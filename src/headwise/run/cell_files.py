@@ -104,6 +104,7 @@ class _CellWriter:
         self._areas: list[np.ndarray] = []
         self._rows: list[int] = []
         self._visual: list[int] = []
+        self._grids: list[str] = []
 
     def answer(self, sample: Sample, row: dict[str, Any]) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["text"]})
@@ -117,6 +118,7 @@ class _CellWriter:
         self._rows.append(int(np.bitwise_count(self._kept[-1]).sum()) + (stages[-1][2] if stages else 0))
         visual: int = row.get("visual") or self.geometry.visual
         self._visual.append(visual)
+        self._grids.append(json.dumps(row["grids"]) if "grids" in row else "")
         if row["agreement"] is not None:
             self._agreement.append(row["agreement"])
 
@@ -129,6 +131,7 @@ class _CellWriter:
         self._stages.append([])
         self._areas.append(unpacked_area(""))
         self._visual.append(self.geometry.visual or 0)
+        self._grids.append("")
 
     @property
     def mean_rows(self) -> float | None:
@@ -148,7 +151,8 @@ class _CellWriter:
     def close(self) -> None:
         """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
 
-        Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
+        Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most;
+        `grids_N` says which of the texts `grids` is where the tokens of an image lie (`study.grids`, as JSON).
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
         merged, `areas_NV` says of each visual token which of those after the last stage it weighs most in, from 1
@@ -160,6 +164,7 @@ class _CellWriter:
         columns = {"heads_NH": np.stack(self._heads), "kept_NV": self._stacked(self._kept)}
         if self.geometry.visual is None:
             columns["visual_N"] = np.array(self._visual)
+            columns["grids"], columns["grids_N"] = np.unique(self._grids, return_inverse=True)
         content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage(), **self._by_area()}
         np.savez_compressed(self.folder / EVIDENCE, **content)
 
@@ -224,7 +229,15 @@ def _answers(task: Task, spool: Spool, costs: list[dict[str, Any]]) -> Iterator[
         for place in task.places.get(row["question"], ()):
             where[place].append((path, offset))
     for place, lines in enumerate(where):
-        yield place, _merged([read_line(path, offset)["answers"] for path, offset in lines])
+        yield place, _merged([_rows(read_line(path, offset)) for path, offset in lines])
+
+
+def _rows(line: dict[str, Any]) -> dict[str, Any]:
+    """The answers of a spool line by cell, each with the image's grids where the line has them."""
+    answers: dict[str, Any] = line["answers"]
+    if "grids" not in line:
+        return answers
+    return {key: row | {"grids": line["grids"]} for key, row in answers.items()}
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from headwise.models.tower import Tower
 from headwise.models.vision import small_pixels, tower_of, word_embeddings
 from headwise.study.budget import token_count
 from headwise.study.cells import Cell, Geometry
+from headwise.study.grids import Grid
 
 # Signals that no tower of a LLaVA checkpoint gives.
 TEXT = ("text_ME", "words_mD", "visual_projection_EC")
@@ -37,10 +38,14 @@ TEXT = ("text_ME", "words_mD", "visual_projection_EC")
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A prepared image as its family prepares it, and the same at the smaller sides that some cells ask for."""
+    """A prepared image as its family prepares it, and the same at the smaller sides that some cells ask for.
+
+    `grids`: where its tokens lie, where images differ in their number and the family knows.
+    """
 
     whole: Any
     small: dict[int, Tensor] = field(default_factory=dict)
+    grids: tuple[Grid, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,13 @@ class Reducer:
     def prepare(self, image: Image.Image, cells: Sequence[Cell]) -> Pixels:
         """The image's pixel values at every side that the cells' towers see it at."""
         sides = {side for cell in cells if (side := self.side(cell)) is not None}
-        return Pixels(self.vlm.prepare(image), {side: small_pixels(self.vlm, image, side) for side in sides})
+        small = {side: small_pixels(self.vlm, image, side) for side in sides}
+        whole = self.vlm.prepare(image)
+        return Pixels(whole, small, self._grids(whole, image.size) if self.geometry.visual is None else ())
+
+    def _grids(self, pixels: Mapping[str, Any], size: tuple[int, int]) -> tuple[Grid, ...]:
+        vlm = self.vlm
+        return tuple(vlm.family.grids(vlm.model.config, vlm.processor, pixels, vlm.checkpoint.images, size))
 
     def window(self, cells: Sequence[Cell], pixels: Sequence[Pixels]) -> Reductions:
         """What the cells' methods make of these images, question by question."""

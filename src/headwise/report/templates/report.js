@@ -173,7 +173,7 @@ function drawKept(sample, cell, side, name) {
     if ((n + 1) % side && merged(n) !== merged(n + 1)) pen.fillRect(x + step - 1, y, 2, step);
     if (n + side < places && merged(n) !== merged(n + side)) pen.fillRect(x, y + step - 1, step, 2);
   }
-  at("samples-kept-text").textContent = `${name}: ${kept} of ${places} tokens kept`
+  at("samples-kept-text").textContent = `${name}: ${(sample.counts[cell] ?? [kept, places]).join(" of ")} tokens kept`
     + mergedText(sample.merged[cell], area === null ? 0 : new Set(area.filter((row) => row)).size)
     + stagesText(sample.stages[cell]);
 }
