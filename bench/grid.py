@@ -1,6 +1,7 @@
 """The grid engine against the baseline, side by side in one process on the same samples.
 
     python bench/grid.py [--images 12] [--json]
+    python bench/grid.py --family qwen2_5_vl [--json]    # a family at random weights (families.py)
 
 (a) the baseline: one cell, one question at a time, everything recomputed (the model loaded once);
 (b) transformers' own generate, unpruned;
@@ -160,9 +161,13 @@ def compare_answers(grid, single):
 @click.option("--dtype", default="auto")
 @click.option("--controls", default="none")
 @click.option("--threads", default=2)
+@click.option("--family", default=None, help="time this family at random weights in place of a study")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on standard output")
-def main(config, images, share, rounds, device, dtype, controls, threads, as_json) -> None:
+def main(config, images, share, rounds, device, dtype, controls, threads, family, as_json) -> None:
     torch.set_num_threads(threads)
+    if family is not None:
+        shown(family_result(family, rounds, share), as_json)
+        return
     work = Work(load_settings(config, {"controls": controls}), images, device, dtype)
     every = slice(None, None, share)
     part = len(range(work.questions)[every]) / work.questions
@@ -187,7 +192,48 @@ def main(config, images, share, rounds, device, dtype, controls, threads, as_jso
     result["optimizations"] = optimizations(work.part())
     result["peak_bytes"] = peak_memory(work.vlm.device)
     result["machine"] = describe(work.vlm.device)
+    shown(result, as_json)
+
+
+def shown(result, as_json: bool) -> None:
     click.echo(json.dumps(result) if as_json else "\n".join(f"{name:26} {value}" for name, value in result.items()))
+
+
+def family_result(name: str, rounds: int, share: int) -> dict:
+    """Ratio of one family's grid to one cell and question at a time, by wall and by CPU time, and identity."""
+    from families import FAMILIES, FamilyWork
+
+    if name not in FAMILIES:
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(FAMILIES)}", param_hint="--family")
+    work = FamilyWork(name)
+    done = work.questions * len(work.cells)
+    part = len(range(done)[::share]) / done
+    work.one_by_one(done)
+    grid = work.grid()
+    walls, cpus = [], []
+    for _ in range(rounds):
+        cpu = time.process_time()
+        seconds_a, single = timed(lambda: work.one_by_one(share))
+        cpu_a, cpu = time.process_time() - cpu, time.process_time()
+        seconds_c, grid = timed(work.grid)
+        walls.append(seconds_a / part / seconds_c)
+        cpus.append(cpu_a / part / (time.process_time() - cpu))
+    flops_ratio = flops(lambda: work.one_by_one(share)) / part / flops(work.grid)
+    same = sum(grid[key] == said for key, said in single.items()) / len(single)
+    ratio, cpu_ratio = statistics.median(walls), statistics.median(cpus)
+    return {
+        "family": name,
+        "questions": work.questions,
+        "cells": len(work.cells),
+        "visual": [image.visual for image in work.vlm.encode_images([work.vlm.prepare(p) for p in work.pictures])],
+        "identical": same,
+        "ratio": ratio,
+        "ratio_cpu": cpu_ratio,
+        "flops_ratio": flops_ratio,
+        "of_flops_ratio": ratio / flops_ratio,
+        "of_flops_ratio_cpu": cpu_ratio / flops_ratio,
+        "machine": describe(work.vlm.device),
+    }
 
 
 def summary(work, rounds_a, rounds_b, rounds_c, single, grid):

@@ -104,6 +104,8 @@ def _part(
     seen: Tensor, length: int, whole: Sequence[int], size: tuple[int, int], patch: int, axis: int
 ) -> tuple[float, float]:
     """Start and end of the patches seen along an axis, in fractions of the picture, which is centred in padding."""
+    if not seen.numel():  # so thin that no patch is seen: newlines alone are left
+        return 0.0, 0.0
     scale = min(whole[0] / size[0], whole[1] / size[1])
     scaled = min(math.ceil(length * scale), whole[axis])
     start = (whole[axis] - scaled) // 2

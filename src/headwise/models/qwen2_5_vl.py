@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
 
+MOST_THIN = 200
+
 
 class Qwen25Vl(Family):
     """Qwen2.5-VL. Text behind an image of r x c tokens goes on at M + max(r, c), not at M + V."""
@@ -32,6 +34,10 @@ class Qwen25Vl(Family):
     box_space = "resized"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
+
+    def refuses(self, size: Size) -> str:
+        """The processor takes no picture that is 200 times as long as wide, or more."""
+        return too_thin(size)
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """The image's least and largest area in pixels, by the names of the image processor."""
@@ -52,6 +58,13 @@ class Qwen25Vl(Family):
     def positions(self, model: Any, ids_S: Tensor, pixels: Pixels) -> Tensor | None:
         """Temporal, height and width position of each token, by the model's own rule: [S, 3]."""
         return rope_index(model, ids_S, pixels, self.image_token(model.config))
+
+
+def too_thin(size: Size) -> str:
+    """Why transformers' resizing refuses a picture of this width and height; empty where it does not."""
+    if max(size) <= MOST_THIN * min(size):
+        return ""
+    return f"a picture of {size[0]} x {size[1]} pixels is more than {MOST_THIN} times as long as wide"
 
 
 def rope_index(model: Any, ids_S: Tensor, pixels: Pixels, image_token: int) -> Tensor:

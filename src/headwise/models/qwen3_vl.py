@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
 from headwise.models.llava_next import one
-from headwise.models.qwen2_5_vl import rope_index
+from headwise.models.qwen2_5_vl import rope_index, too_thin
 from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Qwen3Vl(Family):
     box_space = "thousandths"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
+
+    def refuses(self, size: Size) -> str:
+        """The processor takes no picture that is 200 times as long as wide, or more."""
+        return too_thin(size)
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """The image's least and largest area in pixels, by the names of the image processor."""

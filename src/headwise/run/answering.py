@@ -22,6 +22,7 @@ from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept, before_method
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Vlm
 from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
@@ -286,7 +287,9 @@ def unreadable(task: Task, done: np.ndarray) -> dict[int, str]:
     failures = {}
     for place in np.flatnonzero(~done.all(axis=1)).tolist():
         try:
-            read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
+            image = read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
+            if reason := FAMILIES[task.family].refuses(image.size):
+                failures[place] = f"{FAMILIES[task.family].title} takes no such image: {reason}"
         except DataError as error:
             failures[place] = str(error)
     return failures

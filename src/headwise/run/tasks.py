@@ -53,6 +53,7 @@ class Task:
     cells: list[Cell]
     group: str
     clips: Mapping[str, str] = field(default_factory=dict)
+    family: str = "llava"
 
     @property
     def benchmark(self) -> Benchmark:
@@ -158,6 +159,7 @@ def plan(
                 cells=list(cells),
                 group=fingerprint(*parts),
                 clips=clips or {},
+                family=checkpoint.family,
             )
         )
     return tasks
