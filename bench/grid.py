@@ -1,12 +1,13 @@
 """The grid engine against the baseline, side by side in one process on the same samples.
 
-    python bench/grid.py [--images 12] [--json]
-    python bench/grid.py --family qwen2_5_vl [--json]    # a family at random weights (families.py)
+    python bench/grid.py [--images 12] [--family NAME] [--json]
 
 (a) the baseline: one cell, one question at a time, everything recomputed (the model loaded once);
 (b) transformers' own generate, unpruned;
 (c) the grid engine. Rounds alternate, medians are printed. FLOPs are counted by torch's flop counter over
 the same calls, which bounds the possible ratio. Then each optimization is switched off in turn.
+With --family it is a checkpoint of random weights of that family, on pictures of random pixels and many sizes;
+there is no (b), and optimizations are left on.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import time
 from copy import copy
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import torch
+from families import FAMILIES, SETTINGS, made_groups, write_checkpoint
 from machine import describe, matmul_rate, peak_memory
 from original import answer as original_answer
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,6 +31,7 @@ from headwise.benchmarks import benchmark
 from headwise.benchmarks.bundles.check import data_folder
 from headwise.engine import Engine, Optimizations, Question
 from headwise.models.checkpoint import Vlm, find_checkpoint
+from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
 from headwise.run.settings import load_settings
 from headwise.system.reading import read_image
@@ -39,13 +43,13 @@ PART_QUESTIONS = 3
 class Work:
     """Questions of a few images, embedded once, and the cells of a study."""
 
-    def __init__(self, study, images: int, device: str, dtype: str) -> None:
-        checkpoint = find_checkpoint(study.model)
+    def __init__(self, study, images: int, device: str, dtype: str, family: str = "") -> None:
+        checkpoint = find_checkpoint(study.model).seen_as(study.image_limits)
         self.vlm = Vlm(checkpoint, dtype, device)
         self.cells = study.cells(checkpoint.geometry)
         self.steps, self.images = study.max_new_tokens, images
         self.decoder = Decoder(self.vlm.model)
-        self.groups = _groups(study, images)
+        self.groups = made_groups(images) if family else _groups(study, images)
         self.questions = sum(len(samples) for _, samples in self.groups)
 
     def part(self) -> Work:
@@ -74,13 +78,13 @@ class Work:
         engine = self.engine(self.cells)
         said = {}
         for pixels, sample in self._pairs()[share]:
-            for cell, kept in zip(self.cells, engine.kept, strict=True):
+            for column, cell in enumerate(self.cells):
                 image = self.vlm.encode_images([self.vlm.prepare(pixels)])[0]
-                system = self.vlm.system()
-                embeds = torch.cat([system, image, self.vlm.question(sample.prompt)])
-                visual = slice(len(system), len(system) + len(image))
+                picture = image if isinstance(image, Picture) else Picture(span_SD=image)
+                kept = picture.visual if cell.strategy == "vanilla" else engine.stages(column, picture.visual)[0].keep
+                prompt = self.vlm.system(), picture, self.vlm.question(sample.prompt)
                 tokens = original_answer(
-                    self.vlm.model, embeds, visual, cell, kept, self.steps, sample.sample_id, self.decoder.eos
+                    self.vlm.model, *prompt, cell, kept, self.steps, sample.sample_id, self.decoder.eos
                 )
                 said[sample.sample_id, cell] = tokens
         return said
@@ -161,14 +165,15 @@ def compare_answers(grid, single):
 @click.option("--dtype", default="auto")
 @click.option("--controls", default="none")
 @click.option("--threads", default=2)
-@click.option("--family", default=None, help="time this family at random weights in place of a study")
+@click.option("--family", type=click.Choice(FAMILIES), help="a random checkpoint of this family")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on standard output")
 def main(config, images, share, rounds, device, dtype, controls, threads, family, as_json) -> None:
     torch.set_num_threads(threads)
-    if family is not None:
-        shown(family_result(family, rounds, share), as_json)
-        return
-    work = Work(load_settings(config, {"controls": controls}), images, device, dtype)
+    with TemporaryDirectory() as folder:
+        given = {"controls": controls}
+        if family:
+            given |= SETTINGS | write_checkpoint(family, Path(folder))
+        work = Work(load_settings(config, given), images, device, dtype, family)
     every = slice(None, None, share)
     part = len(range(work.questions)[every]) / work.questions
     work.one_by_one(slice(0, 1))
@@ -177,7 +182,8 @@ def main(config, images, share, rounds, device, dtype, controls, threads, family
     for _ in range(rounds):
         seconds, single = timed(lambda: work.one_by_one(every))
         rounds_a.append(seconds / part)
-        rounds_b.append(timed(lambda: work.generate(every))[0] / part)
+        if not family:
+            rounds_b.append(timed(lambda: work.generate(every))[0] / part)
         seconds, grid = timed(work.grid)
         rounds_c.append(seconds)
     result = summary(work, rounds_a, rounds_b, rounds_c, single, grid)
@@ -189,56 +195,18 @@ def main(config, images, share, rounds, device, dtype, controls, threads, family
     rate = matmul_rate(work.vlm.device, work.vlm.dtype)
     result["matmul_flops_per_second"] = rate
     result["achieved_share"] = result["flops_grid"] / result["seconds_grid"] / rate
-    result["optimizations"] = optimizations(work.part())
+    if family:
+        result["family"] = family
+    else:
+        result["optimizations"] = optimizations(work.part())
     result["peak_bytes"] = peak_memory(work.vlm.device)
     result["machine"] = describe(work.vlm.device)
-    shown(result, as_json)
-
-
-def shown(result, as_json: bool) -> None:
     click.echo(json.dumps(result) if as_json else "\n".join(f"{name:26} {value}" for name, value in result.items()))
-
-
-def family_result(name: str, rounds: int, share: int) -> dict:
-    """Ratio of one family's grid to one cell and question at a time, by wall and by CPU time, and identity."""
-    from families import FAMILIES, FamilyWork
-
-    if name not in FAMILIES:
-        raise click.BadParameter(f"{name!r} is not one of {', '.join(FAMILIES)}", param_hint="--family")
-    work = FamilyWork(name)
-    done = work.questions * len(work.cells)
-    part = len(range(done)[::share]) / done
-    work.one_by_one(done)
-    grid = work.grid()
-    walls, cpus = [], []
-    for _ in range(rounds):
-        cpu = time.process_time()
-        seconds_a, single = timed(lambda: work.one_by_one(share))
-        cpu_a, cpu = time.process_time() - cpu, time.process_time()
-        seconds_c, grid = timed(work.grid)
-        walls.append(seconds_a / part / seconds_c)
-        cpus.append(cpu_a / part / (time.process_time() - cpu))
-    flops_ratio = flops(lambda: work.one_by_one(share)) / part / flops(work.grid)
-    same = sum(grid[key] == said for key, said in single.items()) / len(single)
-    ratio, cpu_ratio = statistics.median(walls), statistics.median(cpus)
-    return {
-        "family": name,
-        "questions": work.questions,
-        "cells": len(work.cells),
-        "visual": [image.visual for image in work.vlm.encode_images([work.vlm.prepare(p) for p in work.pictures])],
-        "identical": same,
-        "ratio": ratio,
-        "ratio_cpu": cpu_ratio,
-        "flops_ratio": flops_ratio,
-        "of_flops_ratio": ratio / flops_ratio,
-        "of_flops_ratio_cpu": cpu_ratio / flops_ratio,
-        "machine": describe(work.vlm.device),
-    }
 
 
 def summary(work, rounds_a, rounds_b, rounds_c, single, grid):
     identical, differences = compare_answers(grid, single)
-    a, b, c = (statistics.median(rounds) for rounds in (rounds_a, rounds_b, rounds_c))
+    a, b, c = (statistics.median(rounds) if rounds else None for rounds in (rounds_a, rounds_b, rounds_c))
     done = work.questions * len(work.cells)
     ratios = [x / z for x, z in zip(rounds_a, rounds_c, strict=True)]
     return {

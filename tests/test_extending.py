@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_vip_llava import write_tiny_vip_llava
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = re.compile(r'^```python title="(\w+\.py)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -124,32 +125,39 @@ def test_a_benchmark_is_listed_and_scored(place):
     )
 
 
-def test_a_family_is_listed_checked_against_transformers_and_answers(place):
-    code = "import sys; from tiny_vipllava import write_tiny_vipllava; write_tiny_vipllava(sys.argv[1])"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("src", "tests"))}
-    subprocess.run([sys.executable, "-c", code, str(place / "vip")], env=environment, check=True)
+def test_a_family_is_checked_against_transformers_and_answers_a_study(place):
+    model = write_tiny_vip_llava(place / "vip")
     (place / "pictures").mkdir()
-    for number in range(2):
-        Image.effect_noise((40, 30 + number), 90).convert("RGB").save(place / f"pictures/{number}.png")
-    plugin = ("--plugin", "vipllava.py")
-    listed = headwise(place, "list", "models", "--json", *plugin)
-    assert "vipllava" in [row["name"] for row in json.loads(listed.stdout)], listed.stderr
-    checked = headwise(place, "check-model", "vip", "--images", "pictures", *plugin)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "16 of 16 agree" in checked.stdout
-    study = ("--strategy", "sparsity", "--tokens", "0.5", "--heads", "0.5", "--budget", "kept", "--limit", "2")
-    done = headwise(place, "evaluate", "--model", "vip", "--benchmark", "gqa", *study, *plugin)
+    for number, colour in enumerate(("red", "blue")):
+        Image.radial_gradient("L").convert("RGB").save(place / f"pictures/{number}{colour}.png")
+    plugin = ("--plugin", "vip_llava.py")
+    checked = headwise(place, "check-model", str(model), "--images", "pictures", "--count", "2", *plugin)
+    assert "16 of 16 agree" in checked.stdout, checked.stderr
+    study = ("--model", str(model), "--strategy", "sparsity", "--tokens", "0.5", "--heads", "0.5", "--budget", "kept")
+    done = headwise(place, "run", *plugin, *study, "--controls", "none", "--benchmark", "gqa", "--limit", "2")
     assert done.returncode == 0, done.stderr
-    refused = headwise(place, "evaluate", "--model", "vip", "--benchmark", "gqa", *study)
+    listed = headwise(place, "list", "models", "--json", *plugin)
+    assert {"name": "vip_llava", "decoders": "llama"}.items() <= {
+        row["name"]: row for row in json.loads(listed.stdout)
+    }["vip_llava"].items()
+    refused = headwise(place, "check-model", str(model), "--images", "pictures")
     assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
-    assert "'vipllava' checkpoint, which headwise does not drive" in refused.stderr
+    assert "is a 'vipllava' checkpoint, which headwise does not drive" in refused.stderr
 
 
-def test_two_families_of_one_model_type_are_refused(place):
-    (place / "other.py").write_text(EXAMPLES["vipllava.py"].replace('("vipllava",)', '("llava",)'))
-    done = headwise(place, "evaluate", "--plugin", "other.py", "--limit", "1")
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
-    assert "llava and vipllava both take 'llava' checkpoints" in done.stderr
+def test_a_changed_family_is_answered_anew(place):
+    code = (
+        "import headwise.models; from headwise.study import plugins; plugins.load(['vip_llava.py']);"
+        "from headwise.models.checkpoint import find_checkpoint; print(find_checkpoint('vip').prompt_version)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    text, said = EXAMPLES["vip_llava.py"], []
+    for each in (text, text.replace("pooler_output[0]", "pooler_output[0] * 2"), text):
+        (place / "vip_llava.py").write_text(each)
+        done = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True)
+        said.append(done.stdout.strip())
+    assert re.fullmatch(r"1\+[0-9a-f]{16}", said[0])
+    assert said[0] == said[2] != said[1]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +172,7 @@ def test_two_families_of_one_model_type_are_refused(place):
         ),
         (EXAMPLES["tail_mass.py"].replace('"tail_mass"', '"a,b"'), "'a,b' of plugin_mine.TailMass may hold"),
         (EXAMPLES["strongest.py"].replace('"strongest"', '"fastv"'), "'fastv' is the name of two classes"),
+        (EXAMPLES["vip_llava.py"].replace('"vip_llava"', '"llava"'), "'llava' is the name of two classes"),
         (EXAMPLES["signs.py"].replace('"signs"', '"pope"'), "benchmark 'pope': is defined in"),
     ],
 )

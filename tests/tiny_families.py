@@ -14,7 +14,7 @@ from families_golden import FAMILIES, GOLDEN
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-__all__ = ["FAMILIES", "write_tiny"]
+__all__ = ["FAMILIES", "tokenizer_of", "write_tiny"]
 
 MEAN = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 PINPOINTS = [[32, 64], [64, 32], [64, 64], [32, 96]]
@@ -66,11 +66,11 @@ def write_tiny(name: str, folder: Path) -> Path:
         shutil.copy(GOLDEN / name / part, folder / part)
     content = {"do_normalize": True, "do_rescale": True, "do_resize": True, **MEAN, **PROCESSORS[name]}
     (folder / "preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
-    _tokenizer(PLACEHOLDERS.get(name, "<image>")).save_pretrained(folder)
+    tokenizer_of(PLACEHOLDERS.get(name, "<image>")).save_pretrained(folder)
     return folder
 
 
-def _tokenizer(placeholder: str) -> PreTrainedTokenizerFast:
+def tokenizer_of(placeholder: str) -> PreTrainedTokenizerFast:
     """Words of 320 ids; the placeholder is 300, image start and end 301 and 302, end of sequence 310."""
     special = dict(zip(SPECIAL, [*range(2, 8), *range(303, 310), *range(311, 320)], strict=False))
     special |= {"<pad>": 0, "<s>": 1, placeholder: 300, "</s>": 310}

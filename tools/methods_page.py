@@ -61,19 +61,25 @@ after the last stage, `budget=published` what the method's own code calls T. Wit
 The arithmetic:
 
 - **FastV** keeps R tokens after layer 2. Its own budget is R. At T = 192 of the layer average R is
-  (32 · 192 − 2 · 576) / 30 = 166; tables that copy "192 kept" give a mean of (2 · 576 + 30 · 192) / 32 = 216.
+  (32 · 192 − 2 · 576) / 30 = 166.4, hence 166; tables that copy "192 kept" give a mean of
+  (2 · 576 + 30 · 192) / 32 = 216. **Dynamic heads** and the head strategies count as FastV does here.
 - **PyramidDrop**'s default, a half, a quarter and an eighth after layers 8, 16 and 24, is a mean of
   (576 + 288 + 144 + 72) / 4 = 270. With these layers no ratio gets below 145.3, so its authors move the layers for
   smaller budgets: 2, 8, 16 (and 24).
 - **SparseVLM** counts what layers put out: for 192, (2 · 576 + 4 · 309 + 9 · 204 + 17 · 113) / 32 = 192.03 with the
   merged rows. What layers see is (3 · 576 + 4 · 309 + 9 · 204 + 16 · 113) / 32 = 206.5: 14 to 18 tokens more than FastV
-  at the same figure.
+  at the same figure. **SparseVLM+** merges nothing and counts alike: (3 · 576 + 4 · 300 + 9 · 200 + 16 · 118) / 32 =
+  206.75.
 - **DART** keeps its 4 pivots from the image and 8 · ⌊T / 8⌋ more after layer 2: 196 for "192", a mean of
   (2 · 576 + 30 · 196) / 32 = 219.75. Its step is 8 tokens, so under the average 192, 128 and 64 become 189.75,
   122.25 and 62.25: a comparison says so.
 - **FitPrune** publishes percentages of FLOPs, not tokens; its scheme for 60 % is a mean of 245.0, for 80 % of 130.6.
 - **VisionZip** hands over 162 rows and 30 merged ones, 192 together with [CLS]; PruMerge's and TRIM's T contains their
   merged row. Before the language model every layer sees the same count, so T, kept and average are one.
+- **DivPrune** is given a share of the tokens: its default 0.098 is 56 of 576. **FasterVLM** publishes reductions of 75,
+  90 and 95 %: 144, 58 and 29 tokens. **VisPruner** splits T, half by attention and half by diversity (0.5; 0.75 for MME
+  at 64). **CDPruner**, **SCOPE**, **MMTok** and **HiPrune** take T as it is. **HoloV** fills what its blocks cannot use
+  with zero rows: the language model sees them, and they are part of T.
 - **Adaptive PruMerge and TRIM** (`adaptive`) decide per image: T is no budget, and `mean_tokens` is counted over the
   questions.
 - **The smaller image** has a square number of patches: 169, 121 and 64 for 192, 128 and 64.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from headwise.methods import METHODS, BeforeMethod
 from headwise.models import FAMILIES, REFUSED, Family
+from headwise.models.decoder import DRIVEN
+from headwise.run.tasks import methods_before
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 INTRODUCTION = """\
@@ -14,67 +15,69 @@ INTRODUCTION = """\
 
 This page is made from the code by `python tools/models_page.py`; change the family's file, not this page.
 
-`--model` takes `embedded`, a folder, or a hub name of a checkpoint of a family below, in transformers' own format;
-`headwise list models` prints them. A family is known by `model_type` in `config.json`, its decoder by the `model_type`
-of the text part: nothing that merely looks alike is driven. Decoders with sliding windows are refused, since a window
-counts places and would widen as tokens go. `headwise check-model MODEL --images DIR` compares the engine with
-transformers' own forward on a real checkpoint.
+`--model` takes a folder or a hub name of a checkpoint of these families, or `embedded`; `headwise list models` prints
+them, those of plug-ins included. A family is known by `model_type` in the checkpoint's `config.json`, and its decoder
+by that of `text_config`. `headwise check-model MODEL --images DIR` answers a few questions pruned by the engine and by
+transformers' own forward with a mask, and compares kept tokens, logits and answers.
 
-- **Tokens and heads** below 1 are shares: of an image's visual tokens V, and of a layer's query heads H. Where images
-  differ in V, `budget=average` and `published` need shares; a whole number with `budget=kept` is what stays of images
-  that have more.
-- **Precision**: weights are loaded in `--dtype` and never cast afterwards; families trained in bfloat16 refuse float16.
-  Attention rows of bfloat16 models are ranked in float32.
-- **TextVQA**: `--ocr false` leaves out the OCR line, as lmms-eval asks newer models.
-- **Image limits** are settings of the study, logged and part of what answers are kept under.
-- **Methods before the language model** run where an original says what it does with such images; a study that names
-  another is refused before weights are read.
+Prompts are lmms-eval's, written in the code: the template in a checkpoint's folder is not read. `{image}` stands for
+the image's placeholders. Prompt and settings of image size are part of what answers are kept under. Where the number
+V of visual tokens differs from image to image, `tokens` is a share of it (0.25), or a count with `budget=kept`;
+`heads` below 1 is a share of the decoder's query heads.
 
+"""
+REFUSALS = """\
+## What is refused
+
+One line says so before weights are read.
+
+- A `model_type` that is not above.
+- A decoder that a family is not listed with, however much it looks like one: decoders that are driven are
+  {decoders}.
+- A decoder with sliding windows: they count places, which pruning changes.
+- `dtype: float16` for families trained in bfloat16, whose activations overflow it.
+- A setting of image size that the family does not read.
+- A method before the language model on a family whose images it is not defined for.
+
+Refused by name:
+
+| model type | why |
+|---|---|
 """
 
 
 def page() -> str:
     """The page's text."""
-    sections = [_section(family) for family in FAMILIES.values()]
-    refused = "\n".join(f"| `{name}` | {why} |" for name, why in REFUSED.items())
-    return INTRODUCTION + "\n".join([*sections, f"## Refused\n\n| `model_type` | why |\n|---|---|\n{refused}\n"])
+    refused = "".join(f"| `{name}` | {why} |\n" for name, why in REFUSED.items())
+    text = REFUSALS.format(decoders=", ".join(f"`{name}`" for name in DRIVEN))
+    return INTRODUCTION + "\n".join([*map(_section, FAMILIES.values()), text + refused])
 
 
 def _section(family: Family) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(family))
-    about = " ".join((type(family).__doc__ or "").split())
-    return f"## {family.title} (`{family.name}`)\n\n{about}\n\n| | |\n|---|---|\n{rows}\n"
+    doc = " ".join((type(family).__doc__ or "").split())
+    prompts = "\n".join(f"```text\n{prompt}\n```\n" for prompt in _prompts(family))
+    return f"## {family.title} (`{family.name}`)\n\n{doc}\n\n| | |\n|---|---|\n{rows}\n\n{prompts}"
+
+
+def _prompts(family: Family) -> list[str]:
+    """Its prompt, and those of single decoders; line ends are written `\\n`."""
+    own = [family.prompt, *(getattr(family, f"{kind}_prompt", "") for kind in family.text_types)]
+    return [prompt.replace("\n", "\\n") for prompt in own if prompt]
 
 
 def _facts(family: Family) -> Iterator[tuple[str, str]]:
-    yield "`model_type`", _code(family.model_types)
-    yield "decoders", _code(family.text_types)
-    yield "prompt", f"`{_escaped(family.prompt)}`"
-    for name, value in vars(type(family)).items():
-        if name.endswith("_prompt"):
-            yield f"prompt with {name.removesuffix('_prompt')}", f"`{_escaped(value)}`"
+    yield "model types", _names(family.model_types)
+    yield "decoders", _names(family.text_types)
+    yield "sees", family.sees
+    yield "image settings", ", ".join(f"`{name}` ({value:,})" for name, value in family.options.items()) or "none"
+    yield "precision", "float16, bfloat16, float32" if family.float16 else "bfloat16, float32"
+    yield "methods before the language model", _names(methods_before(family)) or f"none: {family.no_views}"
     yield "prompt version", f"`{family.prompt_version}`"
-    limits = ", ".join(f"`{option}` ({value:,})" for option, value in family.options.items())
-    yield "image options", limits or "none"
-    yield "float16", "fits" if family.float16 else "refused: it overflows"
-    yield "methods before the language model", _before(family)
 
 
-def _before(family: Family) -> str:
-    found = {name: method for name, method in METHODS.items() if isinstance(method, BeforeMethod)}
-    if family.views == "square":
-        return "all, with a CLIP tower"
-    if family.views == "tiles":
-        return _code([name for name, method in found.items() if method.tiled])
-    return f"refused: {family.no_views}"
-
-
-def _code(names: object) -> str:
-    return ", ".join(f"`{name}`" for name in names)  # type: ignore[attr-defined]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\n", "\\n").replace("|", "\\|")
+def _names(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 if __name__ == "__main__":

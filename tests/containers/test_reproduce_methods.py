@@ -20,6 +20,7 @@ from headwise.cli import headwise
 from headwise.containers import docker_client
 from headwise.containers.again import command, settings_of
 from headwise.errors import ModelError
+from headwise.system.provenance import provenance
 
 COMMIT = "c0ffee"
 STUDY = {
@@ -69,10 +70,12 @@ def place(tmp_path_factory, empty_store) -> Iterator[Path]:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setenv("HEADWISE_HOME", str(folder / "home"))
         patch.setenv("HEADWISE_COMMIT", COMMIT)
+        provenance.cache_clear()  # another study of this process may have been of another commit
         words = [str(word) for option in (given | STUDY).items() for word in option]
         done = CliRunner().invoke(headwise, ["evaluate", *words])
         assert done.exit_code == 0, done.output
         yield folder
+    provenance.cache_clear()
 
 
 @pytest.fixture(scope="module")

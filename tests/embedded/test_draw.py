@@ -1,8 +1,10 @@
 """The committed benchmarks are what `draw` draws, in the official layout, and hold no shortcut."""
 
+import csv
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,8 +12,14 @@ from PIL import Image
 
 from headwise.benchmarks import BENCHMARKS
 from headwise.embedded import DATA_DIR
+from headwise.records import Answer
 from tools.embedded import draw as drawing
-from tools.embedded.vocabulary import SHAPES
+from tools.embedded.batches import PREFIX, prompt_ids
+from tools.embedded.draw.mmbench import ROTATION
+from tools.embedded.questions import KINDS, locating, named_once
+from tools.embedded.scenes import random_scene
+from tools.embedded.tokens import build_tokenizer
+from tools.embedded.vocabulary import LETTER_INSTRUCTION, SHAPES, SYSTEM
 
 MINIMUM = {"textvqa": 200, "mme": 240, "gqa": 400, "pope": 360}
 
@@ -121,3 +129,92 @@ def test_annotators_disagree_and_mostly_read_the_word():
     shares = [Counter(row["answers"]).most_common(1)[0][1] for row in rows]
     assert 4 <= min(shares) < 8
     assert sum(shares) / len(shares) == pytest.approx(8.2, abs=0.4)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    """The second edition's folder and scenes."""
+    out = tmp_path_factory.mktemp("second")
+    return out, drawing.draw(out, edition=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "questions", "images"),
+    [("pope", 1080, 60), ("gqa", 720, 120), ("mmbench", 288, 40), ("refcoco", 360, 120)],
+)
+def test_second_edition_has_images_enough_for_an_interval(second, name, questions, images):
+    benchmark = BENCHMARKS[name]
+    samples = benchmark.samples(second[0])
+    assert len(samples) == questions
+    assert len({sample.image for sample in samples}) == images
+    assert all(benchmark.image_path(second[0], sample).is_file() for sample in samples)
+    assert not benchmark.check_layout(second[0])
+
+
+def test_second_edition_shares_no_scene_with_training(second):
+    held = {scene.digest() for scenes in second[1].values() for scene in scenes}
+    assert len(held) == sum(map(len, second[1].values()))
+    assert not held & {random_scene(Random(f"tune/{i}")).digest() for i in range(640)}
+
+
+def score(folder: Path, name: str, text_of) -> float:
+    """Headline score where `text_of(sample, truth)` is the answer to each question."""
+    benchmark = BENCHMARKS[name]
+    samples = benchmark.samples(folder)
+    truth_of = benchmark.truths(folder, samples)
+    answers = {
+        sample.key: Answer(question_id=sample.question_id, prompt=sample.prompt, text=text_of(sample, truth_of(sample)))
+        for sample in samples
+    }
+    return benchmark.summarise(benchmark.judge(folder, samples, answers)).score
+
+
+def test_the_answers_that_training_teaches_score_full_marks(second):
+    """As the tokenizer writes them; boxes are rounded to two decimals of the side."""
+    tokenizer = build_tokenizer()
+    named = [locating(*each) for scene in second[1]["refcoco"] for each in named_once(scene)]
+    taught = defaultdict(set)
+    for question in named:
+        taught[question.text].add(tokenizer.decode(tokenizer(question.answer, add_special_tokens=False).input_ids))
+
+    def box(sample, truth):
+        grade = BENCHMARKS["refcoco"].grade
+        return next((text for text in taught[sample.prompt] if grade(text, truth.key).correct), "")
+
+    assert score(second[0], "refcoco", box) == 100.0
+    letter = lambda sample, truth: tokenizer.decode(tokenizer(truth.text, add_special_tokens=False).input_ids)  # noqa: E731
+    assert score(second[0], "mmbench", letter) == 100.0
+
+
+def test_letters_and_boxes_cannot_be_guessed(second):
+    """One letter throughout fails every group; one box throughout hits next to nothing."""
+    for letter in "ABCD":
+        assert score(second[0], "mmbench", lambda sample, truth, letter=letter: letter) == 0.0
+    for box in ("[0.0, 0.0, 1.0, 1.0]", "[0.4, 0.4, 0.5, 0.5]"):
+        assert score(second[0], "refcoco", lambda sample, truth, box=box: box) < 5
+
+
+def test_right_options_are_balanced(second):
+    with (second[0] / "mmbench/mmbench_dev_20230712.tsv").open(newline="") as file:
+        table = list(csv.DictReader(file, delimiter="\t"))
+    right = defaultdict(Counter)
+    for row in table:
+        right[row["l2-category"], row["category"]][row[row["answer"]]] += int(int(row["index"]) < ROTATION)
+    for kind, counts in right.items():
+        assert max(counts.values()) <= 0.6 * sum(counts.values()), kind
+
+
+def test_prompts_are_the_tokens_of_training(second):
+    """A question as headwise asks it is, token for token, one as the language stage and the last stage ask it."""
+    tokenizer = build_tokenizer()
+    rng = Random(0)
+    for name, instruction in (("mmbench", f"\n{LETTER_INSTRUCTION}"), ("refcoco", "")):
+        for sample in BENCHMARKS[name].samples(second[0])[:40]:
+            prompt = f"{SYSTEM} USER: <image>\n{sample.prompt} ASSISTANT:"
+            asked = sample.prompt.removesuffix(instruction)
+            taught = prompt_ids(asked, "", instruction.strip())
+            assert tuple(tokenizer(prompt).input_ids[PREFIX + 1 :]) == taught
+            assert tokenizer.unk_token_id not in taught
+    scene = second[1]["refcoco"][0]
+    assert {KINDS["option"](scene, rng).text.count("\n") for _ in range(30)} <= {2, 4}
+    assert KINDS["locate"](scene, rng).text.startswith(BENCHMARKS["refcoco"].prompt)

@@ -27,6 +27,15 @@ def test_a_prompt_has_one_image_and_one_question(name):
     assert all((family.prompt_version, family.model_types, family.text_types))
 
 
+def test_two_families_that_take_one_kind_of_checkpoint_are_refused(tmp_path, monkeypatch):
+    class Mine(type(FAMILIES["qwen3_vl"])):
+        name = "mine"
+
+    monkeypatch.setitem(FAMILIES._found, "mine", Mine())
+    with pytest.raises(ConfigError, match="model family: qwen3_vl and mine both take 'qwen3_vl' checkpoints"):
+        find_checkpoint(str(write_tiny("qwen3_vl", tmp_path)))
+
+
 def changed(folder, **text):
     path = folder / "config.json"
     config = json.loads(path.read_text())

@@ -21,8 +21,8 @@ from headwise.scoring.score import score_records, write_verdicts
 By = pytest.importorskip("selenium.webdriver.common.by").By
 
 GREEN = (0, 220, 0)
+# Wide, tall and odd images by size, with the box of a green object.
 OBJECTS = [((400, 200), (40, 60, 180, 190)), ((151, 300), (10, 200, 140, 290)), ((1201, 601), (700, 50, 1150, 420))]
-"""Wide, tall and odd images by size, with the box of a green object."""
 SIDE = 288
 
 

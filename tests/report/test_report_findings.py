@@ -98,7 +98,7 @@ def test_strategies_are_averaged_over_the_grid_they_share(found):
     assert table["in_best_set"].to_dict() == {"sum": True, "sparsity": True, "entropy": False}
 
 
-def test_retained_has_a_row_a_budget_largest_first(found):
+def test_retained_has_one_row_per_budget_largest_first(found):
     table = retained([found])
     assert table["tokens"].tolist() == [192, 64]
     cells = found.cells[found.cells["strategy"] != "vanilla"]

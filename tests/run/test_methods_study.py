@@ -126,7 +126,7 @@ def test_costs_of_a_choice_before_the_first_layer_are_counted_and_measured(cells
 
 def test_the_seconds_are_those_of_a_spooled_measurement_of_the_method(place, cells):
     (group,) = (place / "home/spool").iterdir()
-    costs = [cost for _, _, line in Spool(group).lines() for cost in line.get("c", ())]
+    costs = [cost for _, _, line in Spool(group).lines() for cost in line.get("costs", ())]
     for name in BEFORE:
         mine = [cost for cost in costs if cost["method"].startswith(f"{name}/")]
         assert mine, name

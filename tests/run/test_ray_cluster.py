@@ -145,11 +145,32 @@ def test_a_worker_that_differs_is_named_and_the_others_answer(
 @pytest.mark.slow
 def test_where_no_worker_comes_patience_ends(at: Place, ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor.RayExecutor, "worker", DiesLoading)
-    at.environment |= {"HEADWISE_PATIENCE": "15"}
+    monkeypatch.setattr(executor, "NOTICE", 3.0)
+    at.environment |= {"HEADWISE_PATIENCE": "30"}
     run = at.run(f"--benchmark pope {ray}")
     assert run.code == 2
-    assert run.last_line.startswith("headwise: workers: none has come for 15 s (last: worker on ")
+    assert run.text.count("waiting for a worker, which takes 1 CPU of a host of the cluster") == 1
+    assert run.last_line.startswith("headwise: workers: none has come for 30 s (last: worker on ")
     assert not at.spooled()
+
+
+@pytest.mark.slow
+def test_another_token_is_one_line(at: Place, ray: str) -> None:
+    at.environment |= {"RAY_AUTH_TOKEN": "0" * 64}
+    run = at.run(f"--benchmark pope {ray}")
+    assert run.code == 2
+    assert len(run.text.splitlines()) == 1, run.text
+    assert re.match(r"headwise: address: the Ray cluster at \S+ does not take the token that is set here", run.text)
+
+
+def test_an_address_where_nothing_listens_is_one_line(
+    place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_session, "ASKED_MODE", "token")
+    run = place("nobody").run("--engine ray --address 127.0.0.1:1")
+    assert run.code == 2
+    assert run.text.startswith("headwise: address: cannot reach a Ray cluster at 127.0.0.1:1: ")
+    assert len(run.text.splitlines()) == 1, run.text
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from headwise.cli import headwise
+from headwise.system.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "--strategy sparsity --controls vanilla --tokens 64 --heads 8 --benchmark gqa --limit 4"
@@ -31,6 +32,7 @@ def made(folder: Path, store: Path, monkeypatch) -> str:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     monkeypatch.setenv("HEADWISE_HOME", str(folder / "home"))
     monkeypatch.setenv("HEADWISE_COMMIT", "abc123")
+    provenance.cache_clear()  # another study of this process may have been of another commit
     assert CliRunner().invoke(headwise, ["evaluate", *STUDY.split()]).exit_code == 0
     done = CliRunner().invoke(headwise, ["compare", "--json", "--no-report"])
     (folder / "compare.json").write_text(done.stdout)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from tools.embedded.batches import fresh_scenes
+from tools.embedded.contrast import Towers
 from tools.embedded.export import llava_config
 from tools.embedded.language import SceneDecoder
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
@@ -22,10 +23,17 @@ from tools.embedded.tower import BACKGROUND_WEIGHT, PatchClassifier, classificat
 
 
 class Aligner(nn.Module):
-    def __init__(self, classifier: PatchClassifier, scene_decoder: SceneDecoder) -> None:
+    """Both towers and the projector; the text tower follows what the vision tower becomes."""
+
+    def __init__(self, towers: Towers, scene_decoder: SceneDecoder) -> None:
         super().__init__()
-        self.classifier = classifier
-        self.projector = LlavaMultiModalProjector(llava_config(classifier, scene_decoder.decoder))
+        self.towers = towers
+        self.projector = LlavaMultiModalProjector(llava_config(towers.classifier, scene_decoder.decoder))
+
+    @property
+    def classifier(self) -> PatchClassifier:
+        """The vision tower with its label heads."""
+        return self.towers.classifier
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, 192, 192) → (B, 576, D)"""
@@ -50,12 +58,15 @@ def train_align(
     """Train tower and projector together, starting from a fitted projector."""
 
     def step_fn(step: int) -> tuple[Tensor, Metrics]:
-        scenes = fresh_scenes(Random(f"align/{seed}/{step}/{rank()}"), batch)
+        rng = Random(f"align/{seed}/{step}/{rank()}")
+        scenes = fresh_scenes(rng, batch)
         labels = np.stack([cell_labels(scene) for scene in scenes])
-        features = aligner.classifier.features(to_pixels(scenes))
+        states = aligner.classifier.states(to_pixels(scenes))
+        features = states[:, 1:]
         missed, metrics = unexplained(aligner.projector(features), labels, scene_decoder)
         named, right = classification_loss(aligner.classifier, features, labels)
-        return 4 * missed + 0.3 * named, metrics | {"shape": right["shape"]}
+        contrast, against = aligner.towers.contrast(states, scenes, rng)
+        return 4 * missed + 0.3 * (named + contrast), metrics | {"shape": right["shape"]} | against
 
     optimizers = optimizers_for(aligner, muon_rate=1.5e-3, adam_rate=7e-4)
     run_stage(Stage("align", folder, aligner, optimizers, step_fn, steps, every=25, warmup=10))

@@ -33,10 +33,10 @@ def prefix_ids() -> tuple[int, ...]:
     return (1, *token_ids(f"{v.SYSTEM} USER:"))
 
 
-def prompt_ids(text: str, line: str = "") -> tuple[int, ...]:
-    """The tokens after the image: the question, perhaps one more line, the instruction, ASSISTANT:."""
-    tail = f"{line} " if line else ""
-    return (*token_ids(text), *token_ids(f"{tail}{v.INSTRUCTION} ASSISTANT:"))
+def prompt_ids(text: str, line: str = "", instruction: str = v.INSTRUCTION) -> tuple[int, ...]:
+    """The tokens after the image: the question, perhaps one more line, the instruction if any, ASSISTANT:."""
+    tail = " ".join(part for part in (line, instruction, "ASSISTANT:") if part)
+    return (*token_ids(text), *token_ids(tail))
 
 
 def _extra_line(question: Question, rng: Random) -> str:
@@ -122,7 +122,7 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
             if question.marks:
                 rows.append((b, m, question, token_ids(question.text), ()))
                 continue
-            prompt = prompt_ids(question.text, _extra_line(question, rng))
+            prompt = prompt_ids(question.text, _extra_line(question, rng), question.instruction)
             rows.append((b, m, question, prompt, (*token_ids(question.answer), 2)))
     length = max(len(prompt) + len(answer) for *_, prompt, answer in rows) - 1
     ids = np.zeros((len(asked), len(asked[0]), length), np.int64)

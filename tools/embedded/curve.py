@@ -12,19 +12,22 @@ SHOWN = {
     "color_verify": "is it red?",
     "count_verify": "how many?",
     "relation": "left of?",
-    "mean": "mean of 21 kinds",
+    "option": "which letter?",
+    "locate": "where? (box)",
+    "mean": "mean of all kinds",
 }
 
 
 def draw_curve(work: Path, out: Path) -> None:
-    """Write a PNG. Left: accuracy of tower and projector. Right: held-out accuracy per kind in the last two stages."""
+    """Write a PNG: accuracy of tower and projector, what [CLS] and texts find, held-out accuracy per kind."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (vision, language) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1, 2))
+    figure, (vision, seen, language) = plt.subplots(1, 3, figsize=(14, 3.6), width_ratios=(1, 1, 2))
     _vision(vision, work)
+    _seen(seen, work)
     _language(language, work)
     figure.tight_layout()
     figure.savefig(out, dpi=80)
@@ -46,6 +49,18 @@ def _vision(axis: Any, work: Path) -> None:
     axis.axvline(start, color="0.7", lw=0.8)
     axis.set(title="tower, then align", xlabel="step", ylabel="% (foreground patches)", ylim=(0, 101))
     axis.legend(fontsize=7)
+
+
+def _seen(axis: Any, work: Path) -> None:
+    tower = read_log(work, "tower")
+    for name, label in (("foreground", "foreground, by [CLS]"), ("named", "what a text names")):
+        axis.plot([row["step"] for row in tower], [row[name] for row in tower], label=label)
+    axis.axhline(1, color="0.7", lw=0.8)
+    axis.set(title="among the top 64 patches", xlabel="step", ylabel="times chance", ylim=(0, 10))
+    share = axis.twinx()
+    share.plot([row["step"] for row in tower], [100 * row["retrieval"] for row in tower], "k--", label="captions")
+    share.set(ylabel="captions found among 64, %", ylim=(0, 101))
+    axis.legend(handles=[*axis.lines[:2], *share.lines], fontsize=7)
 
 
 def _language(axis: Any, work: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from tools.embedded.render import SIDE
+from tools.embedded.text_tower import TextTower, clip_tokenizer, full_clip
 from tools.embedded.tokens import build_tokenizer
 from tools.embedded.tower import IMAGE_MEAN, IMAGE_STD, PatchClassifier
 from tools.embedded.vocabulary import CELL, GRID
@@ -46,6 +47,13 @@ def assemble(
     model.lm_head.load_state_dict(decoder.lm_head.state_dict())
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0, do_sample=False)
     return model.to(torch.float32).eval()
+
+
+def save_clip(classifier: PatchClassifier, text: TextTower, folder: Path) -> None:
+    """Both towers as a full CLIP, whose text side CDPruner and TRIM read."""
+    full_clip(classifier.tower, text).save_pretrained(folder)
+    clip_tokenizer().save_pretrained(folder)
+    image_processor().save_pretrained(folder)
 
 
 def image_processor() -> CLIPImageProcessorPil:

@@ -27,9 +27,9 @@ HEADS_PER_GROUP = 8
 NOISE = 0.2
 LOOK_WEIGHT = 0.3
 SHARES = dict.fromkeys(KINDS, 1.0) | {
-    "read": 2.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
-    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 1.5, "sum_query": 2.5, "sum_verify": 2.5,
-    "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0,
+    "read": 3.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
+    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 4.0, "sum_query": 2.5, "sum_verify": 2.5,
+    "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0, "option": 3.0, "locate": 2.5,
 }  # fmt: skip
 CAPTION_STEPS = 200  # captions only; later, captions at every third step
 RARE_CAPTIONS = 700  # from this step on, at every sixth
@@ -160,7 +160,10 @@ def start_decoder() -> SceneDecoder:
     return SceneDecoder()
 
 
-def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: int = 12, seed: int = 2) -> SceneDecoder:
+def train_language(
+    folder: Path, steps: int = 3400, guide: bool = True, batch: int = 4, questions: int = 12, seed: int = 2
+) -> SceneDecoder:
+    """The decoder from scratch, on symbolic scenes; `guide` supervises where READ_LAYER looks."""
     scene_decoder = start_decoder()
     shares = lagging(read_log(folder, "language")[-1:])
 
@@ -178,7 +181,7 @@ def train_language(folder: Path, steps: int = 2600, batch: int = 4, questions: i
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
         logits, watched = scene_decoder(data, symbolic(rng, data), {READ_LAYER})
         answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
-        return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
+        return answer + (LOOK_WEIGHT if guide else 0) * look, {"answer": answer.item(), "look": look.item()}
 
     def evaluate() -> Metrics:
         rng = Random("language/held out")

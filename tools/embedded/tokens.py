@@ -11,7 +11,10 @@ from transformers import PreTrainedTokenizerFast
 from tools.embedded import vocabulary as v
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
-PHRASES = (v.SYSTEM, v.INSTRUCTION, v.YES_NO, v.OCR_LINE, "USER:", "ASSISTANT:")
+PHRASES = (
+    v.SYSTEM, v.INSTRUCTION, v.LETTER_INSTRUCTION, v.REGION, v.YES_NO, v.OCR_LINE, "USER:", "ASSISTANT:",
+    *v.COORDINATES,
+)  # fmt: skip
 
 
 def word_list() -> list[str]:

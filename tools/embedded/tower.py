@@ -1,7 +1,4 @@
-"""Stage 1: train the vision tower as a patch classifier (a CLIP tower without its text encoder)."""
-
-from pathlib import Path
-from random import Random
+"""The vision tower as a patch classifier: one half of stage 1 (contrast.py is the other)."""
 
 import numpy as np
 import torch
@@ -9,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from tools.embedded.loop import Metrics
 from tools.embedded.render import SIDE, render
-from tools.embedded.scenes import Scene, random_scene
-from tools.embedded.symbols import FIELDS, cell_labels, is_foreground
+from tools.embedded.scenes import Scene
+from tools.embedded.symbols import FIELDS, is_foreground
 from tools.embedded.vocabulary import CELL
 
 IMAGE_MEAN = (0.5, 0.5, 0.45)
@@ -43,7 +40,12 @@ class PatchClassifier(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """(B, 3, 192, 192) → (B, 576, width): LLaVA's input with `vision_feature_layer=-1`, CLS dropped."""
-        return self.tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+        return self.states(pixels)[:, 1:]
+
+    def states(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 192, 192) → (B, 577, width), [CLS] first."""
+        states: Tensor = self.tower(pixels, output_hidden_states=True).hidden_states[-1]
+        return states
 
 
 def to_pixels(scenes: list[Scene]) -> Tensor:
@@ -66,18 +68,3 @@ def classification_loss(
         total = total + (loss * weight).sum() / weight.sum()
         right[name] = (logits.argmax(-1) == targets[:, i])[foreground].float().mean().item()
     return total, right
-
-
-def train_tower(folder: Path, steps: int = 500, batch: int = 12, seed: int = 1) -> PatchClassifier:
-    torch.manual_seed(seed)
-    classifier = PatchClassifier(tower_config())
-
-    def step_fn(step: int) -> tuple[Tensor, Metrics]:
-        rng = Random(f"tower/{seed}/{step}/{rank()}")
-        scenes = [random_scene(rng) for _ in range(batch)]
-        labels = np.stack([cell_labels(scene) for scene in scenes])
-        return classification_loss(classifier, classifier.features(to_pixels(scenes)), labels)
-
-    optimizers = optimizers_for(classifier, muon_rate=1e-2, adam_rate=2e-3)
-    run_stage(Stage("tower", folder, classifier, optimizers, step_fn, steps, every=25))
-    return classifier

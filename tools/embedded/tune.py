@@ -22,6 +22,7 @@ from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.tower import to_pixels
 
 HELD_OUT = 64  # the first scenes are for evaluation
+LOOK_WEIGHT = 0.1
 BACKGROUND = 24  # cells of clutter and of background sampled per step, each representing many
 
 
@@ -66,8 +67,15 @@ def rows_of(data: Batch, features: np.ndarray, numbers: list[int]) -> Tensor:
 
 
 def train_tune(
-    folder: Path, aligner: Aligner, scene_decoder: SceneDecoder, features: np.ndarray, steps: int = 700, seed: int = 4
+    folder: Path,
+    aligner: Aligner,
+    scene_decoder: SceneDecoder,
+    features: np.ndarray,
+    steps: int = 700,
+    guide: bool = True,
+    seed: int = 4,
 ) -> Student:
+    """Projector and decoder on images; `guide` supervises where READ_LAYER looks."""
     torch.manual_seed(seed)
     student = Student(aligner, scene_decoder)
     shares = lagging(read_log(folder, "tune")[-1:])
@@ -80,7 +88,7 @@ def train_tune(
             data = caption_batch(rng, scenes, 12, BACKGROUND)
         else:
             data, _ = make_batch(rng, scenes, 12, shares, BACKGROUND)
-        return student_loss(student, data, rows_of(data, features, numbers))
+        return student_loss(student, data, rows_of(data, features, numbers), LOOK_WEIGHT if guide else 0)
 
     def evaluate() -> Metrics:
         measured = held_out(student, features)
@@ -92,10 +100,10 @@ def train_tune(
     return student
 
 
-def student_loss(student: Student, data: Batch, rows: Tensor) -> tuple[Tensor, Metrics]:
+def student_loss(student: Student, data: Batch, rows: Tensor, guide: float = LOOK_WEIGHT) -> tuple[Tensor, Metrics]:
     logits, watched = student(data, rows, {READ_LAYER})
     answer = answer_loss(logits, data.targets_BMT)
-    return answer + 0.1 * look_loss(watched[READ_LAYER], data.look_GPN), {"answer": answer.item()}
+    return answer + guide * look_loss(watched[READ_LAYER], data.look_GPN), {"answer": answer.item()}
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:

@@ -47,6 +47,10 @@ SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 INSTRUCTION = "Answer the question using a single word or phrase."
+LETTER_INSTRUCTION = "Answer with the option's letter from the given choices directly."
+REGION = "Please provide the bounding box coordinate of the region this sentence describes:"
+# Fractions of the side at which a cell can begin or end, as LLaVA writes coordinates: one token each.
+COORDINATES = tuple(f"{edge / GRID:.2f}" for edge in range(GRID + 1))
 YES_NO = "Please answer yes or no."
 OCR_LINE = "Reference OCR token:"
 

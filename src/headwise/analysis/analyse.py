@@ -91,7 +91,7 @@ class Analysis:
 
     @cached_property
     def wins(self) -> pd.DataFrame:
-        """A row a strategy with rivals: rows it tops (as published studies count), and what of that is significant."""
+        """One row per strategy with rivals: rows it tops (as published studies count), and what is significant."""
         benchmarks = [self.score_tables[name] for name in self.findings if name in self.score_tables]
         if not benchmarks:
             return pd.DataFrame()

@@ -8,7 +8,6 @@ it weighs most in. Sets stay packed here: overlaps are bit counts, unless a cell
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ import pandas as pd
 
 from headwise.analysis.roles import in_order, is_method
 from headwise.errors import DataError
-from headwise.study.grids import boxes, covered
+from headwise.study.grids import Grid, from_numbers, places
 
 FILE = "evidence.npz"
 # Overlaps are means over at most this many questions, evenly spaced: their error is far below 0.01.
@@ -47,35 +46,15 @@ class Evidence:
     stage_layers: tuple[int, ...] = ()
     stage_kept_GN: np.ndarray | None = None
     visual_N: np.ndarray | None = None
-    grids_N: tuple[str, ...] = ()
     file: Path | None = None
+    grids_G7: np.ndarray | None = None
+    grids_N: np.ndarray | None = None
 
     @property
     def side(self) -> int | None:
         """Tokens per side of every image's square; None where they form none, or images differ in their number."""
         side = round(self.visual**0.5)
         return side if self.visual_N is None and side**2 == self.visual else None
-
-    def boxes(self, row: int) -> np.ndarray | None:
-        """Where the tokens of one question's image lie, in fractions of the picture: [V, 4]; None where unknown."""
-        text = self.grids_N[row] if row < len(self.grids_N) else ""
-        return boxes(json.loads(text)) if text else None
-
-    def covered(self, row: int, size: tuple[int, int], side: int) -> np.ndarray | None:
-        """Which parts of the padded square the kept tokens of one question cover: bool [side, side]; None: unknown.
-
-        `size` is the picture's width and height. A square of tokens is the padded square itself.
-        """
-        if (square := self.side) is not None:
-            places = np.arange(side) * square // side
-            return self.kept(row).reshape(square, square)[np.ix_(places, places)]
-        found = self.boxes(row)
-        return None if found is None else covered(found, self.kept(row)[: len(found)], size, side)
-
-    def counted(self, row: int) -> tuple[int, int]:
-        """Kept tokens of one question's image, and all of them."""
-        visual = self.visual if self.visual_N is None else int(self.visual_N[row])
-        return int(self.kept(row).sum()), visual
 
     def merged(self, row: int) -> int:
         """How many merged rows the language model has behind the kept tokens of one question."""
@@ -89,6 +68,23 @@ class Evidence:
     def kept(self, row: int) -> np.ndarray:
         """Bool [visual]: the tokens kept for one question."""
         return np.unpackbits(self.kept_NV[row], count=self.visual).astype(bool)
+
+    def grids(self, row: int) -> tuple[Grid, ...]:
+        """Where the tokens of one question's image lie in its padded square; empty where that is not recorded."""
+        if self.grids_G7 is None or self.grids_N is None:
+            return ()
+        start = int(self.grids_N[:row].sum())
+        return from_numbers(self.grids_G7[start : start + int(self.grids_N[row])].tolist())
+
+    def kept_map(self, row: int, side: int) -> np.ndarray:
+        """Bool [side, side]: the parts of the padded square that some kept token of one question sees."""
+        shown = np.zeros((side, side), dtype=bool)
+        boxes_V4 = places(self.grids(row))
+        middles = (np.arange(side) + 0.5) / side
+        for left, top, right, bottom in boxes_V4[self.kept(row)[: len(boxes_V4)]]:
+            within = [(start <= middles) & (middles < stop) for start, stop in ((top, bottom), (left, right))]
+            shown |= within[0][:, None] & within[1]
+        return shown
 
     def areas(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """For some questions the merged row that each token is in, from 1 (0: none): uint16 [rows, visual].
@@ -126,8 +122,7 @@ def read_evidence(path: Path) -> Evidence:
         agreement = float(file["float16_agreement"]) if "float16_agreement" in file else None
         counts = int(file["head_count"]), int(file["visual"])
         visual_N = file["visual_N"] if "visual_N" in file else None  # noqa: SIM401 (npz has no get)
-        grids = {"grids_N": tuple(file["grids"][file["grids_N"]].tolist())} if "grids_N" in file else {}
-        more = _stages(file) | grids | ({"file": path} if "areas_NV" in file else {})
+        more = _stages(file) | _grids(file) | ({"file": path} if "areas_NV" in file else {})
         return Evidence(file["heads_NH"], file["kept_NV"], *counts, agreement, visual_N=visual_N, **more)
 
 
@@ -151,6 +146,10 @@ def _stages(file: Any) -> dict[str, Any]:
         "stage_layers": tuple(int(layer) for layer in file["stage_layers"]),
         "stage_kept_GN": np.bitwise_count(file["stages_GNV"]).sum(axis=2, dtype=int),
     }
+
+
+def _grids(file: Any) -> dict[str, Any]:
+    return {name: file[name] for name in ("grids_G7", "grids_N") if name in file}
 
 
 def frequency_maps(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> dict[int, pd.DataFrame]:
@@ -206,25 +205,24 @@ def _pairs(rows: pd.DataFrame) -> Iterator[tuple[dict[Hashable, Any], dict[Hasha
 
 def jaccard(first_NX: np.ndarray, second_NX: np.ndarray) -> float:
     """Mean over questions of the overlap of two packed sets; questions on which both are empty do not count."""
-    first, second = _equally_wide(first_NX, second_NX)
+    first, second = _alike(first_NX, second_NX)
     shared = np.bitwise_count(first & second).sum(axis=1, dtype=int)
     united = np.bitwise_count(first | second).sum(axis=1, dtype=int)
     return float((shared[united > 0] / united[united > 0]).mean()) if (united > 0).any() else np.nan
 
 
-def _equally_wide(first_NX: np.ndarray, second_NX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The questions that both have, zeros behind the narrower sets: cells may not have answered the same images."""
-    length, width = min(len(first_NX), len(second_NX)), max(first_NX.shape[1], second_NX.shape[1])
-    first, second = (np.pad(each[:length], ((0, 0), (0, width - each.shape[1]))) for each in (first_NX, second_NX))
-    return first, second
-
-
 def ruzicka(first_NV: np.ndarray, second_NV: np.ndarray) -> float:
     """The overlap of `jaccard` for shares: mean over questions of Σ min / Σ max; the same on shares of 0 and 1."""
-    first, second = _equally_wide(first_NV, second_NV)
+    first, second = _alike(first_NV, second_NV)
     shared = np.minimum(first, second).sum(axis=1, dtype=float)
     united = np.maximum(first, second).sum(axis=1, dtype=float)
     return float((shared[united > 0] / united[united > 0]).mean()) if (united > 0).any() else np.nan
+
+
+def _alike(first_NX: np.ndarray, second_NX: np.ndarray) -> list[np.ndarray]:
+    """The questions that both have, of one width: what a cell answered decides how wide its widest image is."""
+    length, width = min(len(first_NX), len(second_NX)), max(first_NX.shape[1], second_NX.shape[1])
+    return [np.pad(each[:length], ((0, 0), (0, width - each.shape[1]))) for each in (first_NX, second_NX)]
 
 
 def precision_table(cells: pd.DataFrame, found: Mapping[str, Evidence]) -> pd.DataFrame:

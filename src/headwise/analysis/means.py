@@ -9,10 +9,10 @@ import pandas as pd
 from headwise.study.budget import plain
 
 MEAN = "mean_visual_tokens"
+# How far the means of two cells of one budget may be apart without a note.
 APART = 0.5
-"""How far the means of two cells of one budget may be apart without a note."""
+# Cells that a note names per budget.
 NAMED = 5
-"""Cells that a note names per budget."""
 
 
 def unequal_means(cells: pd.DataFrame) -> list[str]:

@@ -70,7 +70,7 @@ OUTCOMES = ("won", "shared", "lost", "too_few")
 
 
 def wins(parts: Sequence[Findings]) -> pd.DataFrame:
-    """A row a strategy: in how many rows of the published kind of table it is alone at the top.
+    """One row per strategy: in how many rows of the published kind of table it is alone at the top.
 
     A row is one benchmark, token budget and number of heads (and whatever else was varied), its entries the head
     strategies; methods without heads are each other's rivals in rows of their own. `won`: significantly better than

@@ -12,6 +12,7 @@ from headwise.cli.options import plugin_option
 
 @click.command("check-model")
 @click.argument("model")
+@plugin_option
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="A folder of pictures.")
 @click.option("--count", default=3, type=click.IntRange(1), show_default=True, help="Pictures to ask about.")
 @click.option("--layer", default=2, type=click.IntRange(1), show_default=True, help="Decoder layer to prune after.")
@@ -23,7 +24,6 @@ from headwise.cli.options import plugin_option
     help="Precision of the model.",
 )
 @click.option("--device", default="auto", show_default=True, help="Device to run on: auto, cpu, cuda, cuda:1.")
-@plugin_option
 def command(model: str, images: Path, count: int, layer: int, dtype: str, device: str) -> None:
     """Answer a few questions pruned by the engine and by transformers' own forward, and say whether they agree.
 

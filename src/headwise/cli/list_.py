@@ -68,23 +68,23 @@ def _benchmarks() -> list[Row]:
 
 
 def _models() -> list[Row]:
-    """Families of models that are driven, then those that are refused by name."""
+    """Families of models, and those that are refused by name."""
     from headwise.models import FAMILIES, REFUSED
 
-    rows = [
+    driven = [
         {
             "name": name,
             "title": family.title,
-            "model_types": ", ".join(family.model_types),
+            "model types": ", ".join(family.model_types),
             "decoders": ", ".join(family.text_types),
-            "image_options": ", ".join(f"{option}={value}" for option, value in family.options.items()),
-            "prompt_version": family.prompt_version,
-            "refused": "",
+            "sees": family.sees,
+            "image settings": ", ".join(f"{limit}={value}" for limit, value in family.options.items()),
+            "prompt": family.prompt_version,
+            "refused": None,
         }
         for name, family in FAMILIES.items()
     ]
-    nothing = dict.fromkeys(rows[0], "")
-    return [*rows, *(nothing | {"name": name, "model_types": name, "refused": why} for name, why in REFUSED.items())]
+    return driven + [{**dict.fromkeys(driven[0]), "name": name, "refused": why} for name, why in REFUSED.items()]
 
 
 KINDS: dict[str, Callable[[], list[Row]]] = {
@@ -100,7 +100,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def command(kind: str, as_json: bool) -> None:
-    """Print what a study can name: `strategies`, `methods`, `benchmarks` or `models`, plug-ins included."""
+    """Print what a study can name: `strategies`, `methods`, `benchmarks` or `models`, those of plug-ins included."""
     rows = KINDS[kind]()
     click.echo(json.dumps(rows, ensure_ascii=False)) if as_json else _print(kind, rows)
 

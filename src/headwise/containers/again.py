@@ -11,17 +11,17 @@ from headwise.run.settings import StudySettings
 from headwise.study import names
 from headwise.study.budget import plain
 
+# Settings whose option has another name.
 FLAGS = {"options": "--method-options"}
-"""Settings whose option has another name."""
+# Parameters that a run has whatever its strategy, and the strategies whose answers they change.
 APPLIES: dict[str, Callable[[str], bool]] = {
     "tokens": names.needs_tokens,
     "heads": names.needs_heads,
     "seed": names.needs_seed,
     "query": names.reads_query,
 }
-"""Parameters that a run has whatever its strategy, and the strategies whose answers they change."""
+# What stands before a CLIP's digest in a cell's options.
 CLIP = "clip@"
-"""What stands before a CLIP's digest in a cell's options."""
 
 
 def settings_of(cells: pd.DataFrame) -> dict[str, str]:

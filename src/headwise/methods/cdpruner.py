@@ -37,7 +37,7 @@ class Conditional(BeforeMethod):
         return self.diverse(vision, self.scaled(self.similarity(vision)), tokens)
 
     def diverse(self, vision: Vision, relevance_V: Tensor, tokens: int) -> Reduced:
-        """Greedy MAP under these relevances."""
+        """The first T picks of greedy MAP inference under these relevances, in image order."""
         unit_VD = unit(vision.projected_VD)
         kernel_VV = relevance_V[:, None] * (unit_VD @ unit_VD.T) * relevance_V
         chosen, degenerate = greedy_map(kernel_VV, tokens)
@@ -59,7 +59,7 @@ class CDPruner(Conditional):
     tiled = "each"
 
     def similarity(self, vision: Vision) -> Tensor:
-        """Minus the mean cosine to the text segments, [V]."""
+        """Minus the mean cosine of each patch to the text's segments, [V]."""
         return -(unit(patch_embeddings(vision)) @ unit(vision.text_ME).T).mean(1)
 
     def scaled(self, similarity_V: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class CDPrunerLLM(Conditional):
     text_encoder = "embeddings"
 
     def similarity(self, vision: Vision) -> Tensor:
-        """Mean cosine to the question's tokens, [V]."""
+        """Mean cosine of each patch to the question's token embeddings, [V]."""
         return (unit(vision.projected_VD) @ unit(vision.words_mD).T).mean(1)
 
     def scaled(self, similarity_V: Tensor) -> Tensor:

@@ -32,15 +32,16 @@ def family_of(config: Any, name: str = "") -> Family:
 
     Raises:
         ModelError: none takes its `model_type`; the message says which there are.
-        ConfigError: two families take one `model_type`, so that it is not known which is meant.
+        ConfigError: two families take one `model_type`.
     """
     kind = getattr(config, "model_type", "unknown")
     taken: dict[str, Family] = {}
     for family in FAMILIES.values():
         for model_type in family.model_types:
             if taken.setdefault(model_type, family) is not family:
-                both = f"{taken[model_type].name} and {family.name}"
-                raise ConfigError(f"model family: {both} both take {model_type!r} checkpoints; leave one plug-in out")
+                raise ConfigError(
+                    f"model family: {taken[model_type].name} and {family.name} both take {model_type!r} checkpoints"
+                )
     if kind in taken:
         return taken[kind]
     reason = f" ({REFUSED[kind]})" if kind in REFUSED else ""

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-# transformers 5.17 hides it at the top level where torchvision is not installed, which backend="pil" does not need.
+# At the top transformers 5.17 has a stand-in that asks for torchvision, which `backend="pil"` does not need.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import logging as hf_logging
 
@@ -57,9 +57,11 @@ class Checkpoint:
 
     @property
     def prompt_version(self) -> str:
-        """Version of the family's prompt and image preparation, with a digest of its source where it is a plug-in."""
-        family = FAMILIES[self.family]
-        return carried(family.prompt_version, type(family))
+        """Version of the family's prompt and image preparation, part of the fingerprint of answers.
+
+        A family of another package has the digest of its source in it, too.
+        """
+        return carried(FAMILIES[self.family].prompt_version, type(FAMILIES[self.family]))
 
     @property
     def image_options(self) -> dict[str, int]:

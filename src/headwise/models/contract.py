@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headwise.errors import ConfigError, ModelError
-from headwise.study.grids import Grid, boxes
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 # What an image processor makes of one image: pixel_values and what else the model's features need.
-Size = tuple[int, int]
 Pixels = Mapping[str, Any]
 
 
@@ -36,6 +35,7 @@ class Picture:
         after: the position at which text goes on; None: behind the last row.
         prunable_V: which rows are visual tokens, ascending; the others are text and never dropped. None: all rows.
         deep: what the decoder adds to the rows behind layers 1, 2, … (deepstack), [S, D] each.
+        grids: where the visual tokens lie in the picture, in their order; empty where the family does not say.
     """
 
     span_SD: Tensor
@@ -43,6 +43,7 @@ class Picture:
     after: int | None = None
     prunable_V: Tensor | None = None
     deep: tuple[Tensor, ...] = ()
+    grids: tuple[Grid, ...] = ()
 
     @property
     def visual(self) -> int:
@@ -91,6 +92,7 @@ class Family(ABC):
             `image` (fractions of the image, as lmms-eval asks every model), `thousandths` of it, or `resized` (pixels
             of the image it is resized to).
         float16: whether its activations fit float16; families trained in bfloat16 overflow.
+        sees: what an image becomes, in a few words.
         views: what methods before the language model get of an image: one `square` seen by a CLIP tower, `tiles` of
             such squares, or nothing, for the reason in `no_views`.
     """
@@ -104,6 +106,7 @@ class Family(ABC):
     options: ClassVar[Mapping[str, int]] = {}
     box_space: ClassVar[str] = "image"
     float16: ClassVar[bool] = True
+    sees: ClassVar[str] = ""
     views: ClassVar[Literal["", "square", "tiles"]] = ""
     no_views: ClassVar[str] = "no method's original says how its images would be pruned"
 
@@ -149,14 +152,6 @@ class Family(ABC):
         """One image through the checkpoint's image processor, without torchvision."""
         return dict(processor(images=image, return_tensors="pt", **self.processor_options(options)))
 
-    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
-        """Where an image's tokens lie on it, in their order; `size` its width and height in pixels. Empty: unknown."""
-        return []
-
-    def places(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> Any:
-        """The box of each visual token in pixels of the picture, [V, 4]; NaN where it has none (newlines)."""
-        return boxes(self.grids(config, processor, pixels, images, size)) * [*size, *size]
-
     def limits(self, images: ImageOptions) -> dict[str, int]:
         """The limits of image size in force: those given, else the family's defaults."""
         given = ((name, getattr(images, name), default) for name, default in self.options.items())
@@ -171,10 +166,6 @@ class Family(ABC):
         limits = self.limits(images)
         if limits.get("min_pixels", 0) > limits.get("max_pixels", limits.get("min_pixels", 0)):
             raise ConfigError(f"min_pixels: {limits['min_pixels']} is more than max_pixels, {limits['max_pixels']}")
-
-    def refuses(self, size: Size) -> str:
-        """Why the image processor takes no picture of this width and height; empty where it does."""
-        return ""
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """Arguments of the image processor beside the image."""
@@ -218,7 +209,12 @@ class Family(ABC):
         before, after = self.ids(tokenizer, model.config, "")
         span = self.span_ids(tokenizer, model.config, pixels, len(found.tokens_VD))
         ids_S = torch.tensor([*before, *span, *after], device=found.tokens_VD.device)
-        return self.picture(model, ids_S, len(before), len(before) + len(span), pixels, found)
+        picture = self.picture(model, ids_S, len(before), len(before) + len(span), pixels, found)
+        return replace(picture, grids=self.grids(model, pixels, picture.visual))
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """Where the V = `visual` tokens of a prepared image lie in the picture; empty: unknown, nothing is drawn."""
+        return ()
 
     def picture(self, model: Any, ids_S: Tensor, start: int, stop: int, pixels: Pixels, found: Features) -> Picture:
         """The image of a prompt whose placeholders are written out, all in `start`..`stop`; text must follow them."""

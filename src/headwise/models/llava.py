@@ -25,8 +25,9 @@ class Llava(Family):
         "USER: {image}\n{question} ASSISTANT:"
     )
     prompt_version = "vicuna-v1/square-pad/1"
-    views = "square"
     box_space = "padded"
+    sees = "one square view"
+    views = "square"
 
     def visual(self, config: Any) -> int | None:
         """One per patch; the class token is one, too, where the projector reads it."""

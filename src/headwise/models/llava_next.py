@@ -5,11 +5,11 @@ The newlines stand at placeholders and are visual tokens like any other: what is
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import inspect
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
+from headwise.models.contract import Family, Features, Pixels, pixel_inputs
 from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
@@ -34,19 +34,20 @@ class LlavaNext(Family):
     )
     mistral_prompt = "[INST] {image}\n{question} [/INST]"
     prompt_version = "llava-next/1"
+    sees = "unpadded tiles"
     views = "tiles"
 
     def template(self, config: Any) -> str:
         """The prompt of the checkpoint's decoder: Mistral's, else Vicuna's."""
         return self.mistral_prompt if config.text_config.model_type == "mistral" else self.prompt
 
-    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
-        """The whole picture, then the tiles' mosaic without padding, a newline at the end of each row."""
-        return tile_grids(config, pixels)
-
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """The whole picture, then what is left of the tiles without padding, a newline behind each row."""
+        return unpadded_grids(model, pixels)
 
 
 def tiled_features(model: Any, pixels: Pixels) -> Features:
@@ -75,46 +76,70 @@ def tile_layout(model: Any, image_sizes: Any, tiles: int, per_tile: int) -> tupl
     return packed[0][:, 0].long(), torch.cat([number_GP1[0, :, 0], mosaic]).long()
 
 
-def tile_grids(config: Any, pixels: Pixels, most: int | None = None) -> list[Grid]:
-    """A base tile over the whole picture and the unpadded mosaic; `most`: tiles beyond which the mosaic is shrunk."""
-    import torch
-    from transformers.image_processing_utils import select_best_resolution
-    from transformers.models.llava_next.modeling_llava_next import unpad_image
-
-    height, width = pixels["image_sizes"][0].tolist()
-    vision = config.vision_config
-    side = vision.image_size // vision.patch_size
-    base = Grid(side, side)
-    if len(pixels["pixel_values"].flatten(0, -4)) == 1:
-        return [Grid(side, side), Grid(1, 0, newline=1)]
-    whole = select_best_resolution([height, width], config.image_grid_pinpoints)
-    rows, columns = (length // vision.patch_size for length in whole)
-    numbered_2hw = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
-    seen_2hw = unpad_image(numbered_2hw, (height, width))
-    top, bottom = _part(seen_2hw[0], height, whole, (height, width), vision.patch_size, 0)
-    left, right = _part(seen_2hw[1], width, whole, (height, width), vision.patch_size, 1)
-    rows, columns = seen_2hw.shape[1:]
-    ratio = 0.0 if most is None else math.sqrt(rows * columns / (most * side**2))
-    if ratio > 1.1:
-        rows, columns = int(rows // ratio), int(columns // ratio)
-    return [base, Grid(rows, columns, left, top, right, bottom, newline=1)]
-
-
-def _part(
-    seen: Tensor, length: int, whole: Sequence[int], size: tuple[int, int], patch: int, axis: int
-) -> tuple[float, float]:
-    """Start and end of the patches seen along an axis, in fractions of the picture, which is centred in padding."""
-    if not seen.numel():  # so thin that no patch is seen: newlines alone are left
-        return 0.0, 0.0
-    scale = min(whole[0] / size[0], whole[1] / size[1])
-    scaled = min(math.ceil(length * scale), whole[axis])
-    start = (whole[axis] - scaled) // 2
-    ends = int(seen.min()) * patch, (int(seen.max()) + 1) * patch
-    return (ends[0] - start) / scaled, (ends[1] - start) / scaled
-
-
 def one(per_image: Any) -> Any:
     """The only image's tokens, where there is one; all rows together otherwise (their number is then refused)."""
     import torch
 
     return torch.cat(list(per_image))
+
+
+def unpadded_grids(model: Any, pixels: Pixels) -> tuple[Grid, ...]:
+    """The view of the whole, and the tiles: what transformers' own packing does to patches that hold their places.
+
+    Unpadding, shrinking and newlines are then never a formula of ours. The picture lies centred on the tiles.
+    """
+    import torch
+
+    vision, tiles = model.config.vision_config, pixels["pixel_values"].shape[-4]
+    side = vision.image_size // vision.patch_size
+    whole = Grid(side, side)
+    if tiles == 1:
+        return whole, Grid(1, 0, newline=True)
+    height, width = (int(each) for each in pixels["image_sizes"][0])
+    rows, columns = _tiles_of(model, height, width)
+    y, x = torch.meshgrid(*(torch.arange(count * side) + 0.5 for count in (rows, columns)), indexing="ij")
+    places = torch.stack([x, y], -1).unflatten(0, (rows, side)).unflatten(2, (columns, side))
+    tiles_TP2 = torch.cat([torch.zeros(1, side * side, 2), places.transpose(1, 2).reshape(-1, side * side, 2)])
+    packed_V2 = _packed(model, tiles_TP2, pixels["image_sizes"])[side * side :]
+    lines = int(packed_V2[:, 0].isnan().sum())
+    if len(packed_V2) == lines:  # of a picture so narrow that no patch is left without padding
+        return whole, Grid(lines, 0, newline=True)
+    found_RC2 = packed_V2.unflatten(0, (lines, -1))[:, :-1]
+    canvas = columns * vision.image_size, rows * vision.image_size
+    scale = min(canvas[0] / width, canvas[1] / height)
+    left, right = _span(found_RC2[0, :, 0].tolist(), vision.patch_size, canvas[0], width * scale)
+    top, bottom = _span(found_RC2[:, 0, 1].tolist(), vision.patch_size, canvas[1], height * scale)
+    return whole, Grid(lines, found_RC2.shape[1], left, top, right, bottom, newline=True)
+
+
+def _span(middles: list[float], patch: int, canvas: int, length: float) -> tuple[float, float]:
+    """From the first box's start to the last one's end, in fractions of the picture along one axis.
+
+    `middles` of the boxes in patches of the canvas, on which the picture of `length` pixels is centred.
+    """
+    half = (middles[-1] - middles[0]) / (len(middles) - 1) / 2 if len(middles) > 1 else 0.5
+    pixels = min(ceil(length - 1e-9), canvas)
+    start, stop = (place * patch - (canvas - pixels) // 2 for place in (middles[0] - half, middles[-1] + half))
+    return start / pixels, stop / pixels
+
+
+def _tiles_of(model: Any, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of tiles."""
+    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
+
+    return get_anyres_image_grid_shape(
+        (height, width), model.config.image_grid_pinpoints, model.config.vision_config.image_size
+    )
+
+
+def _packed(model: Any, tiles_TPd: Tensor, image_sizes: Tensor) -> Tensor:
+    """[V, d] of [tiles, patches, d] of one image by the model's own packing; NaN for newlines."""
+    pack = model.model.pack_image_features
+    more = {
+        "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
+        "vision_aspect_ratio": getattr(model.config, "vision_aspect_ratio", None),
+    }
+    known = {name: value for name, value in more.items() if name in inspect.signature(pack).parameters}
+    newline_d = tiles_TPd.new_full(tiles_TPd.shape[-1:], float("nan"))
+    features, _ = pack([tiles_TPd], image_sizes, image_newline=newline_d, **known)
+    return one(features)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size
-from headwise.models.llava_next import tile_grids, tiled_features
+from headwise.models.contract import Family, Features, Pixels
+from headwise.models.llava_next import tiled_features, unpadded_grids
 from headwise.study.grids import Grid
 
 
@@ -21,12 +21,13 @@ class LlavaOnevision(Family):
         "<|im_start|>user\n{image}\n{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "llava-onevision/1"
+    sees = "unpadded tiles, shrunk where they are many"
     no_views = "its SigLIP tower has no [CLS], and the tokens of large images are interpolated between patches"
-
-    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
-        """As LLaVA-NeXT's; the mosaic is shrunk beyond the tiles that `vision_aspect_ratio` names."""
-        return tile_grids(config, pixels, int(config.vision_aspect_ratio.removeprefix("anyres_max_")))
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of the base image, then of the tiles without padding, a newline token behind each row: [V, D]."""
         return tiled_features(model, pixels)
+
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """The whole picture, then what is left of the tiles without padding, a newline behind each row."""
+        return unpadded_grids(model, pixels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
 from headwise.models.llava_next import one
 from headwise.study.grids import Grid
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 # lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
-
-MOST_THIN = 200
 
 
 class Qwen25Vl(Family):
@@ -30,25 +28,16 @@ class Qwen25Vl(Family):
         "<|im_start|>user\n<|vision_start|>{image}<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
     )
     prompt_version = "qwen2.5-vl/1"
-    no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
     box_space = "resized"
+    sees = "one view at its own resolution"
+    no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
-
-    def refuses(self, size: Size) -> str:
-        """The processor takes no picture that is 200 times as long as wide, or more."""
-        return too_thin(size)
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """The image's least and largest area in pixels, by the names of the image processor."""
         limits = self.limits(options)
         return {"size": {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}}
-
-    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
-        """One grid over the whole picture; a token is a square of merged patches."""
-        _, rows, columns = pixels["image_grid_thw"][0].tolist()
-        merged = config.vision_config.spatial_merge_size
-        return [Grid(rows // merged, columns // merged)]
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Merged patches of one image: [V, D]."""
@@ -59,12 +48,11 @@ class Qwen25Vl(Family):
         """Temporal, height and width position of each token, by the model's own rule: [S, 3]."""
         return rope_index(model, ids_S, pixels, self.image_token(model.config))
 
-
-def too_thin(size: Size) -> str:
-    """Why transformers' resizing refuses a picture of this width and height; empty where it does not."""
-    if max(size) <= MOST_THIN * min(size):
-        return ""
-    return f"a picture of {size[0]} x {size[1]} pixels is more than {MOST_THIN} times as long as wide"
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """One grid over the whole picture, resized without padding; a token is `spatial_merge_size`² patches."""
+        _, rows, columns = pixels["image_grid_thw"][0].tolist()
+        merged = model.config.vision_config.spatial_merge_size
+        return (Grid(rows // merged, columns // merged),)
 
 
 def rope_index(model: Any, ids_S: Tensor, pixels: Pixels, image_token: int) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwise.models.contract import Family, Features, ImageOptions, Pixels, Size, pixel_inputs
+from headwise.models.contract import Family, Features, ImageOptions, Pixels, pixel_inputs
+from headwise.models.internvl import cut_grids
 from headwise.models.llava_next import one
-from headwise.study.grids import Grid, tiles
+from headwise.study.grids import Grid
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +24,7 @@ class SmolVlm(Family):
     text_types = ("llama",)
     prompt = "<|im_start|>User:{image}{question}<end_of_utterance>\nAssistant:"
     prompt_version = "smolvlm/1"
+    sees = "square tiles named by text, the whole image last"
     no_views = "its tower has no [CLS], and text stands between its tiles"
 
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
@@ -45,11 +47,9 @@ class SmolVlm(Family):
             text += "".join(f"{FENCE}<row_{row}_col_{column}>{each}" for column in range(1, columns + 1)) + "\n"
         return text + ("\n" if rows else "") + f"{FENCE}<global-img>{each}{FENCE}"
 
-    def grids(self, config: Any, processor: Any, pixels: Pixels, images: ImageOptions, size: Size) -> list[Grid]:
-        """Tiles row by row, then the whole picture."""
-        rows, columns = int(pixels["rows"][0][0]), int(pixels["cols"][0][0])
-        side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
-        return [*tiles(rows, columns, side), Grid(side, side)]
+    def grids(self, model: Any, pixels: Pixels, visual: int) -> tuple[Grid, ...]:
+        """A grid per tile, and one of the whole picture."""
+        return cut_grids(pixels, visual)
 
     def features(self, model: Any, pixels: Pixels) -> Features:
         """Tokens of all tiles and of the whole image, in the processor's order: [V, D]."""

@@ -11,8 +11,8 @@ from headwise.analysis.verdicts import VerdictMatrix
 from headwise.benchmarks import BENCHMARKS, Benchmark
 from headwise.benchmarks.boxes import Box, into_square, iou
 
+# Corners are drawn at most this many squares away from the picture: an answer may hold a number of any length.
 FARTHEST = 10.0
-"""Corners are drawn at most this many squares away from the picture: an answer may hold a number of any length."""
 Size = tuple[int, int]
 
 

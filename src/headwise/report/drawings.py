@@ -12,13 +12,15 @@ from headwise.analysis.findings import Findings
 from headwise.analysis.roles import is_method
 from headwise.analysis.tables import efficiency
 from headwise.analysis.verdicts import VerdictMatrix
-from headwise.report import figures
+from headwise.report import boxes, figures
 from headwise.report.figures import Drawing
-from headwise.report.samples import SIDE, Sampled, strategies_to_show
+from headwise.report.samples import Sampled, strategies_to_show
 
 COSTS_DRAWN = ("flops", "prefill_seconds")
 # Questions in the picture of kept tokens.
 OVERLAID = 3
+# Parts per side of a picture whose tokens form no one square.
+MAP = 96
 
 
 def of_scores(found: Findings, title: str, with_costs: bool = False) -> dict[str, Drawing]:
@@ -63,7 +65,7 @@ def of_samples(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], title: str
 ) -> dict[str, Drawing]:
     """Kept tokens over the images of the most disputed questions, where images and kept tokens are known."""
-    square = {run for run, found in evidence.items() if found.side is not None or any(found.grids_N)}
+    square = {run for run, found in evidence.items() if found.side is not None or found.grids_G7 is not None}
     rows = [row for row in strategies_to_show(sampled.cells) if sampled.cells.loc[row, "run_id"] in square]
     numbers = [number for number, image in enumerate(sampled.images) if image is not None][:OVERLAID]
     seen = [_seen(sampled, verdicts, evidence, number, rows) for number in numbers]
@@ -72,25 +74,44 @@ def of_samples(
     return {"kept_tokens": figures.kept_tokens(seen, f"{title}: what is kept where configurations disagree most")}
 
 
+def _map(found: Evidence, place: int) -> np.ndarray:
+    """Bool [side, side]: what the kept tokens of one question see of its square image."""
+    side = found.side
+    return found.kept_map(place, MAP) if side is None else found.kept(place).reshape(side, side)
+
+
+def _area(found: Evidence, place: int) -> np.ndarray | None:
+    """Which merged row each part of the square image is in; None where none is, or the tokens form no one square."""
+    side = found.side
+    return None if found.file is None or side is None else found.areas([place])[0].reshape(side, side)
+
+
 def _seen(
     sampled: Sampled, verdicts: VerdictMatrix, evidence: Mapping[str, Evidence], number: int, rows: list[int]
 ) -> figures.Seen:
     place = int(sampled.places[number])
+    lines = [list(sampled.cells.index).index(row) for row in rows]
+    drawn = boxes.for_question(sampled.benchmark, verdicts, np.asarray(rows), place, sampled.sizes[number])
     overlays = []
-    for row in rows:
+    for nth, row in enumerate(rows):
         found = evidence[str(sampled.cells["run_id"][row])]
-        side, size = found.side, sampled.sizes[number]
-        kept = found.covered(place, size, side or SIDE) if size is not None else None
-        text = sampled.texts[list(sampled.cells.index).index(row)][number]
+        text = sampled.texts[lines[nth]][number]
         overlays.append(
             figures.Overlay(
                 name=str(sampled.cells["configuration"][row]),
                 answer="no answer" if text is None else text,
                 correct=float(np.nan_to_num(verdicts.correct_CQ[row, place])),
-                kept=np.zeros((1, 1), dtype=bool) if kept is None else kept,
+                kept=_map(found, place),
                 merged=found.merged(place),
-                area=found.areas([place])[0].reshape(side, side) if found.file and side else None,
+                area=_area(found, place),
+                box=drawn["said"][nth] if drawn else None,
             )
         )
     question = sampled.prompts[number].split("\n")[0]
-    return figures.Seen(question, str(verdicts.truth_Q[place]), np.asarray(sampled.images[number]), overlays)
+    return figures.Seen(
+        question,
+        str(verdicts.truth_Q[place]),
+        np.asarray(sampled.images[number]),
+        overlays,
+        drawn["truth"] if drawn else None,
+    )

@@ -21,6 +21,7 @@ from headwise.benchmarks.boxes import padded
 from headwise.errors import DataError
 from headwise.report import boxes
 from headwise.report.figures import is_dark
+from headwise.study.grids import as_numbers
 from headwise.system.reading import read_image
 
 # Questions a benchmark in the report: the most disputed ones, and as many more evenly from the rest.
@@ -28,8 +29,6 @@ DISAGREEING, OTHERS = 16, 8
 # Configurations a question in the report, the best ones; the files of the runs hold them all.
 CELLS = 150
 SIDE = 288
-RASTER = 48
-"""Parts per side of the square on which the browser draws kept tokens that are no square themselves."""
 # CLIP's mean colour, as LLaVA-1.5 pads images to a square.
 PADDING = (122, 116, 104)
 
@@ -178,9 +177,9 @@ def _square(path: Path | None) -> tuple[Image.Image | None, boxes.Size | None]:
 def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence]) -> dict[str, Any]:
     """The sample browser's data as plain JSON values."""
     cells = sampled.cells
-    side = common_side(evidence.values())
-    areas = Areas({run: found for run, found in evidence.items() if found.side == side}, sampled.places)
-    samples = [_one(sampled, verdicts, evidence, areas, number, side) for number in range(len(sampled.places))]
+    side = max((found.side or 0 for found in evidence.values()), default=0)
+    areas = Areas(evidence, sampled.places)
+    samples = [_one(sampled, verdicts, evidence, areas, number) for number in range(len(sampled.places))]
     return {
         "benchmark": sampled.benchmark,
         "side": side,
@@ -190,13 +189,6 @@ def for_browser(sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, E
         "samples": samples,
         "areas": areas.distinct,
     }
-
-
-def common_side(evidence: Iterable[Evidence]) -> int:
-    """Parts per side of the square that kept tokens are drawn on: the tokens', or fine ones where images differ."""
-    sides = {found.side for found in evidence}
-    only = next(iter(sides)) if len(sides) == 1 else None
-    return RASTER if only is None and sides else only or 0
 
 
 class Areas:
@@ -230,9 +222,9 @@ class Areas:
 
 
 def _one(
-    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int, side: int
+    sampled: Sampled, verdicts: VerdictMatrix, evidence: dict[str, Evidence], areas: Areas, number: int
 ) -> dict[str, Any]:
-    place, image, size = sampled.places[number], sampled.images[number], sampled.sizes[number]
+    place, image = sampled.places[number], sampled.images[number]
     question = verdicts.questions.iloc[place]
     correct = verdicts.correct_CQ[sampled.cells.index, place]
     return {
@@ -248,27 +240,25 @@ def _one(
         "disagreement": round(float(sampled.disagreement[number]), 3),
         "answers": [texts[number] for texts in sampled.texts],
         "correct": [None if np.isnan(value) else round(float(value), 3) for value in correct],
-        "kept": [_kept(evidence.get(run), place, size, side) for run in sampled.cells["run_id"]],
-        "counts": [_counts(evidence.get(run), place) for run in sampled.cells["run_id"]],
+        "grids": _grids(evidence.values(), place),
+        "kept": [_kept(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "merged": [_merged(evidence.get(run), place) for run in sampled.cells["run_id"]],
         "area": [areas.of(run, int(place)) for run in sampled.cells["run_id"]],
         "stages": [_stages(evidence.get(run), place) for run in sampled.cells["run_id"]],
     }
 
 
-def _kept(found: Evidence | None, place: int, size: boxes.Size | None, side: int) -> str | None:
-    """Packed bits of the parts of the square that kept tokens cover, as base64; None where that is unknown."""
-    if found is None or place >= len(found.kept_NV):
+def _kept(found: Evidence | None, place: int) -> str | None:
+    """Packed bits of the kept tokens as base64; None where unknown, or where the tokens form no square."""
+    if found is None or place >= len(found.kept_NV) or (found.side is None and not found.grids(place)):
         return None
-    if found.side == side:
-        return base64.b64encode(found.kept_NV[place].tobytes()).decode()
-    covered = None if size is None else found.covered(place, size, side)
-    return None if covered is None else base64.b64encode(np.packbits(covered).tobytes()).decode()
+    return base64.b64encode(found.kept_NV[place].tobytes()).decode()
 
 
-def _counts(found: Evidence | None, place: int) -> tuple[int, int] | None:
-    """Kept tokens, and all that the image has; None where that is unknown."""
-    return None if found is None or place >= len(found.kept_NV) else found.counted(place)
+def _grids(evidence: Iterable[Evidence], place: int) -> list[list[float]]:
+    """Where the image's tokens lie, as `grids.as_numbers` writes it; empty where they form one square, or unknown."""
+    found = (each.grids(place) for each in evidence if place < len(each.kept_NV))
+    return as_numbers(next(filter(None, found), ()))
 
 
 def _merged(found: Evidence | None, place: int) -> int:

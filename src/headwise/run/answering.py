@@ -22,7 +22,6 @@ from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept, before_method
-from headwise.models import FAMILIES
 from headwise.models.checkpoint import Vlm
 from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
@@ -30,6 +29,7 @@ from headwise.records import Sample
 from headwise.run.reducing import Chosen, Pixels, Reducer, Reductions, pack_area
 from headwise.run.tasks import Task
 from headwise.study.cells import Cell
+from headwise.study.grids import Grid, as_numbers
 from headwise.system.reading import read_image
 
 WINDOW_QUESTIONS = {"cpu": 12, "cuda": 64}
@@ -64,10 +64,14 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """One question's branches, and per cell what was chosen before the language model (None: nothing was)."""
+    """One question's branches, and per cell what was chosen before the language model (None: nothing was).
+
+    `grids`: where the image's tokens lie in its padded square, where the family says it.
+    """
 
     branches: list[Branch]
     chosen: tuple[Chosen | None, ...]
+    grids: tuple[Grid, ...] = ()
 
 
 class Answerer:
@@ -139,9 +143,8 @@ class Answerer:
                     task.key(cells[number]): self._record(found.branches[number], seconds, found.chosen[number])
                     for number in wanted
                 }
-                place = window.places[row]
-                line = {"question": task.questions[place], "answers": answers}
-                lines.append(line | _grids(pixels[task.samples[place].image], found))
+                where = {"grids": as_numbers(found.grids)} if found.grids else {}
+                lines.append({"question": task.questions[window.places[row]], "answers": answers, **where})
         lines[0] |= self._costs(task.name, cells, pixels[samples[0].image], samples[0], took)
         return lines
 
@@ -156,8 +159,16 @@ class Answerer:
         questions = [
             self._question(images.index(sample.image), sample, row) for sample, row in zip(samples, chosen, strict=True)
         ]
-        found = self.engine(cells).answer(self._visual(shown, reductions), questions)
-        return [Answered(each, row) for each, row in zip(found, chosen, strict=True)]
+        visual = self._visual(shown, reductions)
+        found = self.engine(cells).answer(visual, questions)
+        grids = [each.grids if isinstance(each, Picture) else () for each in visual]
+        squares = [
+            tuple(grid.in_square(*pixels.size) for grid in each) for each, pixels in zip(grids, shown, strict=True)
+        ]
+        return [
+            Answered(each, row, squares[question.image])
+            for each, row, question in zip(found, chosen, questions, strict=True)
+        ]
 
     def _visual(self, pixels: Sequence[Pixels], reductions: Reductions) -> Sequence[Tensor | Picture]:
         """Whole images as embeddings; where every cell has rows of its own, they only say how many places there are."""
@@ -237,17 +248,6 @@ class Answerer:
         return [stage.layer, bits(places, visual), len(stage.kept) - len(places)]
 
 
-def _grids(pixels: Pixels, found: Answered) -> dict[str, Any]:
-    """`grids` of a spool line: where the image's tokens lie, where its family says so for as many as there are."""
-    visual = sum(grid.tokens for grid in pixels.grids)
-    fits = visual and all(branch.visual == visual for branch in found.branches)
-    return {"grids": [[*map(_rounded, grid)] for grid in pixels.grids]} if fits else {}
-
-
-def _rounded(number: float) -> float:
-    return number if isinstance(number, int) else round(number, 5)
-
-
 def _area(branch: Branch, chosen: Chosen | None) -> str:
     """Where merged rows come from, packed: rows made before the language model, or inside it. Empty: from nowhere."""
     if chosen is not None:
@@ -287,9 +287,7 @@ def unreadable(task: Task, done: np.ndarray) -> dict[int, str]:
     failures = {}
     for place in np.flatnonzero(~done.all(axis=1)).tolist():
         try:
-            image = read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
-            if reason := FAMILIES[task.family].refuses(image.size):
-                failures[place] = f"{FAMILIES[task.family].title} takes no such image: {reason}"
+            read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
         except DataError as error:
             failures[place] = str(error)
     return failures

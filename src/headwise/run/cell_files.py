@@ -67,11 +67,11 @@ def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, g
     with ExitStack() as stack:
         for writer in writers:
             stack.callback(writer.close)
-        for place, found in _answers(task, spool, costs):
+        for place, found, grids in _answers(task, spool, costs):
             sample = task.samples[place]
             for key, writer in zip(keys, writers, strict=True):
                 if key in found:
-                    writer.answer(sample, found[key])
+                    writer.answer(sample, found[key], grids)
                 else:
                     writer.failure(sample, failures.get(place))
     return [
@@ -102,11 +102,11 @@ class _CellWriter:
         self._kept: list[np.ndarray] = []
         self._stages: list[list[Any]] = []
         self._areas: list[np.ndarray] = []
+        self._grids: list[Sequence[Sequence[float]]] = []
         self._rows: list[int] = []
         self._visual: list[int] = []
-        self._grids: list[str] = []
 
-    def answer(self, sample: Sample, row: dict[str, Any]) -> None:
+    def answer(self, sample: Sample, row: dict[str, Any], grids: Sequence[Sequence[float]] = ()) -> None:
         self._write({"question_id": sample.question_id, "prompt": sample.prompt, "text": row["text"]})
         self.seconds += row["seconds"]
         self.degenerate += row["degenerate"]
@@ -116,9 +116,9 @@ class _CellWriter:
         self._stages.append(stages)
         self._areas.append(unpacked_area(row.get("area", "")))
         self._rows.append(int(np.bitwise_count(self._kept[-1]).sum()) + (stages[-1][2] if stages else 0))
+        self._grids.append(grids)
         visual: int = row.get("visual") or self.geometry.visual
         self._visual.append(visual)
-        self._grids.append(json.dumps(row["grids"]) if "grids" in row else "")
         if row["agreement"] is not None:
             self._agreement.append(row["agreement"])
 
@@ -130,8 +130,8 @@ class _CellWriter:
         self._kept.append(np.zeros(0, dtype=np.uint8))
         self._stages.append([])
         self._areas.append(unpacked_area(""))
+        self._grids.append(())
         self._visual.append(self.geometry.visual or 0)
-        self._grids.append("")
 
     @property
     def mean_rows(self) -> float | None:
@@ -151,12 +151,12 @@ class _CellWriter:
     def close(self) -> None:
         """Write the evidence: bit sets of chosen heads and kept tokens per question, as numpy.packbits makes them.
 
-        Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most;
-        `grids_N` says which of the texts `grids` is where the tokens of an image lie (`study.grids`, as JSON).
+        Where images differ in V, `visual_N` says how many bits of a row count (0: no answer) and `visual` is the most.
         Cells of several stages or with merged rows have them stage by stage, too: `stage_layers` [stages], `stages_GNV`
         bit sets of the places left after each, and `merged_GN`, how many merged rows stand behind them. Where rows were
         merged, `areas_NV` says of each visual token which of those after the last stage it weighs most in, from 1
-        (0: none).
+        (0: none). Where it is known where tokens lie, `grids_G7` holds the grids of all questions one after the other
+        (`grids.as_numbers`, in fractions of the padded square), `grids_N` how many each has.
         """
         self._out.close()
         sizes = {"head_count": self.geometry.heads, "visual": self._widest}
@@ -164,8 +164,14 @@ class _CellWriter:
         columns = {"heads_NH": np.stack(self._heads), "kept_NV": self._stacked(self._kept)}
         if self.geometry.visual is None:
             columns["visual_N"] = np.array(self._visual)
-            columns["grids"], columns["grids_N"] = np.unique(self._grids, return_inverse=True)
-        content: dict[str, Any] = {**columns, **sizes, **extra, **self._by_stage(), **self._by_area()}
+        content: dict[str, Any] = {
+            **columns,
+            **sizes,
+            **extra,
+            **self._by_stage(),
+            **self._by_area(),
+            **self._by_place(),
+        }
         np.savez_compressed(self.folder / EVIDENCE, **content)
 
     def _by_stage(self) -> dict[str, np.ndarray]:
@@ -184,6 +190,12 @@ class _CellWriter:
         if not any(len(area) for area in self._areas):
             return {}
         return {"areas_NV": np.stack([np.pad(area, (0, self._widest - len(area))) for area in self._areas])}
+
+    def _by_place(self) -> dict[str, np.ndarray]:
+        rows = [grid for grids in self._grids for grid in grids]
+        if not rows:
+            return {}
+        return {"grids_G7": np.array(rows, dtype=np.float32), "grids_N": np.array([len(each) for each in self._grids])}
 
     @property
     def _widest(self) -> int:
@@ -221,23 +233,22 @@ def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int, method: str
     return Measured(prefill_seconds=prefill, token_seconds=token, peak_bytes=peak, questions=len(rows), device=device)
 
 
-def _answers(task: Task, spool: Spool, costs: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Places in question order with what the spool holds for them, by cell key; `costs` gets what was measured."""
+def _answers(
+    task: Task, spool: Spool, costs: list[dict[str, Any]]
+) -> Iterator[tuple[int, dict[str, Any], list[list[float]]]]:
+    """Places in question order with what the spool holds for them, by cell key, and their grids.
+
+    `costs` gets what was measured.
+    """
     where: list[list[tuple[Path, int]]] = [[] for _ in task.samples]
     for path, offset, row in spool.lines():
         costs += row.get("costs", ())
         for place in task.places.get(row["question"], ()):
             where[place].append((path, offset))
     for place, lines in enumerate(where):
-        yield place, _merged([_rows(read_line(path, offset)) for path, offset in lines])
-
-
-def _rows(line: dict[str, Any]) -> dict[str, Any]:
-    """The answers of a spool line by cell, each with the image's grids where the line has them."""
-    answers: dict[str, Any] = line["answers"]
-    if "grids" not in line:
-        return answers
-    return {key: row | {"grids": line["grids"]} for key, row in answers.items()}
+        rows = [read_line(path, offset) for path, offset in lines]
+        grids: list[list[float]] = next((row["grids"] for row in rows if "grids" in row), [])
+        yield place, _merged([row["answers"] for row in rows]), grids
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ def _matrix_by_vector(matrix: tuple[int, int], vector: tuple[int], *_: Any, **__
     return 2 * matrix[0] * matrix[1]
 
 
+# A product that torch's counter leaves out.
 VECTORS = {torch.ops.aten.mv: _matrix_by_vector}
-"""A product that torch's counter leaves out."""
 
 
 def before_flops(checkpoint: Checkpoint, cell: Cell) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from headwise.methods.stages import NOMINAL, image_decides, mean_seen, seen, stages_of
+from headwise.methods.stages import NOMINAL, for_image, image_decides, mean_seen, seen, stages_of
 from headwise.study.budget import is_share
 from headwise.study.cells import Cell, Geometry
 
@@ -21,26 +21,33 @@ def layer_lines(cells: Sequence[Cell], geometry: Geometry) -> list[tuple[str, st
 
 
 def layer_words(cell: Cell, geometry: Geometry) -> str:
-    """As `576 in layers 1-2, 192 in layers 3-8 (mean 288.00)`; shares of V where it differs from image to image."""
+    """As `576 in layers 1-2, 192 in layers 3-8 (mean 288.00)`; where images differ in V, in % of it."""
+    if geometry.visual is None:
+        return _ragged_words(cell, geometry)
     if image_decides(cell, geometry):
         return "each image decides (mean_tokens says what came of it)"
     stages = stages_of(cell, geometry)
-    ragged = geometry.visual is None
-    nominal = replace(geometry, visual=NOMINAL) if ragged else geometry
-    counts = seen(stages, nominal)
+    return f"{_ranges(seen(stages, geometry))} (mean {mean_seen(stages, geometry):.2f})"
+
+
+def _ragged_words(cell: Cell, geometry: Geometry) -> str:
+    """Shares of V, by an image of many tokens; a number of tokens is what stays of images that have more."""
+    nominal = replace(geometry, visual=NOMINAL)
+    stages = stages_of(for_image(cell, NOMINAL), nominal)
+    if stages and not is_share(cell.tokens):
+        layer = stages[-1].layer
+        return (
+            f"all in layers 1-{layer}, at most {cell.tokens} above" if layer else f"at most {cell.tokens} in all layers"
+        )
+    shares = [f"{100 * count / NOMINAL:.4g} %" for count in seen(stages, nominal)]
+    return f"{_ranges(shares)} (mean {100 * mean_seen(stages, nominal) / NOMINAL:.4g} % of an image's tokens)"
+
+
+def _ranges(counts: Sequence[int | str]) -> str:
+    """Runs of equal counts with their layers."""
     parts, first = [], 1
     for count, group in groupby(counts):
         last = first + len(list(group)) - 1
-        name = _share(count, cell) if ragged else str(count)
-        parts.append(f"{name} in layer{f' {first}' if first == last else f's {first}-{last}'}")
+        parts.append(f"{count} in layer{f' {first}' if first == last else f's {first}-{last}'}")
         first = last + 1
-    if ragged:
-        return ", ".join(parts)
-    return f"{', '.join(parts)} (mean {mean_seen(stages, nominal):.2f})"
-
-
-def _share(count: int, cell: Cell) -> str:
-    """Rows of an image of V = NOMINAL in words that hold for every V."""
-    if count == NOMINAL:
-        return "all V"
-    return f"{count / NOMINAL:.2%} of V" if is_share(cell.tokens) else f"at most {count}"
+    return ", ".join(parts)

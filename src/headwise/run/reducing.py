@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor
 
 from headwise.engine import ImageRows
-from headwise.errors import DataError
 from headwise.methods import Reduced, Vision
 from headwise.methods._tiles import Tiles, reduce_tiled
 from headwise.methods.stages import before_method, for_image, image_decides, require_clip
@@ -31,7 +30,6 @@ from headwise.models.tower import Tower
 from headwise.models.vision import small_pixels, tower_of, word_embeddings
 from headwise.study.budget import token_count
 from headwise.study.cells import Cell, Geometry
-from headwise.study.grids import Grid
 
 # Signals that no tower of a LLaVA checkpoint gives.
 TEXT = ("text_ME", "words_mD", "visual_projection_EC")
@@ -41,12 +39,12 @@ TEXT = ("text_ME", "words_mD", "visual_projection_EC")
 class Pixels:
     """A prepared image as its family prepares it, and the same at the smaller sides that some cells ask for.
 
-    `grids`: where its tokens lie, where images differ in their number and the family knows.
+    `size`: width and height in pixels.
     """
 
     whole: Any
     small: dict[int, Tensor] = field(default_factory=dict)
-    grids: tuple[Grid, ...] = ()
+    size: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +77,10 @@ class Reducer:
         return self._tower
 
     def prepare(self, image: Image.Image, cells: Sequence[Cell]) -> Pixels:
-        """The image's pixel values at every side that the cells' towers see it at.
-
-        DataError for a picture that the family's processor takes none of.
-        """
-        if reason := self.vlm.family.refuses(image.size):
-            raise DataError(f"{self.vlm.family.title} takes no such image: {reason}")
+        """The image's pixel values at every side that the cells' towers see it at."""
         sides = {side for cell in cells if (side := self.side(cell)) is not None}
         small = {side: small_pixels(self.vlm, image, side) for side in sides}
-        whole = self.vlm.prepare(image)
-        return Pixels(whole, small, self._grids(whole, image.size) if self.geometry.visual is None else ())
-
-    def _grids(self, pixels: Mapping[str, Any], size: tuple[int, int]) -> tuple[Grid, ...]:
-        vlm = self.vlm
-        return tuple(vlm.family.grids(vlm.model.config, vlm.processor, pixels, vlm.checkpoint.images, size))
+        return Pixels(self.vlm.prepare(image), small, image.size)
 
     def window(self, cells: Sequence[Cell], pixels: Sequence[Pixels]) -> Reductions:
         """What the cells' methods make of these images, question by question."""

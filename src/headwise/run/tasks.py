@@ -26,6 +26,7 @@ from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
 from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint
+from headwise.models.contract import Family
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
@@ -53,7 +54,6 @@ class Task:
     cells: list[Cell]
     group: str
     clips: Mapping[str, str] = field(default_factory=dict)
-    family: str = "llava"
 
     @property
     def benchmark(self) -> Benchmark:
@@ -93,16 +93,23 @@ class Task:
         return done
 
 
+def methods_before(family: Family) -> list[str]:
+    """Methods before the language model that are defined for what the family makes of an image."""
+    found = {name: method for name in METHODS if (method := before_method(name)) is not None}
+    return [name for name, method in found.items() if family.views == "square" or (family.views and method.tiled)]
+
+
 def check_views(checkpoint: Checkpoint, strategies: Sequence[str]) -> None:
     """ConfigError for a method before the language model that is not defined for what the family makes of an image."""
     family = FAMILIES[checkpoint.family]
-    for method in filter(None, map(before_method, strategies)):
-        where = f"strategy: {method.name} prunes before the language model, which is not defined for {family.title}"
-        if not family.views:
-            raise ConfigError(f"{where}: {family.no_views}")
-        if family.views == "tiles" and not method.tiled:
-            defined = [name for name in METHODS if (other := before_method(name)) is not None and other.tiled]
-            raise ConfigError(f"{where}: the method says nothing about several tiles; {', '.join(defined)} do")
+    defined = methods_before(family)
+    for name in strategies:
+        if before_method(name) is None or name in defined:
+            continue
+        reason = family.no_views if not defined else f"it says nothing about several tiles; {', '.join(defined)} do"
+        raise ConfigError(
+            f"strategy: {name} prunes before the language model, which is not defined for {family.title}: {reason}"
+        )
 
 
 def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bool = False) -> dict[str, str]:
@@ -159,7 +166,6 @@ def plan(
                 cells=list(cells),
                 group=fingerprint(*parts),
                 clips=clips or {},
-                family=checkpoint.family,
             )
         )
     return tasks

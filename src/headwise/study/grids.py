@@ -1,20 +1,22 @@
-"""Where the visual tokens of an image lie on it, as grids: what overlays need where images differ in their tokens.
+"""Where visual tokens lie in a picture: grids of equal boxes, few numbers that are kept beside answers.
 
-A grid is rows × columns of tokens over a box of the picture, row by row; tiles are grids one after the other.
+V visual tokens, n questions. Boxes are left, top, right, bottom in fractions of the picture's width and height. Parts
+of a picture may be seen twice: by tiles, and small by a view of the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 
-class Grid(NamedTuple):
-    """`rows` × `columns` tokens over the box left, top, right, bottom in fractions of the picture.
+@dataclass(frozen=True)
+class Grid:
+    """Tokens that follow each other row by row on a part of the picture; `newline`: one without a place ends each row.
 
-    `newline`: 1 where a token without a place ends each row.
+    Its box may reach beyond the picture where patches lie on padding.
     """
 
     rows: int
@@ -23,48 +25,57 @@ class Grid(NamedTuple):
     top: float = 0.0
     right: float = 1.0
     bottom: float = 1.0
-    newline: int = 0
+    newline: bool = False
 
     @property
     def tokens(self) -> int:
-        """Tokens of the grid, newlines included."""
+        """How many there are, newlines included."""
         return self.rows * (self.columns + self.newline)
 
+    @property
+    def boxes(self) -> np.ndarray:
+        """Float [tokens, 4]; NaN for newlines."""
+        x, y = (
+            np.linspace(start, stop, count + 1)
+            for start, stop, count in ((self.left, self.right, self.columns), (self.top, self.bottom, self.rows))
+        )
+        boxes_RC4 = np.full((self.rows, self.columns + self.newline, 4), np.nan)
+        boxes_RC4[:, : self.columns, 0], boxes_RC4[:, : self.columns, 2] = x[:-1], x[1:]
+        boxes_RC4[:, : self.columns, 1], boxes_RC4[:, : self.columns, 3] = y[:-1, None], y[1:, None]
+        return boxes_RC4.reshape(-1, 4)
 
-def tiles(rows: int, columns: int, side: int) -> list[Grid]:
-    """Tiles of side × side tokens each that cut the picture in rows and columns, row by row."""
-    return [
+    def in_square(self, width: float, height: float) -> Grid:
+        """The same in fractions of the square that a picture of this size is centred on."""
+        side = max(width, height)
+        x, y = (side - width) / 2, (side - height) / 2
+        left, right = ((each * width + x) / side for each in (self.left, self.right))
+        top, bottom = ((each * height + y) / side for each in (self.top, self.bottom))
+        return Grid(self.rows, self.columns, left, top, right, bottom, self.newline)
+
+
+def places(grids: Iterable[Grid]) -> np.ndarray:
+    """The box of every token, float [V, 4]; NaN for those without a place."""
+    return np.concatenate([np.zeros((0, 4)), *(grid.boxes for grid in grids)])
+
+
+def tiled(rows: int, columns: int, side: int) -> tuple[Grid, ...]:
+    """Tiles of side x side tokens, row by row, then the whole picture where there are several; 0 rows: it alone."""
+    tiles = [
         Grid(side, side, column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
         for row in range(rows)
         for column in range(columns)
     ]
+    return tuple(tiles) if len(tiles) == 1 else (*tiles, Grid(side, side))
 
 
-def boxes(grids: Sequence[Sequence[Any]]) -> np.ndarray:
-    """Left, top, right, bottom of each token in fractions of the picture, [V, 4]; NaN for newlines."""
-    return np.concatenate([_boxes(Grid(*grid)) for grid in grids])
+def as_numbers(grids: Iterable[Grid]) -> list[list[float]]:
+    """Seven numbers per grid, as they are kept."""
+    return [[round(float(part), 5) for part in astuple(grid)] for grid in grids]
 
 
-def _boxes(grid: Grid) -> np.ndarray:
-    x = np.linspace(grid.left, grid.right, grid.columns + 1)
-    y = np.linspace(grid.top, grid.bottom, grid.rows + 1)
-    found = np.full((grid.rows, grid.columns + grid.newline, 4), np.nan)
-    found[:, : grid.columns, 0], found[:, : grid.columns, 2] = x[:-1], x[1:]
-    found[:, : grid.columns, 1], found[:, : grid.columns, 3] = y[:-1, None], y[1:, None]
-    return found.reshape(-1, 4)
-
-
-def covered(boxes_V4: np.ndarray, kept_V: np.ndarray, size: tuple[int, int], side: int) -> np.ndarray:
-    """Which pixels of the picture, padded to a square of `side` pixels, a kept token covers: bool [side, side].
-
-    A pixel counts where its centre does. Where tiles overlap (a whole view beside them), one kept token is enough.
-    """
-    width, height = size
-    largest = max(size)
-    offset = np.array([largest - width, largest - height, largest - width, largest - height]) // 2
-    scaled = (boxes_V4[kept_V] * [width, height, width, height] + offset) / largest * side
-    edges = np.ceil(scaled[~np.isnan(scaled[:, 0])] - 0.5).clip(0, side).astype(int)
-    found = np.zeros((side, side), dtype=bool)
-    for left, top, right, bottom in edges:
-        found[top:bottom, left:right] = True
-    return found
+def from_numbers(rows: Iterable[Sequence[float]]) -> tuple[Grid, ...]:
+    """What `as_numbers` made."""
+    return tuple(
+        Grid(int(row[0]), int(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5]), bool(row[6]))
+        for row in rows
+    )

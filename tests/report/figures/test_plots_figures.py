@@ -149,6 +149,22 @@ def test_kept_tokens_tell_right_from_wrong():
     assert "b\n✗ <b>no</b>" in written
 
 
+def test_boxes_lie_on_the_image_and_leave_its_view_alone():
+    everything, image = np.ones((4, 4), bool), np.zeros((100, 100, 3), np.uint8)
+    overlays = [
+        figures.Overlay("a", "", 1.0, everything, box=(0.5, 0.2, 9.0, 0.8)),
+        figures.Overlay("b", "", 0.0, everything),
+    ]
+    figure = figures.kept_tokens([figures.Seen("Where?", "", image, overlays, (0.1, 0.2, 0.5, 0.8))], "RefCOCO")
+    _, first, second = figure.axes
+    corners = [(patch.get_xy(), patch.get_width(), patch.get_height()) for patch in first.patches]
+    assert corners[1] == ((9.5, 19.5), pytest.approx(40), pytest.approx(60))  # the true box; below it its white edge
+    assert corners[3][0] == (49.5, 19.5)
+    assert len(second.patches) == 2
+    assert figure.png
+    assert first.get_xlim() == (-0.5, 99.5)
+
+
 def test_dollar_signs_in_answers_are_no_formulas():
     overlay = figures.Overlay("64/8/sum", "$\\frac$", 0.0, np.ones((4, 4), bool))
     figure = figures.kept_tokens([figures.Seen("$x_{$?", "$1", np.zeros((8, 8, 3), np.uint8), [overlay])], "POPE")

@@ -1,5 +1,6 @@
 """Deterministic writers of JSON, JSON Lines and images."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -28,6 +29,13 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def write_image(path: Path, scene: Scene) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(render(scene)).save(path, optimize=True)
+
+
+def image_bytes(scene: Scene) -> bytes:
+    """The scene as a PNG, for files that hold their pictures."""
+    held = io.BytesIO()
+    Image.fromarray(render(scene)).save(held, "png", optimize=True)
+    return held.getvalue()
 
 
 def _write(path: Path, text: str) -> None:

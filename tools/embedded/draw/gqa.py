@@ -30,11 +30,11 @@ TYPES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 }
 
 
-def draw_gqa(out: Path, seed: int) -> list[Scene]:
+def draw_gqa(out: Path, seed: int, images: int = IMAGES) -> list[Scene]:
     rng = Random(f"test/gqa/{seed}")
     tally: Tally = Counter()
     scenes, rows, key = [], [], {}
-    for number in range(1, IMAGES + 1):
+    for number in range(1, images + 1):
         scene = random_scene(rng, RECIPE, TEST_WORDS)
         image_id = f"n{100000 + number}"
         scenes.append(scene)

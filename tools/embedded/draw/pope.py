@@ -34,10 +34,10 @@ def co_occurrence(present: list[str]) -> list[float]:
 RECIPE = Recipe(things=(4, 7), repeats=0.3, words=(0, 1), sums=0.2, clutter=(120, 200), shape_weights=co_occurrence)
 
 
-def draw_pope(out: Path, seed: int) -> list[Scene]:
+def draw_pope(out: Path, seed: int, images: int = IMAGES) -> list[Scene]:
     rng = Random(f"test/pope/{seed}")
     corpus = [random_scene(rng, RECIPE, TEST_WORDS) for _ in range(CORPUS)]
-    scenes = [scene for scene in corpus if len(present_shapes(scene)) >= EACH][:IMAGES]
+    scenes = [scene for scene in corpus if len(present_shapes(scene)) >= EACH][:images]
     counts = Counter(shape for scene in corpus for shape in present_shapes(scene))
     pairs = Counter(pair for scene in corpus for pair in permutations(present_shapes(scene), 2))
     for number, scene in enumerate(scenes, 1):

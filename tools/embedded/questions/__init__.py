@@ -7,6 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from tools.embedded.questions.caption import caption
+from tools.embedded.questions.forms import choosing, locate, locating, named_once, offering, option
 from tools.embedded.questions.places import (
     place_choose,
     place_query,
@@ -47,7 +48,7 @@ KINDS: dict[str, Kind] = {
     for function in (
         exists, exists_color, color_query, shape_query, color_verify, color_choose, size_choose,
         side_choose, side_verify, logic, same_color, relation, place_query, place_choose, place_verify,
-        read, word_verify, count_query, count_verify, sum_query, sum_verify,
+        read, word_verify, count_query, count_verify, sum_query, sum_verify, option, locate,
     )
 }  # fmt: skip
 
@@ -60,6 +61,10 @@ __all__ = [
     "absent_shapes",
     "article",
     "caption",
+    "choosing",
+    "locating",
+    "named_once",
+    "offering",
     "of_shape",
     "pick_sign",
     "quoting",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tools.embedded.scenes import Scene, Thing
-from tools.embedded.vocabulary import SHAPES
+from tools.embedded.vocabulary import INSTRUCTION, SHAPES
 
 Cells = tuple[int, ...]
 NOTHING: Cells = (-1,)  # attend to the start of the prompt: the object is not in the image
@@ -26,6 +26,7 @@ class Question:
     counted: Cells | None = None
     spelled: Cells = ()
     quoted: Cells = ()
+    instruction: str = INSTRUCTION  # what the prompt ends with; a region is asked for without one
     marks: tuple[Cells | None, ...] = ()  # captions: per word, the cells that show the next one (None: no target)
 
 

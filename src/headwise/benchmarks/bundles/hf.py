@@ -22,11 +22,10 @@ from headwise.system.environment import expanded
 from headwise.system.locks import held
 
 PREFIX = "hf:"
+# Incremented when a conversion changes what it writes and no scorer changes: old bundles are not reused.
+#
+# 2: RefCOCO's images are named by content, so that all expressions of an image are one cluster.
 CONVERSION = 2
-"""Incremented when a conversion changes what it writes and no scorer changes: old bundles are not reused.
-
-2: RefCOCO's images are named by content, so that all expressions of an image are one cluster.
-"""
 # A benchmark's datasets at hand, and where they are.
 Folders = dict[str, Path]
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
+from headwise.benchmarks.boxes import Box
 from headwise.report.figures.style import BLUE, ORANGE, SERIES, WIDTH, Drawing, drawn, framed, write_title
 
 FOG = 235
+# Colours of areas, in turn; report.js has the same.
 TINTS = np.array([[int(colour[place : place + 2], 16) for place in (1, 3, 5)] for colour in SERIES[:6]])
-"""Colours of areas, in turn; report.js has the same."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Overlay:
 
     `merged`: how many merged rows the language model has beside them; `area`: a map of the same shape that says from
     which places each comes, from 1 (0: none). None where that is not recorded: then they are only counted.
+    `box`: what a grounding answer points at, in fractions of the square image.
     """
 
     name: str
@@ -30,16 +33,21 @@ class Overlay:
     kept: np.ndarray
     merged: int = 0
     area: np.ndarray | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A question with its square image (uint8, height × width × 3) and what each configuration kept of it."""
+    """A question with its square image (uint8, height × width × 3) and what each configuration kept of it.
+
+    `box` is the true box of a grounding question, in fractions of the image.
+    """
 
     question: str
     truth: str
     image: np.ndarray
     overlays: Sequence[Overlay]
+    box: Box | None = None
 
 
 @drawn
@@ -58,6 +66,7 @@ def kept_tokens(samples: Sequence[Seen], title: str) -> Drawing:
         row[0].set_title("\n".join([*lines, f"→ {_short(sample.truth, 16)}"][-3:]), fontsize=9)
         for ax, overlay in zip(row[1:], sample.overlays, strict=False):
             _draw(ax, sample.image, overlay)
+            _outline(ax, sample.box, overlay.box, sample.image.shape[0])
     write_title(figure, title)
     return figure
 
@@ -70,6 +79,15 @@ def _draw(ax: Axes, image: np.ndarray, overlay: Overlay) -> None:
     if overlay.merged:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
         ax.text(0.98, 0.02, f"+{overlay.merged} merged", transform=ax.transAxes, ha="right", fontsize=8, bbox=box)
+
+
+def _outline(ax: Axes, truth: Box | None, said: Box | None, side: int) -> None:
+    """The true box and the answer's, on white so that they show on any image."""
+    for box, style in ((truth, {"edgecolor": BLUE}), (said, {"edgecolor": ORANGE, "linestyle": "--"})):
+        if box is not None:
+            x1, y1, x2, y2 = (side * value - 0.5 for value in box)
+            for look in ({"edgecolor": "white", "linewidth": 2.4}, style | {"linewidth": 1.4}):
+                ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, clip_on=True, **look))
 
 
 def faded(image: np.ndarray, kept: np.ndarray, area: np.ndarray | None = None) -> np.ndarray:

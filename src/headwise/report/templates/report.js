@@ -155,6 +155,7 @@ function drawKept(sample, cell, side, name) {
   const packed = sample.kept[cell], dark = sample.dark;
   const canvas = at("samples-kept"), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
+  if (packed !== null && sample.grids.length) { drawGrids(sample, cell, name, pen); return; }
   if (packed === null) { at("samples-kept-text").textContent = `${name}: kept tokens not recorded`; return; }
   const step = canvas.width / side, places = side * side;
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)), area = areaOf(sample, cell, places);
@@ -173,7 +174,7 @@ function drawKept(sample, cell, side, name) {
     if ((n + 1) % side && merged(n) !== merged(n + 1)) pen.fillRect(x + step - 1, y, 2, step);
     if (n + side < places && merged(n) !== merged(n + side)) pen.fillRect(x, y + step - 1, step, 2);
   }
-  at("samples-kept-text").textContent = `${name}: ${(sample.counts[cell] ?? [kept, places]).join(" of ")} tokens kept`
+  at("samples-kept-text").textContent = `${name}: ${kept} of ${places} tokens kept`
     + mergedText(sample.merged[cell], area === null ? 0 : new Set(area.filter((row) => row)).size)
     + stagesText(sample.stages[cell]);
 }
@@ -189,6 +190,25 @@ function mergedText(merged, drawn) {
 
 function stagesText(stages) {
   return stages.length ? ` (${stages.map(([layer, left]) => `after layer ${layer}: ${left}`).join(", ")})` : "";
+}
+
+// Tokens of several grids (tiles, and a small view of the whole): what any kept token sees stays clear.
+function drawGrids(sample, cell, name, pen) {
+  const bytes = Uint8Array.from(atob(sample.kept[cell]), (letter) => letter.charCodeAt(0)), size = pen.canvas.width;
+  pen.fillStyle = sample.dark ? "rgba(235, 235, 235, 0.8)" : "rgba(10, 12, 16, 0.8)";
+  pen.fillRect(0, 0, size, size);
+  let place = 0, kept = 0;
+  for (const [rows, columns, left, top, right, bottom, newline] of sample.grids) {
+    const wide = (right - left) / columns * size, high = (bottom - top) / rows * size;
+    for (let n = 0; n < rows * (columns + newline); n += 1, place += 1) {
+      const row = Math.floor(n / (columns + newline)), column = n % (columns + newline);
+      if (!(bytes[place >> 3] & (128 >> (place & 7)))) continue;
+      kept += 1;
+      if (column < columns) pen.clearRect(left * size + column * wide, top * size + row * high, wide, high);
+    }
+  }
+  at("samples-kept-text").textContent = `${name}: ${kept} of ${place} tokens kept`
+    + mergedText(sample.merged[cell], 0) + stagesText(sample.stages[cell]);
 }
 
 if (data.length) {

@@ -23,6 +23,8 @@ from headwise.run.executors.worker import Hello, Orders, Worker, images_of, parc
 UNDER_WAY = 2
 # A window is given up when so many workers have died of it: while it was the only or the first one they had.
 DEADLY = 3
+# Seconds without a worker after which a line says what is waited for.
+NOTICE = 30.0
 LOOK_AGAIN = 10.0
 # Seconds between looks at how many workers the cluster has room for, and after a worker that died at its start.
 PAUSE = 2.0
@@ -86,7 +88,7 @@ class RayExecutor:
         self._excluded: set[str] = set()
         self._reason, self._failed_start = "", False
         self._wanted, self._looked, self._hire_from = 0, float("-inf"), 0.0
-        self._seen = 0.0
+        self._seen, self._noticed = 0.0, False
 
     def __enter__(self) -> RayExecutor:
         """The executor itself; the cluster is reached at the first window."""
@@ -146,8 +148,13 @@ class RayExecutor:
         now = time.monotonic()
         loading = any(actor.who for actor in self._actors) and not self._failed_start  # takes as long as it takes
         if self.workers or loading:
-            self._seen = now
-        elif now - self._seen > self.patience:
+            self._seen, self._noticed = now, False
+            return
+        if now - self._seen > NOTICE and not self._noticed:
+            self._noticed, room = True, self._resources()
+            gpu = f" and {room['num_gpus']:g} GPU" if "num_gpus" in room else ""
+            self.say(f"waiting for a worker, which takes {room['num_cpus']} CPU{gpu} of a host of the cluster")
+        if now - self._seen > self.patience:
             last = f" (last: {self._reason})" if self._reason else ""
             raise WorkersLost(
                 f"workers: none has come for {self.patience:.0f} s{last}; what was answered is kept: the same command "
