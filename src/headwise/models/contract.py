@@ -167,6 +167,10 @@ class Family(ABC):
         if limits.get("min_pixels", 0) > limits.get("max_pixels", limits.get("min_pixels", 0)):
             raise ConfigError(f"min_pixels: {limits['min_pixels']} is more than max_pixels, {limits['max_pixels']}")
 
+    def refuses(self, size: tuple[int, int]) -> str:
+        """Why the image processor takes no picture of this width and height; empty where it does."""
+        return ""
+
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """Arguments of the image processor beside the image."""
         return {}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # lmms-eval's limits (200,704 and 1,605,632); the checkpoints' own allow up to 16,384 tokens per image.
 MIN_PIXELS, MAX_PIXELS = 256 * 28 * 28, 2048 * 28 * 28
 
+# transformers' resizing of Qwen images raises an error beyond it.
+MOST_THIN = 200
+
 
 class Qwen25Vl(Family):
     """Qwen2.5-VL. Text behind an image of r x c tokens goes on at M + max(r, c), not at M + V."""
@@ -33,6 +36,12 @@ class Qwen25Vl(Family):
     no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
+
+    def refuses(self, size: tuple[int, int]) -> str:
+        """The processor refuses a picture that is more than 200 times as long as wide."""
+        if max(size) <= MOST_THIN * min(size):
+            return ""
+        return f"a picture of {size[0]} x {size[1]} pixels is more than {MOST_THIN} times as long as wide"
 
     def processor_options(self, options: ImageOptions) -> dict[str, Any]:
         """The image's least and largest area in pixels, by the names of the image processor."""

@@ -22,6 +22,7 @@ from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept, before_method
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Vlm
 from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
@@ -283,11 +284,13 @@ def _cut(task: Task, size: int) -> Iterator[list[int]]:
 
 
 def unreadable(task: Task, done: np.ndarray) -> dict[int, str]:
-    """The questions without all their answers whose image cannot be read, with the reason."""
-    failures = {}
+    """The questions without all their answers whose image cannot be read or is not taken, with the reason."""
+    failures, family = {}, FAMILIES[task.family]
     for place in np.flatnonzero(~done.all(axis=1)).tolist():
         try:
-            read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
+            image = read_image(task.benchmark.image_path(task.data_dir, task.samples[place]))
+            if reason := family.refuses(image.size):
+                failures[place] = f"{family.title} takes no such image: {reason}"
         except DataError as error:
             failures[place] = str(error)
     return failures

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from headwise.engine import ImageRows
+from headwise.errors import DataError
 from headwise.methods import Reduced, Vision
 from headwise.methods._tiles import Tiles, reduce_tiled
 from headwise.methods.stages import before_method, for_image, image_decides, require_clip
@@ -77,7 +78,12 @@ class Reducer:
         return self._tower
 
     def prepare(self, image: Image.Image, cells: Sequence[Cell]) -> Pixels:
-        """The image's pixel values at every side that the cells' towers see it at."""
+        """The image's pixel values at every side that the cells' towers see it at.
+
+        DataError for a picture that the family's processor does not take.
+        """
+        if reason := self.vlm.family.refuses(image.size):
+            raise DataError(f"{self.vlm.family.title} takes no such image: {reason}")
         sides = {side for cell in cells if (side := self.side(cell)) is not None}
         small = {side: small_pixels(self.vlm, image, side) for side in sides}
         return Pixels(self.vlm.prepare(image), small, image.size)

@@ -44,7 +44,8 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 class Task:
     """One benchmark under a study's cells. `questions` are the samples' fingerprints, in the same order.
 
-    `clips`: the digest of each CLIP checkpoint that a cell's method reads.
+    `clips`: the digest of each CLIP checkpoint that a cell's method reads. `family`: that of the checkpoint, which may
+    take no picture of some shape.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task:
     cells: list[Cell]
     group: str
     clips: Mapping[str, str] = field(default_factory=dict)
+    family: str = "llava"
 
     @property
     def benchmark(self) -> Benchmark:
@@ -166,6 +168,7 @@ def plan(
                 cells=list(cells),
                 group=fingerprint(*parts),
                 clips=clips or {},
+                family=checkpoint.family,
             )
         )
     return tasks
