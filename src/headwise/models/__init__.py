@@ -15,7 +15,7 @@ from headwise.study.registry import Registry
 __all__ = ["FAMILIES", "REFUSED", "Family", "family_of"]
 
 # Modules of this package that hold no family, and import torch.
-APART = ("checkpoint", "clip_text", "decoder", "tower", "vision")
+APART = ("attention", "checkpoint", "clip_text", "decoder", "tower", "vision")
 
 # Every family by name.
 FAMILIES: Registry[Family] = Registry("model family", Family, __name__, "headwise.models", APART)  # type: ignore[type-abstract]
