@@ -3,7 +3,8 @@ FROM python:3.11-slim-bookworm
 
 # Libraries first, in a layer that is rebuilt only if requirements.txt changes. PyPI's torch includes CUDA.
 COPY requirements.txt docker/server.txt docker/ray.txt /tmp/requirements/
-RUN cd /tmp/requirements && pip install --no-cache-dir -r requirements.txt -r server.txt -r ray.txt
+WORKDIR /tmp/requirements
+RUN pip install --no-cache-dir -r requirements.txt -r server.txt -r ray.txt
 
 # Writable folders are world-writable, so that --user works with any uid.
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp headwise \
