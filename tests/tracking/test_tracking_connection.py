@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -33,6 +34,7 @@ def test_the_default_store_lies_in_a_folder_whose_name_has_a_space(tmp_path):
     folder.mkdir()
     code = "from headwise import tracking; print(tracking.connect()); print(tracking.connect())"
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(Path(tracking.__file__).parents[2])
     said = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
     assert said.stdout.split("\n")[:2] == [f"sqlite:///{folder}/mlflow.db"] * 2, said.stderr
     assert (folder / "mlflow.db").is_file()
