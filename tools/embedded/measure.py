@@ -84,7 +84,7 @@ def _relevance(clip: Path, visions: list[Vision], phrases: Phrases) -> Tensor:
     for words, number in zip(phrases.texts, phrases.scene_P.tolist(), strict=True):
         text_ME = text.embed(method.text(words), method.text_encoder)
         vision = replace(visions[number], text_ME=text_ME, visual_projection_EC=text.visual_projection_EC)
-        rows.append(method.relevance(vision))
+        rows.append(method.similarity(vision))
     return torch.stack(rows)
 
 
