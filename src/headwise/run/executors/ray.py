@@ -148,7 +148,7 @@ class RayExecutor:
         now = time.monotonic()
         loading = any(actor.who for actor in self._actors) and not self._failed_start  # takes as long as it takes
         if self.workers or loading:
-            self._seen, self._noticed = now, False
+            self._seen, self._noticed = now, self._noticed and not self.workers
             return
         if self.scale.address and now - self._seen > NOTICE and not self._noticed:
             self._noticed, room = True, self._resources()
