@@ -58,6 +58,7 @@ def ray(hosts: Hosts) -> str:
     return f"--engine ray --address {hosts.address} --workers 2"
 
 
+@pytest.mark.slow
 def test_all_hosts_are_killed_and_others_join(at: Place, hosts: Hosts, ray: str, alone: Outcome) -> None:
     run = at.start(f"{QUICK} {ray}")
     run.until(lambda: at.spooled() > 0 or not run.alive())
