@@ -36,7 +36,7 @@ def id_of(row: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def once(samples: list[Sample], path: Path) -> list[Sample]:
-    """The samples, whose ids must differ. DataError that names the first id that stands there twice."""
+    """The samples, whose ids must differ. DataError that names the first id that occurs twice."""
     counts = Counter(sample.question_id for sample in samples)
     if repeated := next((name for name, count in counts.items() if count > 1), None):
         raise DataError(f"{path}: has question {repeated!r} {counts[repeated]} times")

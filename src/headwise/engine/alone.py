@@ -1,7 +1,7 @@
 """One branch alone: what a question under one cell takes where nothing is shared with other cells or questions.
 
 The grid answers all cells of a question in one computation whose time and memory belong to no single cell: stacks
-mix questions, drafts save most of the decoding, memory is everybody's. So costs are measured on the side, on real
+mix questions, drafts save most of the decoding, memory is shared by all. So costs are measured on the side, on real
 questions: the same code with a batch of one. A branch's work depends on how many tokens it keeps, not on which:
 cells that keep equally many share one measurement (docs/statistics.md has the rule in full).
 """

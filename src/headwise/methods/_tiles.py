@@ -22,7 +22,7 @@ class Tiles:
 
     Attributes:
         visions: the signals of each tile [G].
-        patch_V: for each place which patch of all tiles (tile by tile) stands there; -1 for a newline.
+        patch_V: for each place which patch of all tiles (tile by tile) it is; -1 for a newline.
         raster_P: the patches of all tiles in the order in which kept ones go on: the base tile's, then the mosaic's
             row by row.
         packed_VD: the places' embeddings, newlines included.

@@ -127,7 +127,7 @@ def text_raters(embeds_VD: Tensor, embeds_QD: Tensor) -> Tensor:
     raters = (rating_Q > rating_Q.mean()).nonzero()[:, 0]
     if len(raters):
         return raters
-    # All ratings equal (one text token, say): nobody is above the mean, and everybody rates.
+    # All ratings equal (one text token, say): none is above the mean, and all of them rate.
     return torch.arange(len(rating_Q), device=rating_Q.device)
 
 
