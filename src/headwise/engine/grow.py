@@ -283,15 +283,23 @@ class Tree:
             raise ConfigError(f"strategy: {cell.strategy} chooses before the language model; its rows were not given")
         if cell.strategy not in self._methods:
             self._methods[cell.strategy] = inside_method(cell.strategy)
-        images = root.trunk.images
-        if stages and self._methods[cell.strategy].positions == "compacted":
-            special = self.engine.decoder.axes > 1 or images.index_IV is not None or images.deep
-            if special:
-                raise ConfigError(
-                    f"strategy: {cell.strategy} counts positions anew, which is not defined for models whose visual "
-                    "tokens have rows and columns, deepstack features or text between them"
-                )
+        if stages:
+            self._check_positions(cell, root.trunk.images)
         return Leaf(root, cell, self._methods[cell.strategy], stages)
+
+    def _check_positions(self, cell: Cell, images: Images) -> None:
+        """ConfigError for a method that needs positions on a line where they are none. run/defined.py asks earlier."""
+        method, axes = self._methods[cell.strategy], self.engine.decoder.axes
+        if method.positions == "compacted" and (axes > 1 or images.index_IV is not None or images.deep):
+            raise ConfigError(
+                f"strategy: {cell.strategy} counts positions anew, which is not defined for models whose visual "
+                "tokens have rows and columns, deepstack features or text between them"
+            )
+        if axes > 1 and not {"positions_V", "rope_frequencies"}.isdisjoint(method.needs):
+            raise ConfigError(
+                f"strategy: {cell.strategy} weighs distances along the text, which is not defined for models whose "
+                "visual tokens have rows and columns"
+            )
 
     def _sequences(self, reduced: Sequence[Sequence[ImageRows | None]] | None) -> list[list[ImageRows]]:
         """What each cell's language model gets for each question: [questions][cells], one object for all who share."""

@@ -95,6 +95,8 @@ class Family(ABC):
         sees: what an image becomes, in a few words.
         views: what methods before the language model get of an image: one `square` seen by a CLIP tower, `tiles` of
             such squares, or nothing, for the reason in `no_views`.
+        axes: numbers of a position id; three where visual tokens have rows and columns.
+        no_compacting: why a method inside the language model cannot count positions anew; empty where it can.
     """
 
     name: ClassVar[str] = ""
@@ -109,6 +111,8 @@ class Family(ABC):
     sees: ClassVar[str] = ""
     views: ClassVar[Literal["", "square", "tiles"]] = ""
     no_views: ClassVar[str] = "no method's original says how its images would be pruned"
+    axes: ClassVar[int] = 1
+    no_compacting: ClassVar[str] = ""
 
     @abstractmethod
     def features(self, model: Any, pixels: Pixels) -> Features:

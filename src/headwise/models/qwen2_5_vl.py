@@ -33,7 +33,12 @@ class Qwen25Vl(Family):
     prompt_version = "qwen2.5-vl/1"
     box_space = "resized"
     sees = "one view at its own resolution"
-    no_views = "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens"
+    no_views = (
+        "its tower has no [CLS], and compacted positions would lose the rows and columns of its tokens; a smaller "
+        "image is another study, with max_pixels"
+    )
+    axes = 3
+    no_compacting = "its visual tokens have rows and columns"
     options: ClassVar[Mapping[str, int]] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     float16 = False
 

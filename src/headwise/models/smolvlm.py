@@ -29,6 +29,7 @@ class SmolVlm(Family):
     prompt_version = "smolvlm/1"
     sees = "square tiles named by text, the whole image last"
     no_views = "its tower has no [CLS], and text stands between its tiles"
+    no_compacting = "text stands between its tiles"
 
     def prepare(self, processor: Any, image: Image.Image, options: ImageOptions) -> Pixels:
         """The processor takes images per prompt, and says in how many rows and columns it cut the tiles."""

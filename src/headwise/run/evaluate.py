@@ -17,10 +17,12 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.benchmarks.bundles.check import data_folder
+from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answer_tasks import AnsweredTask, answer_tasks
 from headwise.run.answering import Answerer, unreadable
 from headwise.run.conventions import suited
+from headwise.run.defined import check_defined
 from headwise.run.executors import Executor, Scale
 from headwise.run.executors.local import Local
 from headwise.run.log_tasks import Logger, failures_of
@@ -28,7 +30,7 @@ from headwise.run.placement import Placement
 from headwise.run.progress import StudyBar
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
-from headwise.run.tasks import Task, check_before, check_views, plan
+from headwise.run.tasks import Task, check_before, plan
 from headwise.study.cells import Cell, fingerprint
 from headwise.system.cache import spool_folder
 
@@ -62,7 +64,7 @@ class Job:
             placement = replace(placement, made_on=_kind_of_workers(study, placement, scale))
         checkpoint = find_checkpoint(study.model, placement.allow_pickle).seen_as(study.image_limits)
         study = suited(study, checkpoint)
-        check_views(checkpoint, [*study.controls, *study.strategy])
+        check_defined(FAMILIES[checkpoint.family], [*study.controls, *study.strategy])
         cells = study.cells(checkpoint.geometry)
         data_dir = data_folder(study.data_dir, study.benchmark)
         clips = check_before(checkpoint, cells, placement.allow_pickle)

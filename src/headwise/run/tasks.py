@@ -21,12 +21,9 @@ from headwise.benchmarks import benchmark
 from headwise.benchmarks.benchmark import Benchmark
 from headwise.engine.version import ENGINE_VERSION
 from headwise.errors import ConfigError
-from headwise.methods import METHODS
 from headwise.methods.heads import version_of
 from headwise.methods.stages import before_method
-from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint
-from headwise.models.contract import Family
 from headwise.records import Sample
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
@@ -93,25 +90,6 @@ class Task:
             for place in self.places.get(row["question"], ()):
                 done[place, columns] = True
         return done
-
-
-def methods_before(family: Family) -> list[str]:
-    """Methods before the language model that are defined for what the family makes of an image."""
-    found = {name: method for name in METHODS if (method := before_method(name)) is not None}
-    return [name for name, method in found.items() if family.views == "square" or (family.views and method.tiled)]
-
-
-def check_views(checkpoint: Checkpoint, strategies: Sequence[str]) -> None:
-    """ConfigError for a method before the language model that is not defined for what the family makes of an image."""
-    family = FAMILIES[checkpoint.family]
-    defined = methods_before(family)
-    for name in strategies:
-        if before_method(name) is None or name in defined:
-            continue
-        reason = family.no_views if not defined else f"it says nothing about several tiles; {', '.join(defined)} do"
-        raise ConfigError(
-            f"strategy: {name} prunes before the language model, which is not defined for {family.title}: {reason}"
-        )
 
 
 def check_before(checkpoint: Checkpoint, cells: Sequence[Cell], allow_pickle: bool = False) -> dict[str, str]:
