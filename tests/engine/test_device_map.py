@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import disk_offload
+from families_golden import Golden
 from tiny_llava import write_tiny_llava
 
 from headwise.engine import run_prompt
@@ -53,3 +54,14 @@ def test_offloaded_checkpoint_encodes_images_and_words(folder: Path, tmp_path: P
     pixels = [torch.randn(3, 32, 32)]
     assert torch.equal(whole.encode_images(pixels), spread.encode_images(pixels))
     assert torch.equal(whole.system(), spread.system())
+
+
+@pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl", "qwen3_vl", "internvl3_5", "smolvlm"])
+def test_offloaded_families_answer_as_their_golden_files(name: str, tmp_path: Path) -> None:
+    """Towers, projectors and deepstack, too; LLaVA-NeXT's newline is no module's weight, and stays."""
+    data = Golden(name)
+    body = data.model.model
+    far = body.language_model if name == "llava_next" else data.model
+    disk_offload(far, offload_dir=tmp_path, execution_device=torch.device("cpu"))
+    assert data.model.get_input_embeddings().weight.device.type == "meta"
+    assert data.wrong(0, data.run(0)) == []

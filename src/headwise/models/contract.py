@@ -191,6 +191,8 @@ class Family(ABC):
         """
         import torch
 
+        from headwise.models.decoder import home
+
         ids_1S = inputs.get("input_ids")
         if ids_1S is None or ids_1S.dim() != 2 or len(ids_1S) != 1:
             raise ModelError("inputs: input_ids must be [1, S], one prompt")
@@ -199,7 +201,7 @@ class Family(ABC):
         if "pixel_values" not in inputs:
             raise ModelError("inputs: pixel_values are missing; a prompt needs one image")
         embedding = model.get_input_embeddings()
-        device = embedding.weight.device
+        device = home(model)
         ids_S = ids_1S[0].to(device)
         places = (ids_S == self.image_token(model.config)).nonzero()[:, 0].tolist()
         if not places or places[-1] + 1 == len(ids_S):
@@ -207,16 +209,18 @@ class Family(ABC):
         with torch.inference_mode():
             start, stop = places[0], places[-1] + 1
             picture = self.picture(model, ids_S, start, stop, inputs, self.features(model, inputs))
-            return Prompt(embedding(ids_S[:start]), picture, embedding(ids_S[stop:]))
+            return Prompt(embedding(ids_S[:start]).to(device), picture, embedding(ids_S[stop:]).to(device))
 
     def encode(self, model: Any, tokenizer: Any, pixels: Pixels) -> Picture:
         """One prepared image as the decoder gets it, behind this family's prompt."""
         import torch
 
+        from headwise.models.decoder import home
+
         found = self.features(model, pixels)
         before, after = self.ids(tokenizer, model.config, "")
         span = self.span_ids(tokenizer, model.config, pixels, len(found.tokens_VD))
-        ids_S = torch.tensor([*before, *span, *after], device=found.tokens_VD.device)
+        ids_S = torch.tensor([*before, *span, *after], device=home(model))
         picture = self.picture(model, ids_S, len(before), len(before) + len(span), pixels, found)
         return replace(picture, grids=self.grids(model, pixels, picture.visual))
 
@@ -235,7 +239,7 @@ class Family(ABC):
                 "image per prompt"
             )
         prunable_V = places_V - start
-        span_SD = model.get_input_embeddings()(ids_S[start:stop])
+        span_SD = model.get_input_embeddings()(ids_S[start:stop]).to(ids_S.device)
         span_SD = span_SD.index_copy(0, prunable_V, found.tokens_VD.to(span_SD))
         deep = tuple(torch.zeros_like(span_SD).index_copy(0, prunable_V, each.to(span_SD)) for each in found.deep)
         positions_S = self.positions(model, ids_S, pixels)
@@ -251,8 +255,9 @@ class Family(ABC):
 
 def pixel_inputs(model: Any, pixels: Pixels, names: Sequence[str]) -> dict[str, Tensor]:
     """The named parts of the pixels where the model is; pixel_values in its precision."""
-    dtype = next(model.parameters()).dtype
-    device = model.get_input_embeddings().weight.device
+    from headwise.models.decoder import home
+
+    dtype, device = next(model.parameters()).dtype, home(model)
     found = {}
     for name in names:
         if name not in pixels:
