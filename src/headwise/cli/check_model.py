@@ -24,18 +24,22 @@ from headwise.cli.options import plugin_option
     help="Precision of the model.",
 )
 @click.option("--device", default="auto", show_default=True, help="Device to run on: auto, cpu, cuda, cuda:1.")
-def command(model: str, images: Path, count: int, layer: int, dtype: str, device: str) -> None:
+@click.option("--min-pixels", type=click.IntRange(1), help="As in a study (Qwen).  [default: the family's]")
+@click.option("--max-pixels", type=click.IntRange(1), help="As in a study (Qwen).  [default: the family's]")
+@click.option("--max-tiles", type=click.IntRange(1), help="As in a study (InternVL).  [default: the family's]")
+def command(model: str, images: Path, count: int, layer: int, dtype: str, device: str, **limits: int | None) -> None:
     """Answer a few questions pruned by the engine and by transformers' own forward, and say whether they agree.
 
     MODEL is a checkpoint: embedded, a folder, or a hub name. Slow: the second way computes the whole prompt again for
     every token. Exit code 1 where they differ; in bfloat16 and float16 ties may, so check in float32.
     """
     from headwise.models.checkpoint import Vlm, find_checkpoint
-    from headwise.run.model_check import check, images_in
+    from headwise.models.contract import ImageOptions
+    from headwise.run.model_check import cells_for, check, images_in
 
-    paths, checkpoint = images_in(images, count), find_checkpoint(model)
-    rows = []
-    for row in check(Vlm(checkpoint, dtype, device), paths, layer):
+    paths, checkpoint = images_in(images, count), find_checkpoint(model).seen_as(ImageOptions(**limits))
+    cells, rows = cells_for(checkpoint.geometry, layer), []
+    for row in check(Vlm(checkpoint, dtype, device), paths, cells):
         rows.append(row)
         verdict = "same" if row.agrees else "other tokens kept" if not row.kept_equal else "other answer"
         click.echo(f"{row.image}  {row.cell:40} {verdict:18} logits within {row.largest:.2g}, margin {row.margin:.2g}")

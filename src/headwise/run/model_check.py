@@ -20,7 +20,7 @@ from torch import Tensor
 from headwise.engine import Branch, Engine, Question
 from headwise.errors import DataError
 from headwise.methods.heads.ranking import Ranker
-from headwise.methods.stages import for_image, stages_of
+from headwise.methods.stages import check_cell, for_image, stages_of
 from headwise.models.checkpoint import Vlm
 from headwise.models.decoder import Decoder
 from headwise.study.cells import Cell, Geometry
@@ -60,21 +60,25 @@ def images_in(folder: Path, count: int) -> list[Path]:
     return found[:count]
 
 
-def cells_for(vlm: Vlm, layer: int) -> list[Cell]:
-    """Two head strategies and all heads at two layers, at shares of the tokens, and the unpruned model."""
-    layers = [each for each in dict.fromkeys((layer, layer + 1)) if each < vlm.checkpoint.geometry.layers]
+def cells_for(geometry: Geometry, layer: int) -> list[Cell]:
+    """Two head strategies and all heads at two layers, at shares of the tokens, and the unpruned model.
+
+    ConfigError for a layer that the decoder cannot prune after.
+    """
+    layers = [layer, layer + 1] if layer + 1 < geometry.layers else [layer]
     pruned = [
         Cell(strategy=strategy, tokens=share, heads=heads, layer=each, budget="kept")
         for each in layers
         for strategy, share, heads in (("sparsity", 0.25, 0.5), ("all_heads", 0.5, 1.0), ("top_k_sum", 0.125, 0.25))
     ]
+    for cell in pruned:
+        check_cell(cell, geometry)
     return [Cell(strategy="vanilla", tokens=1.0), *pruned]
 
 
 @torch.inference_mode()
-def check(vlm: Vlm, images: Sequence[Path], layer: int = 2, steps: int = 8) -> Iterator[Checked]:
-    """Every image with every question under every cell, by both ways."""
-    cells = cells_for(vlm, layer)
+def check(vlm: Vlm, images: Sequence[Path], cells: Sequence[Cell], steps: int = 8) -> Iterator[Checked]:
+    """Every image with a question under every cell, vanilla first, by both ways."""
     for number, path in enumerate(images):
         pixels, question = vlm.prepare(read_image(path)), QUESTIONS[number % len(QUESTIONS)]
         branches = _by_engine(vlm, cells, pixels, question, steps)
