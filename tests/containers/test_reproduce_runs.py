@@ -17,6 +17,7 @@ from headwise.containers.docker_client import REVISION, EngineError, device_requ
 from headwise.containers.reproduce import find_original, study_command
 from headwise.errors import DataError, ModelError, TrackingError
 from headwise.records import write_jsonl
+from headwise.study import plugins
 
 COMMIT = "c0ffee"
 ANSWERS = {"Is it red?": "yes", "What is it?": "box"}
@@ -175,6 +176,19 @@ def test_what_the_container_gets(store, engine):
     assert given["device_requests"] == device_requests("0,1")
     assert given["environment"]["HF_HUB_OFFLINE"] == "1"
     assert not Path(given["working_dir"]).exists()
+
+
+def test_plug_in_files_are_mounted_read_only_and_loaded_in_the_container(store, engine, monkeypatch):
+    for name, nothing in (("_modules", {}), ("_sources", {}), ("_takers", [lambda _: 1])):
+        monkeypatch.setattr(plugins, name, nothing)
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    (cell,) = log(store / "cell")
+    (store / "mounted_here.py").write_text("NAME = 'here'\n")
+    fake = engine()
+    assert reproduce(cell, "--plugin", "mounted_here.py").exit_code == 0
+    path = str(store / "mounted_here.py")
+    assert fake.created["volumes"][path] == {"bind": path, "mode": "ro"}
+    assert fake.created["environment"][plugins.VARIABLE] == path
 
 
 def test_devices_are_asked_for_as_docker_run_does():

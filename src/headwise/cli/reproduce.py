@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headwise.cli.options import plugin_option
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,10 +19,12 @@ SHOWN = 5
 
 @click.command("reproduce")
 @click.argument("run_id")
+@plugin_option
 @click.option("--data-dir", metavar="FOLDER", help="Where the run's benchmarks are now.  [default: as recorded]")
+@click.option("--model", metavar="FOLDER", help="Where the run's checkpoint is now.  [default: as recorded]")
 @click.option("--image", metavar="NAME", help="Image to run in.  [default: the recorded one, or one of its commit]")
 @click.option("--gpus", metavar="all|none|0,2", help="GPUs of the container.  [default: as recorded]")
-def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | None) -> None:
+def command(run_id: str, data_dir: str | None, model: str | None, image: str | None, gpus: str | None) -> None:
     """Run the cell or study RUN_ID again in its container and compare answers and metrics.
 
     Exit code 0 where every answer and every metric (but measured times) is the same, 1 where not, 2 where it
@@ -34,7 +38,8 @@ def command(run_id: str, data_dir: str | None, image: str | None, gpus: str | No
     click.echo(f"reproducing {len(original.cells)} cells of commit {original.commit}, GPUs {original.gpus}", err=True)
     if original.commit.endswith("-dirty"):
         click.echo("its working tree had changes that no commit holds: another image of that name may differ", err=True)
-    reports = list(run_again(original, sys.stderr.buffer, data_dir=data_dir, image=image, gpus=gpus))
+    where = {"data_dir": data_dir, "model": model, "image": image, "gpus": gpus}
+    reports = list(run_again(original, sys.stderr.buffer, **where))
     _print(reports)
     if not all(report.same for report in reports):
         raise SystemExit(1)

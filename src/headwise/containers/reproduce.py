@@ -22,6 +22,7 @@ from headwise.containers.again import clip_digest_of, command, identity, setting
 from headwise.errors import DataError, ModelError, TrackingError
 from headwise.records import Answer, Failure, Key, read_answers
 from headwise.scoring.score import ANSWERS
+from headwise.study import plugins
 from headwise.study.cells import fingerprint
 from headwise.system.environment import expanded
 
@@ -107,26 +108,34 @@ def study_command(original: Original, data_dir: str, model: str, clip: str | Non
 
 
 def run_again(
-    original: Original, out: BinaryIO, *, data_dir: str | None, image: str | None, gpus: str | None
+    original: Original,
+    out: BinaryIO,
+    *,
+    data_dir: str | None,
+    image: str | None,
+    gpus: str | None,
+    model: str | None = None,
 ) -> Iterator[CellReport]:
     """Run the original's cells in a container; yields one report per cell.
 
-    `data_dir`, `image` and `gpus` override what was recorded. Raises DataError or ModelError if the data or weights
-    differ from the run's, EngineError if there is no engine or image, or the container fails.
+    `data_dir`, `image`, `gpus` and `model`, a checkpoint's folder, override what was recorded. Raises DataError or
+    ModelError if the data or weights differ from the run's, EngineError if there is no engine or image, or the
+    container fails.
     """
-    data, model, clip = _data(original, data_dir), _model(original), _clip(original)
+    data, weights = _data(original, data_dir), _model(original, model)
+    name = str(weights or original.value("model"))
+    clip = _clip(original, name)
     with docker_client.engine() as client, tempfile.TemporaryDirectory(prefix="headwise-reproduce-") as work:
         chosen = _image(client, original, image, out)
         store = f"sqlite:///{work}/mlflow.db"
         environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT, "HF_HUB_OFFLINE": "1"}
         job = docker_client.ContainerJob(
             image=chosen,
-            command=study_command(
-                original, str(data or EMBEDDED), str(model or original.value("model")), str(clip) if clip else None
-            ),
+            command=study_command(original, str(data or EMBEDDED), name, str(clip) if clip else None),
             work=Path(work),
-            read_only={path: str(path) for path in (data, model, clip) if path} | _hub_cache(original, model, clip),
-            environment=environment | {"HEADWISE_HOME": f"{work}/.headwise"},
+            read_only={path: str(path) for path in (data, weights, clip, *plugins.sources()) if path}
+            | _hub_cache(original, weights, clip),
+            environment=environment | {"HEADWISE_HOME": f"{work}/.headwise"} | _plugins(),
             gpus=gpus or original.gpus,
         )
         docker_client.run(client, job, out)
@@ -168,19 +177,21 @@ def _data(original: Original, given: str | None) -> Path | None:
     return folder
 
 
-def _model(original: Original) -> Path | None:
+def _model(original: Original, given: str | None) -> Path | None:
     """The verified checkpoint folder on the host; None for the embedded checkpoint and hub names."""
     from headwise.models.checkpoint import find_checkpoint
 
-    name = original.value("model")
+    name = given or original.value("model")
+    if given is not None and not Path(given).is_dir():
+        raise ModelError(f"model: {given} is not a folder")
     if name == EMBEDDED or not (Path(name).is_dir() or name.startswith(("/", "."))):
         return None
     found = find_checkpoint(name)
-    _check_weights(original, found.digest)
+    _check_weights(original, found.digest, name)
     return found.folder.resolve()
 
 
-def _clip(original: Original) -> Path | None:
+def _clip(original: Original, model: str) -> Path | None:
     """The verified CLIP folder on the host; None where no cell reads one, or it is given by its hub name."""
     from headwise.models.checkpoint import find_checkpoint
     from headwise.models.vision import clip_digest, vision_shape
@@ -188,7 +199,7 @@ def _clip(original: Original) -> Path | None:
     name = _clip_name(original)
     if name is None or not (Path(name).is_dir() or name.startswith(("/", "."))):
         return None
-    found = clip_digest(name, vision_shape(find_checkpoint(original.value("model"))).width)
+    found = clip_digest(name, vision_shape(find_checkpoint(model)).width)
     recorded = clip_digest_of(original.cells)
     if recorded is not None and not found.startswith(recorded):
         raise ModelError(f"clip: {name} is not the CLIP of run {original.run_id} ({found}, recorded {recorded}…)")
@@ -200,9 +211,15 @@ def _clip_name(original: Original) -> str | None:
     return str(names.iloc[0]) if len(names) else None
 
 
-def _hub_cache(original: Original, model: Path | None, clip: Path | None) -> dict[Path, str]:
+def _plugins() -> dict[str, str]:
+    """The variable that names the plug-in files loaded here, which are mounted at the path they have here."""
+    files = os.pathsep.join(map(str, plugins.sources()))
+    return {plugins.VARIABLE: files} if files else {}
+
+
+def _hub_cache(original: Original, weights: Path | None, clip: Path | None) -> dict[Path, str]:
     """Mount of the hub cache, for checkpoints given by their hub name."""
-    given = {original.value("model"): model, _clip_name(original): clip}
+    given = {original.value("model"): weights, _clip_name(original): clip}
     by_name = [name for name, folder in given.items() if name not in (None, EMBEDDED) and folder is None]
     if not by_name:
         return {}
@@ -221,10 +238,10 @@ def _check_digests(original: Original, again: pd.DataFrame) -> None:
             raise DataError(f"data: the image's {name} has fingerprint {found.get(name)}, the run's was {recorded}")
 
 
-def _check_weights(original: Original, found: str) -> None:
+def _check_weights(original: Original, found: str, name: str = "") -> None:
     recorded = original.value("model_digest")
     if found != recorded:
-        name = original.value("model")
+        name = name or original.value("model")
         raise ModelError(f"model: {name} is not the checkpoint of run {original.run_id} ({found}, recorded {recorded})")
 
 
