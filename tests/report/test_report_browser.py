@@ -14,6 +14,7 @@ from headwise.analysis import tables
 from headwise.analysis.findings import find, over_benchmarks
 from headwise.analysis.recommendation import recommend
 from headwise.report.page import Files, build
+from headwise.study.grids import Grid, as_numbers
 
 By = pytest.importorskip("selenium.webdriver.common.by").By
 
@@ -23,12 +24,14 @@ def page(study, tmp_path_factory) -> Path:
     findings = {name: find(name, study.of(name), study.verdicts(name)) for name in study.benchmarks}
     overall = over_benchmarks(list(findings.values()))
     strategies = pd.concat([tables.strategies(overall)] * 20, ignore_index=True)  # so many that they can be filtered
-    made = {"recommendation": recommend(overall.cells), "strategies": strategies}
-    analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=made, score_tables={})
+    shown = {"recommendation": recommend(overall.cells), "strategies": strategies}
+    analysis = SimpleNamespace(comparison=study, findings=findings, overall=overall, tables=shown, score_tables={})
     links = {"runs": 'http://127.0.0.1:5000/#/runs?a=1&b="2"'}
     merged = merging(study.artifact("gqa6", "evidence.npz"), tmp_path_factory.mktemp("merged"))
+    tiles = tiled(study.artifact("pope6", "evidence.npz"), tmp_path_factory.mktemp("tiled"))
+    made = {("gqa6", "evidence.npz"): merged} | {(f"pope{cell}", "evidence.npz"): tiles for cell in range(7)}
     files = Files(
-        artifact=lambda run, name: merged if (run, name) == ("gqa6", "evidence.npz") else study.artifact(run, name),
+        artifact=lambda run, name: made.get((run, name)) or study.artifact(run, name),
         image=study.image,
         links=links,
     )
@@ -49,6 +52,24 @@ def merging(evidence: Path, folder: Path) -> Path:
     content |= {"kept_NV": np.packbits(kept, axis=1), "areas_NV": np.tile(area.astype(np.uint16), (60, 1))}
     stages = {"stage_layers": [0], "stages_GNV": content["kept_NV"][None], "merged_GN": np.full((1, 60), 13)}
     np.savez(folder / "evidence.npz", **content | stages)
+    return folder / "evidence.npz"
+
+
+# As LLaVA-NeXT sees a wide picture: the whole as 2 x 2 tokens, and 3 rows of 4 on it, each with a newline.
+VIEWS = (Grid(2, 2, 0, 0.125, 1, 0.875), Grid(3, 4, 0, 0.125, 1, 0.875, newline=True))
+# The whole's first token, row 2's third, and the newline of row 1.
+KEPT = (0, 4 + 5 + 2, 4 + 4)
+
+
+def tiled(evidence: Path, folder: Path) -> Path:
+    """The same evidence of a model that sees pictures in such views."""
+    with np.load(evidence) as file:
+        content = dict(file)
+    kept = np.zeros((60, 19), dtype=bool)
+    kept[:, list(KEPT)] = True
+    content |= {"kept_NV": np.packbits(kept, axis=1), "visual": 19, "visual_N": np.full(60, 19)}
+    grids = {"grids_G7": np.array(as_numbers(VIEWS) * 60, dtype=np.float32), "grids_N": np.full(60, 2)}
+    np.savez(folder / "evidence.npz", **content | grids)
     return folder / "evidence.npz"
 
 
@@ -184,6 +205,24 @@ def test_merged_rows_are_drawn_as_the_areas_that_they_come_from(opened):
     assert text.endswith(
         "12 merged or added rows, in colour where each comes from; 1 more comes from no place in the image"
     )
+
+
+def test_tokens_of_tiles_are_drawn_where_they_lie_and_newlines_are_counted(opened):
+    fill(opened, "samples-benchmark", "1")
+    opened.find_elements(By.CSS_SELECTOR, "#samples-answers tr")[2].click()
+    text = opened.find_element(By.ID, "samples-kept-text").text
+    name, count = text.split(": ")
+    assert name == "192/8/sparsity"
+    assert count.startswith("3 of 19 tokens kept, 1 of them a newline without a place; tiles and the view of the whole")
+    clear = opened.execute_script(
+        "const c = document.getElementById('samples-kept'), p = c.getContext('2d'), s = c.width / 48;"
+        "const at = (row, column) => p.getImageData((column + 0.5) * s, (row + 0.5) * s, 1, 1).data[3] === 0;"
+        "return Array.from({ length: 48 }, (_, row) => Array.from({ length: 48 }, (_, column) => at(row, column)));"
+    )
+    wanted = np.zeros((48, 48), dtype=bool)
+    wanted[6:24, :24] = True  # a quarter of the picture
+    wanted[18:30, 24:36] = True
+    assert np.array(clear).tolist() == wanted.tolist()
 
 
 def test_the_other_benchmark_can_be_chosen(opened):

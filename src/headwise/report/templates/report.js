@@ -197,7 +197,7 @@ function drawGrids(sample, cell, name, pen) {
   const bytes = Uint8Array.from(atob(sample.kept[cell]), (letter) => letter.charCodeAt(0)), size = pen.canvas.width;
   pen.fillStyle = sample.dark ? "rgba(235, 235, 235, 0.8)" : "rgba(10, 12, 16, 0.8)";
   pen.fillRect(0, 0, size, size);
-  let place = 0, kept = 0;
+  let place = 0, kept = 0, ends = 0;
   for (const [rows, columns, left, top, right, bottom, newline] of sample.grids) {
     const wide = (right - left) / columns * size, high = (bottom - top) / rows * size;
     for (let n = 0; n < rows * (columns + newline); n += 1, place += 1) {
@@ -205,9 +205,13 @@ function drawGrids(sample, cell, name, pen) {
       if (!(bytes[place >> 3] & (128 >> (place & 7)))) continue;
       kept += 1;
       if (column < columns) pen.clearRect(left * size + column * wide, top * size + row * high, wide, high);
+      else ends += 1;
     }
   }
+  const views = sample.grids.filter(([, columns]) => columns > 0).length;
   at("samples-kept-text").textContent = `${name}: ${kept} of ${place} tokens kept`
+    + (ends ? `, ${ends} of them ${ends === 1 ? "a newline" : "newlines"} without a place` : "")
+    + (views > 1 ? "; tiles and the view of the whole lie over each other" : "")
     + mergedText(sample.merged[cell], 0) + stagesText(sample.stages[cell]);
 }
 
