@@ -1,5 +1,7 @@
 """A whole study of every family: images of many sizes, answers, scores, evidence, comparison."""
 
+import re
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -66,3 +68,14 @@ def test_a_study_of_each_family_from_pictures_to_comparison(name, store, picture
                 assert len(set(evidence["visual_N"].tolist())) > 1
         assert run.data.metrics["failed"] == 0
         assert run.data.metrics["kept_tokens"] == pytest.approx(kept.mean())
+
+
+def test_a_plan_says_of_which_image_its_counts_are(store, pictures):
+    model = write_tiny("internvl", store / "model")
+    given = settings("internvl", model, pictures) | {"benchmark": "gqa"}
+    words = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    done = CliRunner().invoke(headwise, ["evaluate", *words, "--plan"], catch_exceptions=False)
+    said = r"^image +(\d+) visual tokens \(the first image; other images have other numbers\)$"
+    found = re.search(said, done.output, re.M)
+    assert found
+    assert f"tokens 1.0   {found[1]} in layers 1-6 " in done.output

@@ -103,6 +103,7 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
             ", ".join(f"{task.name} {len(task.samples):,} on {_images(task):,} images" for task in job.tasks),
         ),
         ("answers", f"{answers:,}"),
+        *_image_line(job, checkpoint),
         *layer_lines(cells, checkpoint.geometry),
         ("shared work", f"{shared:.3g} FLOP"),
         ("branch work", f"{branches:.3g} FLOP (at most: equal branches run once)"),
@@ -114,6 +115,14 @@ def plan_lines(job: Job) -> list[tuple[str, str]]:
         ("memory", f"{_bytes(_peak(vlm))} at that"),
         ("disk", f"about {_bytes(answers * (SPOOL_BYTES + ARTIFACT_BYTES + 2 * bit_bytes))}"),
     ]
+
+
+def _image_line(job: Job, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Of what image the counts are, where images differ in V."""
+    if job.checkpoint.geometry.visual is not None:
+        return []
+    first = "the first image" if len(job.tasks) == 1 else "mean of each benchmark's first image"
+    return [("image", f"{checkpoint.geometry.visual:,} visual tokens ({first}; other images have other numbers)")]
 
 
 def _probe(job: Job, checkpoint: Checkpoint, cells: Sequence[Cell], lengths: tuple[int, int]) -> tuple[float, float]:
