@@ -7,7 +7,7 @@ from pathlib import Path
 
 from headwise.models import FAMILIES, REFUSED, Family
 from headwise.models.decoder import DRIVEN
-from headwise.run.tasks import methods_before
+from headwise.run.defined import methods_before, undefined_inside
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 INTRODUCTION = """\
@@ -25,6 +25,10 @@ the image's placeholders. Prompt and settings of image size are part of what ans
 V of visual tokens differs from image to image, `tokens` is a share of it (0.25), or a count with `budget=kept`;
 `heads` below 1 is a share of the decoder's query heads.
 
+Start from a packaged study: `--config llava-next-7b`, `llava-onevision-7b`, `qwen2.5-vl-7b`, `qwen3-vl-8b`,
+`internvl3-8b`, `llava-1.5-7b` or `llava-1.5-13b`; `--model` names another checkpoint of the family. Without `--config`
+the settings are those of the embedded study, which asks 60 questions and lets answers have 8 tokens.
+
 """
 REFUSALS = """\
 ## What is refused
@@ -37,7 +41,7 @@ One line says so before weights are read.
 - A decoder with sliding windows: they count places, which pruning changes.
 - `dtype: float16` for families trained in bfloat16, whose activations overflow it.
 - A setting of image size that the family does not read.
-- A method before the language model on a family whose images it is not defined for.
+- A method on a family whose images it is not defined for.
 
 Refused by name:
 
@@ -73,6 +77,8 @@ def _facts(family: Family) -> Iterator[tuple[str, str]]:
     yield "image settings", ", ".join(f"`{name}` ({value:,})" for name, value in family.options.items()) or "none"
     yield "precision", "float16, bfloat16, float32" if family.float16 else "bfloat16, float32"
     yield "methods before the language model", _names(methods_before(family)) or f"none: {family.no_views}"
+    without = _names(list(undefined_inside(family)))
+    yield "methods inside it", f"all but {without}: {family.no_compacting}" if without else "all"
     yield "prompt version", f"`{family.prompt_version}`"
 
 

@@ -68,5 +68,6 @@ def test_a_name_finds_a_packaged_study_and_a_path_a_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["none.yaml", "llava-2", "../configs/default", "", "published", "a/default"])
 def test_another_name_is_one_line_that_says_which_there_are(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="not one of as-published, default, llava-1.5-13b, llava-1.5-7b"):
+    there = "as-published, default, internvl3-8b, llava-1.5-13b, llava-1.5-7b, llava-next-7b"
+    with pytest.raises(ConfigError, match=f"not one of {there}"):
         study_file(name)
