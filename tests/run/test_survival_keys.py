@@ -46,7 +46,7 @@ def test_a_longer_run_reuses_a_shorter_one(checkpoint: Checkpoint, bundle: Path,
     assert long.answered(spool).all(axis=1).tolist() == [question in short.questions for question in long.questions]
 
 
-@pytest.mark.parametrize(("name", "value"), [("max_new_tokens", 5), ("dtype", "bfloat16")])
+@pytest.mark.parametrize(("name", "value"), [("max_new_tokens", 5), ("dtype", "bfloat16"), ("compile", True)])
 def test_settings_that_change_answers_change_the_group(
     checkpoint: Checkpoint, bundle: Path, name: str, value: object
 ) -> None:

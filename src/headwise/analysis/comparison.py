@@ -126,7 +126,11 @@ def _normalised(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_answered(cells: pd.DataFrame) -> pd.DataFrame:
-    """`device` and `dtype` as they were, not as they were asked for: `auto` is another thing on another machine."""
+    """`device` and `dtype` as they were, not as they were asked for: `auto` is another thing on another machine.
+
+    `compile` as it was: off where it was not logged.
+    """
+    cells["compile"] = cells["compile"].where(cells["compile"].notna(), "False")  # logged only where it is on
     for name in ("device", "dtype"):
         tag = f"tags.headwise.{name}"
         if tag in cells:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from headwise.engine import Branch, Engine, Optimizations, Question
 from headwise.engine.alone import CostProbe
+from headwise.engine.compiled import compile_layers
 from headwise.errors import DataError
 from headwise.methods.stages import StageKept, before_method
 from headwise.models import FAMILIES
@@ -84,6 +85,7 @@ class Answerer:
         max_new_tokens: int,
         optimizations: Optimizations | None = None,
         allow_pickle: bool = False,
+        compiled: bool = False,
     ) -> None:
         """Encode the prompt before the image once, and start measuring costs.
 
@@ -92,10 +94,13 @@ class Answerer:
             max_new_tokens: bound on an answer's length, in tokens.
             optimizations: what the engine may share; None for all of it.
             allow_pickle: whether CLIP text towers in pickle files are loaded.
+            compiled: whether the decoder's norms and MLPs are compiled.
         """
         self.reducer = Reducer(vlm, allow_pickle)
         self.vlm, self.max_new_tokens, self.optimizations = vlm, max_new_tokens, optimizations
         self.decoder = Decoder(vlm.model)
+        if compiled:
+            compile_layers(self.decoder)
         self.system_MD = vlm.system()
         self.cost_probe = CostProbe(vlm.model, self.decoder)
         self._engines: dict[tuple[Cell, ...], Engine] = {}

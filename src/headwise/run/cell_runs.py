@@ -92,6 +92,7 @@ def cell_params(job: Job, task: Task, cell: Cell) -> dict[str, Any]:
         "dtype": study.dtype,
         "device": study.device,
         "max_new_tokens": study.max_new_tokens,
+        **({"compile": True} if study.compile else {}),
         "prompt": job.checkpoint.prompt_version,
         **job.checkpoint.image_options,
         **({"box_space": bench.box_space} if (bench := benchmark_of(task.name)).boxes else {}),

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from headwise import tracking
 from headwise.benchmarks.bundles.check import data_folder
+from headwise.engine.compiled import check_compiler
 from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.run.answer_tasks import AnsweredTask, answer_tasks
@@ -69,6 +70,8 @@ class Job:
         data_dir = data_folder(study.data_dir, study.benchmark)
         clips = check_before(checkpoint, cells, placement.allow_pickle)
         tasks = plan(study, checkpoint, cells, data_dir, placement.kind(study), clips)
+        if study.compile and placement.made_on is None:  # else it is computed elsewhere, or has been
+            check_compiler(placement.kind(study))
         return cls(study, checkpoint, cells, tasks, placement, scale)
 
     @cached_property
@@ -78,6 +81,7 @@ class Job:
             self.placement.load(self.checkpoint, self.study),
             self.study.max_new_tokens,
             allow_pickle=self.placement.allow_pickle,
+            compiled=self.study.compile,
         )
 
     @contextmanager

@@ -74,6 +74,9 @@ class StudySettings(BaseModel):
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the random controls")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="precision of the model")
     device: str = Field("auto", description="device to run on: auto, cpu, cuda, cuda:1")
+    compile: bool = Field(
+        False, description="compile norms and MLPs by torch, which needs a compiler and may round otherwise"
+    )
     max_new_tokens: int = Field(16, ge=1, le=LARGEST, description="longest answer in tokens")
     min_pixels: int | None = Field(None, ge=1, le=LARGEST, description="pixels an image is enlarged to (Qwen)")
     max_pixels: int | None = Field(None, ge=1, le=LARGEST, description="pixels an image is shrunk to (Qwen)")

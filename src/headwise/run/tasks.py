@@ -136,7 +136,9 @@ def plan(
     for name in study.benchmark:
         samples = benchmark(name).samples(data_dir, study.limit)
         versions = checkpoint.prompt_version, ENGINE_VERSION, libraries()
-        parts = checkpoint.digest, *versions, device, dtype, study.max_new_tokens, name, *checkpoint.image_parts
+        compiled = ("compiled",) if study.compile else ()  # a study without it is kept under what it always was
+        options = study.max_new_tokens, name, *checkpoint.image_parts, *compiled
+        parts = checkpoint.digest, *versions, device, dtype, *options
         tasks.append(
             Task(
                 name=name,

@@ -51,7 +51,7 @@ QUERIES = (
 
 # Parameters of a cell that affect its answers apart from pruning: cells that differ in one of them are not
 # comparable as strategies.
-ANSWERING = ("source", "dtype", "device", "max_new_tokens", "prompt")
+ANSWERING = ("source", "dtype", "device", "compile", "max_new_tokens", "prompt")
 
 
 _added: list[str] = []

@@ -143,7 +143,10 @@ class Worker:
             if self._checkpoint is None:
                 raise HeadwiseError("worker: was asked to answer before it was asked who it is")
             vlm = self._placement().load(self._checkpoint, self.orders.study)
-            self._answerer = Answerer(vlm, self.orders.study.max_new_tokens, allow_pickle=self.orders.allow_pickle)
+            study = self.orders.study
+            self._answerer = Answerer(
+                vlm, study.max_new_tokens, allow_pickle=self.orders.allow_pickle, compiled=study.compile
+            )
         return self._answerer
 
     def _check_data(self, work: Work) -> None:
