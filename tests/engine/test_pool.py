@@ -86,6 +86,17 @@ def test_stacks_that_wait_are_let_go_when_memory_is_full(model, monkeypatch):
     assert len(settled) > 4
 
 
+def test_however_often_stacks_are_read_what_is_open_is_decoded_as_one_pool(model, monkeypatch):
+    """As where memory holds one stack at a time: open branches, usually few, wait for those of the other stacks."""
+    expected, steps = answered(model, monkeypatch)
+    count = len(steps)
+    right = waves.Waves._prefilled
+    monkeypatch.setattr(waves.Waves, "_prefilled", lambda self, work: self._settle(right(self, work)) or [])
+    found, again = answered(model, monkeypatch)
+    assert found == expected
+    assert len(again) == count
+
+
 def bytes_of_a_step(model, visual, monkeypatch):
     """Bytes that the first decode step holds at most, beyond what was there before it."""
     found = []
