@@ -33,6 +33,10 @@ def irregular(seed: int) -> list[Sample]:
     return [question(n, f"{draw.randrange(9)}", f"{min(draw.randrange(9), 3)}") for n in range(draw.randrange(3, 90))]
 
 
+def by_image(sample: Sample) -> str:
+    return sample.image
+
+
 @pytest.mark.parametrize("whole_images", [False, True])
 @pytest.mark.parametrize("seed", range(20))
 def test_a_limit_is_part_of_every_larger_one_in_file_order(seed, whole_images):
@@ -40,7 +44,7 @@ def test_a_limit_is_part_of_every_larger_one_in_file_order(seed, whole_images):
     before: set[str] = set()
     first = 0
     for limit in range(1, len(samples) + 2):
-        places = [int(sample.question_id) for sample in evenly(samples, limit, whole_images=whole_images)]
+        places = [int(sample.question_id) for sample in evenly(samples, limit, *[by_image] * whole_images)]
         taken = {samples[place].question_id for place in places}
         assert places == sorted(set(places))
         assert before <= taken

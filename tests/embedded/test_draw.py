@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from headwise.benchmarks import BENCHMARKS
+from headwise.benchmarks.mmbench import group_of
 from headwise.embedded import DATA_DIR
 from headwise.records import Answer
 from tools.embedded import draw as drawing
@@ -192,6 +193,18 @@ def test_letters_and_boxes_cannot_be_guessed(second):
         assert score(second[0], "mmbench", lambda sample, truth, letter=letter: letter) == 0.0
     for box in ("[0.0, 0.0, 1.0, 1.0]", "[0.4, 0.4, 0.5, 0.5]"):
         assert score(second[0], "refcoco", lambda sample, truth, box=box: box) < 5
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 10, 31, 60, 90, 200])
+def test_rotations_of_mmbench_stay_together_on_as_many_images_as_can_be(second, limit):
+    everything = BENCHMARKS["mmbench"].samples(second[0])
+    sizes = Counter(group_of(sample.question_id) for sample in everything)
+    taken = BENCHMARKS["mmbench"].samples(second[0], limit)
+    groups = Counter(group_of(sample.question_id) for sample in taken)
+    assert all(sizes[group] == count for group, count in groups.items())
+    assert len({sample.image for sample in taken}) >= 0.8 * min(len(groups), 40)
+    shares = Counter(sample.category for sample in taken if sample.question_id in groups)
+    assert max(shares.values()) - min(shares.values()) <= 1 or len(groups) < 5 or limit > 150
 
 
 def test_right_options_are_balanced(second):

@@ -7,7 +7,7 @@ entry point in the group `headwise.benchmarks`. It is discovered; no other file 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,6 @@ class Benchmark(ABC):
         official: counts of the official files; None if unknown.
         official_categories: questions per category, if known.
         categories: official categories that the score averages or sums over; empty if it is over questions.
-        whole_images: a limit selects all questions of an image or none, for scores over pairs.
         fixes: how to obtain correct `questions`, `labels` and `images`, for `headwise data check`.
         dataset: the Hugging Face dataset with the same content, if any.
         further_datasets: others with more splits of it; those at hand are read, too.
@@ -97,7 +96,6 @@ class Benchmark(ABC):
     official: ClassVar[Counts | None] = None
     official_categories: ClassVar[Mapping[str, int]] = {}
     categories: ClassVar[tuple[str, ...]] = ()
-    whole_images: ClassVar[bool] = False
     fixes: ClassVar[Mapping[str, str]] = {}
     dataset: ClassVar[str | None] = None
     further_datasets: ClassVar[tuple[str, ...]] = ()
@@ -128,7 +126,11 @@ class Benchmark(ABC):
 
     def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
         """At most `limit` questions, spread over categories and images."""
-        return evenly(samples, limit, whole_images=self.whole_images)
+        return evenly(samples, limit, self.unit_of)
+
+    def unit_of(self, sample: Sample) -> Hashable:
+        """Questions of an image that have this in common are selected together or not at all."""
+        return sample.key
 
     def not_asked(self, data_dir: Path) -> frozenset[str]:
         """Ids of questions in the official files that the score excludes; answers to them are ignored."""

@@ -19,7 +19,7 @@ The selection is deterministic and independent of labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import chain, zip_longest
 
 from headwise.records import Sample
@@ -28,33 +28,36 @@ from headwise.records import Sample
 Unit = list[int]
 
 
-def evenly(samples: Sequence[Sample], limit: int | None, *, whole_images: bool = False) -> list[Sample]:
+def evenly(
+    samples: Sequence[Sample], limit: int | None, unit_of: Callable[[Sample], Hashable] = lambda sample: sample.key
+) -> list[Sample]:
     """At most `limit` of the samples (all of them for None), spread as described above, in file order.
 
-    `whole_images`: all questions that a category asks of an image are taken together or not at all, for scores
-    over pairs (MME). A limit that ends inside an image takes fewer questions then; one image is always taken.
+    `unit_of`: questions that a category asks of an image and that have the same unit are taken together or not at all,
+    for scores over pairs (MME) or rotations (MMBench). A limit that ends inside a unit takes fewer questions then; one
+    unit is always taken.
     """
     if limit is None or limit >= len(samples):
         return list(samples)
     taken: list[int] = []
-    for unit in _order(samples, whole_images):
+    for unit in _order(samples, unit_of):
         if taken and len(taken) + len(unit) > limit:
             break
         taken += unit
     return [samples[place] for place in sorted(taken)]
 
 
-def _order(samples: Sequence[Sample], whole_images: bool) -> list[Unit]:
+def _order(samples: Sequence[Sample], unit_of: Callable[[Sample], Hashable]) -> list[Unit]:
     """All units in the order in which limits take them."""
-    categories: dict[str, dict[str, list[Unit]]] = {}
+    categories: dict[str, dict[str, dict[Hashable, Unit]]] = {}
     for place, sample in enumerate(samples):
-        units = categories.setdefault(sample.category, {}).setdefault(sample.image, [])
-        if whole_images and units:
-            units[0].append(place)
-        else:
-            units.append([place])
+        units = categories.setdefault(sample.category, {}).setdefault(sample.image, {})
+        units.setdefault(unit_of(sample), []).append(place)
     count = len(categories)
-    turns = [_turns(list(images.values()), number, count) for number, images in enumerate(categories.values())]
+    turns = [
+        _turns([list(units.values()) for units in images.values()], number, count)
+        for number, images in enumerate(categories.values())
+    ]
     rounds = zip_longest(*turns)
     return [unit for unit in chain.from_iterable(rounds) if unit is not None]
 

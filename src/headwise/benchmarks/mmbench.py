@@ -77,21 +77,9 @@ class MMBench(PicturesInside):
             )
         return once(samples, path)
 
-    def limited(self, samples: list[Sample], limit: int | None) -> list[Sample]:
-        """Whole groups, in the order they begin, as long as they fit (at least one): a cut group has no verdict."""
-        if limit is None:
-            return samples
-        groups: dict[str, int] = defaultdict(int)
-        for sample in samples:
-            groups[group_of(sample.question_id)] += 1
-        taken: set[str] = set()
-        total = 0
-        for group, size in groups.items():
-            if taken and total + size > limit:
-                break
-            taken.add(group)
-            total += size
-        return [sample for sample in samples if group_of(sample.question_id) in taken]
+    def unit_of(self, sample: Sample) -> str:
+        """The group of rotated rows: a cut group has no verdict."""
+        return group_of(sample.question_id)
 
     def pictures(self, data_dir: Path) -> Iterator[bytes]:
         """Encoded images of the rows, in file order."""

@@ -54,7 +54,6 @@ class MME(KeyedBenchmark):
     image_folder = "MME/MME_Benchmark_release_version"
     official = Counts(questions=2374, labels=2374, images=1187)
     categories = (*PERCEPTION, *COGNITION)
-    whole_images = True
     fixes = {
         "labels": "unpack MME_Benchmark_release_version (from MME's page) in MME/: its *.txt files are the labels",
         "images": "unpack MME_Benchmark_release_version (from MME's page) in MME/: one folder per category",
@@ -63,6 +62,10 @@ class MME(KeyedBenchmark):
     cluster = "image, drawn within its category"
     source = "MME eval_tool/calculation.py; LLaVA convert_answer_to_mme.py"
     convention = "perception + cognition; many papers report perception alone (category/perception)"
+
+    def unit_of(self, sample: Sample) -> str:
+        """The image: its two questions are one pair."""
+        return sample.image
 
     def questions(self, data_dir: Path) -> list[Sample]:
         """The questions of LLaVA's file, in its order, with its prompts."""
