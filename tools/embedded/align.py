@@ -66,7 +66,7 @@ def train_align(
         missed, metrics = unexplained(aligner.projector(features), labels, scene_decoder)
         named, right = classification_loss(aligner.classifier, features, labels)
         contrast, against = aligner.towers.contrast(states, scenes, rng)
-        return 4 * missed + 0.3 * (named + contrast), metrics | {"shape": right["shape"]} | against
+        return 16 * missed + 0.3 * named + 0.1 * contrast, metrics | {"shape": right["shape"]} | against
 
     optimizers = optimizers_for(aligner, muon_rate=1.5e-3, adam_rate=7e-4)
     run_stage(Stage("align", folder, aligner, optimizers, step_fn, steps, every=25, warmup=10))

@@ -28,7 +28,7 @@ NOISE = 0.2
 LOOK_WEIGHT = 0.3
 SHARES = dict.fromkeys(KINDS, 1.0) | {
     "read": 3.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
-    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 4.0, "sum_query": 2.5, "sum_verify": 2.5,
+    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 0.5, "sum_query": 2.5, "sum_verify": 2.5,
     "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0, "option": 3.0, "locate": 2.5,
 }  # fmt: skip
 CAPTION_STEPS = 200  # captions only; later, captions at every third step
