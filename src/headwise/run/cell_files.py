@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from headwise.engine.alone import kind_of
 from headwise.methods.stages import stages_of
 from headwise.records import Sample
 from headwise.run.answering import unpacked
+from headwise.run.by_cell import ByCell
 from headwise.run.reducing import unpacked_area
 from headwise.run.spool import Spool, read_line
 from headwise.run.tasks import Task
@@ -56,41 +57,57 @@ class CellFolder:
 
 
 def write_cells(task: Task, spool: Spool, failures: dict[int, str], out: Path, geometry: Geometry) -> list[CellFolder]:
-    """Write `answers.jsonl` and `evidence.npz` of every cell below `out`, one pass over the spool.
+    """Write `answers.jsonl` and `evidence.npz` of every cell below `out`, one cell after the other.
 
-    A failed question stands in answers.jsonl with its error in place of a text; one that was never
-    answered is absent.
+    A failed question stands in answers.jsonl with its error in place of a text; one that was never answered is
+    absent. Memory grows with cells and with questions, not with their product (`ByCell`).
     """
     keys = [task.key(cell) for cell in task.cells]
-    writers = [_CellWriter(out / task.name / cell.name, geometry) for cell in task.cells]
     costs: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        for writer in writers:
-            stack.callback(writer.close)
-        for place, found, grids in _answers(task, spool, costs):
-            sample = task.samples[place]
-            for key, writer in zip(keys, writers, strict=True):
-                if key in found:
-                    writer.answer(sample, found[key], grids)
-                else:
-                    writer.failure(sample, failures.get(place))
+    grids: list[list[list[float]]] = []
+    rows = ByCell(out / task.name / ".waiting", len(keys))
+    for found, where in _answers(task, spool, costs):
+        grids.append(where)
+        for number, key in enumerate(keys):
+            rows.add(number, found.get(key))
     return [
-        CellFolder(
-            cell=cell,
-            folder=writer.folder,
-            seconds=writer.seconds,
-            degenerate=writer.degenerate,
-            agreement=writer.agreement,
-            measured=None if geometry.visual is None else _measured_of(cell, geometry, costs),
-            rows=writer.mean_rows,
-            visual=writer.mean_visual,
+        _written(
+            task, cell, out / task.name / cell.name, zip(rows.of(number), grids, strict=True), failures, geometry, costs
         )
-        for cell, writer in zip(task.cells, writers, strict=True)
+        for number, cell in enumerate(task.cells)
     ]
 
 
+def _written(
+    task: Task,
+    cell: Cell,
+    folder: Path,
+    rows: Iterable[tuple[dict[str, Any] | None, list[list[float]]]],
+    failures: dict[int, str],
+    geometry: Geometry,
+    costs: Sequence[dict[str, Any]],
+) -> CellFolder:
+    """Write the files of one cell; `rows` are its answers in question order, None where there is none."""
+    with closing(_CellWriter(folder, geometry)) as writer:
+        for place, (row, grids) in enumerate(rows):
+            if row is not None:
+                writer.answer(task.samples[place], row, grids)
+            else:
+                writer.failure(task.samples[place], failures.get(place))
+    return CellFolder(
+        cell=cell,
+        folder=folder,
+        seconds=writer.seconds,
+        degenerate=writer.degenerate,
+        agreement=writer.agreement,
+        measured=None if geometry.visual is None else _measured_of(cell, geometry, costs),
+        rows=writer.mean_rows,
+        visual=writer.mean_visual,
+    )
+
+
 class _CellWriter:
-    """Writes one cell's files as its answers come by, in question order."""
+    """Writes one cell's files, its answers given in question order."""
 
     def __init__(self, folder: Path, geometry: Geometry) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -235,8 +252,8 @@ def measured(costs: Sequence[dict[str, Any]], layer: int, kept: int, method: str
 
 def _answers(
     task: Task, spool: Spool, costs: list[dict[str, Any]]
-) -> Iterator[tuple[int, dict[str, Any], list[list[float]]]]:
-    """Places in question order with what the spool holds for them, by cell key, and their grids.
+) -> Iterator[tuple[dict[str, Any], list[list[float]]]]:
+    """For each question in order what the spool holds of it, by cell key, and its grids.
 
     `costs` gets what was measured.
     """
@@ -245,10 +262,10 @@ def _answers(
         costs += row.get("costs", ())
         for place in task.places.get(row["question"], ()):
             where[place].append((path, offset))
-    for place, lines in enumerate(where):
+    for lines in where:
         rows = [read_line(path, offset) for path, offset in lines]
         grids: list[list[float]] = next((row["grids"] for row in rows if "grids" in row), [])
-        yield place, _merged([row["answers"] for row in rows]), grids
+        yield _merged([row["answers"] for row in rows]), grids
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
