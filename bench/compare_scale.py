@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from headwise.study.names import STRATEGIES
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = named_sets()["published"]
 KEYED = ("params", "metrics", "latest_metrics", "tags")
+# Puts a cell's verdicts into a folder; their score.
+Write = Callable[[dict[str, object], Path], float]
 CATEGORIES = {"pope": ("random", "popular", "adversarial"), "mme": ("existence", "count", "color", "OCR")}
 
 
@@ -46,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(given.keep or folder)
         began = time.perf_counter()
-        study = make_store(given.cells, given.questions)
+        study = make_store(grid(given.cells), made_up(given.questions))
         print(f"store of {given.cells} cells: {time.perf_counter() - began:.1f} s", file=sys.stderr)
         figures = {"cells": given.cells, "questions": given.questions} | timed_compare(study)
     print(json.dumps(figures) if given.json else LINE.format(**figures, mebibytes=figures["peak_bytes"] / 2**20))
@@ -55,20 +58,23 @@ def main() -> None:
 LINE = "compare: {seconds:.1f} s, {cpu_seconds:.1f} s of processor time, peak {mebibytes:.0f} MiB"
 
 
-def make_store(cells: int, questions: int) -> str:
-    """An mlflow.db and artifacts in the working folder with one study of `cells` cells; its run id."""
+def make_store(cells: list[dict[str, object]], write: Write) -> str:
+    """An mlflow.db and artifacts in the working folder with one study of these cells; its run id.
+
+    `write` puts a cell's verdicts into a folder and gives their score.
+    """
     with tracking.open_study({"strategy": "all"}) as study:
         cell = {"benchmark": "x", "strategy": "x", "tokens": 1, "heads": 1}
         template = tracking.log_cell(
             study,
             params=cell | {"model": "made-up", "layer": 2, "seed": 0},
-            metrics={"score": 0.0, "samples": questions, "failed": 0, "missing": 0, "kept_tokens": 1, "seconds": 1.0},
+            metrics={"score": 0.0, "samples": 1, "failed": 0, "missing": 0, "kept_tokens": 1, "seconds": 1.0},
             tags={},
             folder=Path(tempfile.mkdtemp()),
             dataset={"name": "made-up", "digest": "0", "source": "bench"},
             note="made up",
         )
-    copy_runs(template, grid(cells), questions)
+    copy_runs(template, cells, write)
     return study.run_id
 
 
@@ -81,20 +87,29 @@ def grid(cells: int) -> list[dict[str, object]]:
     return names[:cells]
 
 
-def copy_runs(template: str, cells: list[dict[str, object]], questions: int) -> None:
-    """Copy the template's rows once per cell, then mark the template as FAILED."""
+def made_up(questions: int) -> Write:
+    """Verdicts of cells that find the same questions hard."""
     random = np.random.default_rng(0)
     difficulty = random.random(questions)
+
+    def write(cell: dict[str, object], folder: Path) -> float:
+        right = difficulty < 0.5 + random.normal(0, 0.05) + random.normal(0, 0.1, questions)
+        name = str(cell["benchmark"])
+        write_verdicts(folder, name, right)
+        return score_of(name, right)
+
+    return write
+
+
+def copy_runs(template: str, cells: list[dict[str, object]], write: Write) -> None:
+    """Copy the template's rows once per cell, then mark the template as FAILED."""
     with sqlite3.connect("mlflow.db") as database:
         rows = {table: _rows(database, table, template) for table in ("runs", *KEYED)}
         where = Path(rows["runs"][0]["artifact_uri"])
         for cell in cells:
             run_id = uuid.uuid4().hex
             folder = where.parents[1] / run_id / "artifacts"
-            right = difficulty < 0.5 + random.normal(0, 0.05) + random.normal(0, 0.1, questions)
-            name = str(cell["benchmark"])
-            write_verdicts(folder, name, right)
-            changed = cell | {"score": score_of(name, right), "run_uuid": run_id, "artifact_uri": str(folder)}
+            changed = cell | {"score": write(cell, folder), "run_uuid": run_id, "artifact_uri": str(folder)}
             for table, found in rows.items():
                 _insert(database, table, [_changed(table, row, changed) for row in found])
         database.execute("update runs set status = 'FAILED' where run_uuid = ?", [template])
@@ -154,15 +169,29 @@ def write_verdicts(folder: Path, benchmark: str, right: np.ndarray) -> None:
     pq.write_table(pa.table(columns), folder / "verdicts.parquet")
 
 
+# The command line, then its peak memory: what the system says of a child counts the parent that it was forked from.
+WITH_PEAK = """
+import sys
+from headwise.cli import main
+try:
+    main()
+finally:
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), end="", file=sys.stderr)
+"""
+
+
 def timed_compare(study: str) -> dict[str, float]:
     """The command as a user types it, start-up included: wall and processor seconds, and its peak memory in bytes."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "headwise", "compare", "--study", study, "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    command = [sys.executable, "-c", WITH_PEAK, "compare", "--study", study, "--json"]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(done.stderr, end="", file=sys.stderr)
+    if done.returncode:
+        sys.exit(f"compare ended with exit code {done.returncode}")
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": used.ru_maxrss * 1024}
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": int(done.stderr.split()[-2]) * 1024}
 
 
 if __name__ == "__main__":
