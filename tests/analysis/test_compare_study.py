@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from headwise import tracking
+from headwise.analysis import analyse as analysing
 from headwise.analysis.analyse import analyse
 from headwise.analysis.comparison import load_comparison
 from headwise.cli import headwise
@@ -43,6 +44,13 @@ def test_verdicts_are_row_for_row_the_cells(store, analysis):
     verdicts = comparison.verdicts("gqa")
     assert verdicts.run_ids == comparison.of("gqa")["run_id"].tolist()
     assert 100 * verdicts.correct_CQ.mean(axis=1) == pytest.approx(comparison.of("gqa")["score"].to_numpy(), abs=1e-4)
+
+
+def test_verdicts_of_many_cells_are_not_kept_beside_each_other(store, monkeypatch):
+    monkeypatch.setattr(analysing, "PAIRWISE", 5)
+    found = analyse(load_comparison(study=store.study))
+    assert found.comparison._read == {}
+    assert found.comparison.verdicts("gqa").run_ids == found.comparison.of("gqa")["run_id"].tolist()
 
 
 def test_grids_hold_the_logged_scores_with_the_tie_and_the_hole(store, analysis):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headwise.analysis import verdicts as reading
 from headwise.analysis.verdicts import read_matrix
 from headwise.benchmarks import BENCHMARKS
 from headwise.errors import DataError
@@ -47,6 +49,20 @@ def test_a_cell_asked_fewer_questions_takes_none_from_the_others(tmp_path):
     np.testing.assert_equal(found.correct_CQ, np.array(expected, np.float32))
     assert (found.prediction_CQ >= 0).tolist() == (~np.isnan(expected)).tolist()
     assert found.run_ids == ["short", "long", "other"]
+
+
+def test_of_many_cells_asked_the_same_the_questions_are_held_once(tmp_path, monkeypatch):
+    read, tables, most = reading._column, [], []
+
+    def column(run_id, path):
+        found = read(run_id, path)
+        tables.append(weakref.ref(found.keys))
+        most.append(sum(table() is not None for table in tables))
+        return found
+
+    monkeypatch.setattr(reading, "_column", column)
+    matrix(tmp_path, **{f"cell{n}": [verdict("a1"), verdict("a2", 0.0)] for n in range(12)})
+    assert max(most) <= 3  # the one that is kept, the last and the one just read; it was one per cell
 
 
 def test_two_right_answers_to_one_question_are_refused(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from headwise.stats import (
     headline,
     sign_flip_p,
 )
+from headwise.stats.aggregates import adder
 
 GROUPS = GroupMean(group=lambda question_id: question_id.split("_")[0])
 AGGREGATES = [Mean(), CategoryMean(), CategorySum(), PairSum(), MeanF1(), GROUPS]
@@ -118,3 +121,17 @@ def test_lost_answers_alone_are_no_evidence_of_a_difference():
     correct = np.ones((2, 60))
     correct[0, :30] = np.nan
     assert sign_flip_p(Outcomes.of(CategorySum(), correct, asked), 1, flips=99).tolist() == [1.0, 1.0]
+
+
+def test_sums_over_images_take_little_memory_beside_the_verdicts():
+    random = np.random.default_rng(0)
+    image_Q, right_CQ = random.integers(0, 40, 4000), random.random((300, 4000)).astype(np.float32)
+    add = adder(image_Q)
+    add(right_CQ[:2])
+    tracemalloc.start()
+    found = add(right_CQ)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < right_CQ.nbytes  # floats of all cells at once were four times that
+    expected = [[row[image_Q == image].sum(dtype=float) for image in range(40)] for row in right_CQ[[0, 150, 299]]]
+    np.testing.assert_allclose(found[[0, 150, 299]], expected)

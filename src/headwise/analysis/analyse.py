@@ -138,12 +138,20 @@ def _incomplete(benchmark: str, cells: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def _found(comparison: Comparison, benchmark: str, seed: int) -> Findings:
+    """The findings of one benchmark. Verdicts of many cells are not kept beside those of the next benchmark."""
+    found = find(benchmark, comparison.of(benchmark), comparison.verdicts(benchmark), seed)
+    if len(found.cells) > PAIRWISE:
+        comparison.forget(benchmark)
+    return found
+
+
 def analyse(comparison: Comparison, seed: int = 0) -> Analysis:
     """Read the verdicts of every benchmark and compute what is known. DataError where verdicts do not fit."""
     names = comparison.benchmarks
     # numpy lets go of the interpreter, so benchmarks share two cores; BLAS threads beside them would fight for both.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(2) as pool:
-        parts = pool.map(lambda name: find(name, comparison.of(name), comparison.verdicts(name), seed), names)
+        parts = pool.map(lambda name: _found(comparison, name, seed), names)
         findings = dict(zip(names, parts, strict=True))
     for name, part in findings.items():
         check_logged(name, part.cells)

@@ -63,7 +63,7 @@ class Comparison:
         return self.cells[self.cells["benchmark"] == benchmark].reset_index(drop=True)
 
     def verdicts(self, benchmark: str) -> VerdictMatrix:
-        """Verdicts of the rows of `of(benchmark)`, row for row; read once."""
+        """Verdicts of the rows of `of(benchmark)`, row for row; kept until `forget`."""
         if benchmark not in self._read:
             cells = self.of(benchmark)
             with ThreadPoolExecutor(8) as pool:  # a remote store answers several questions at once
@@ -71,6 +71,10 @@ class Comparison:
                 named = dict(zip(cells["run_id"], files, strict=True))
             self._read[benchmark] = read_matrix(benchmark_of(benchmark), named)
         return self._read[benchmark]
+
+    def forget(self, benchmark: str) -> None:
+        """Let go of the verdicts; asked for again, they are read again."""
+        self._read.pop(benchmark, None)
 
 
 def load_comparison(

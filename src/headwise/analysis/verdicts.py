@@ -67,7 +67,7 @@ def read_matrix(benchmark: Benchmark, files: Mapping[str, Path]) -> VerdictMatri
     DataError where one is unreadable, where a cell has no question in common with the others, or where two cells
     have different right answers to one question.
     """
-    columns = _share_keys([_column(run_id, path) for run_id, path in files.items()])
+    columns = _columns(files)
     rows, questions = _aligned(benchmark.name, columns, files)
     vocabulary: dict[str, int] = {}
     image_Q, _ = pd.factorize(questions["image"])
@@ -150,16 +150,17 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
 
 
-def _share_keys(columns: Sequence[_Column]) -> list[_Column]:
-    """The same columns, equal keys replaced by one object: most studies have just one."""
+def _columns(files: Mapping[str, Path]) -> list[_Column]:
+    """One column per file, equal keys as one object: most studies have just one, and of thousands only it is kept."""
     distinct: list[pa.Table] = []
-    shared = []
-    for column in columns:
+    columns = []
+    for run_id, path in files.items():
+        column = _column(run_id, path)
         same = next((table for table in distinct if table.equals(column.keys)), None)
         if same is None:
             distinct.append(same := column.keys)
-        shared.append(replace(column, keys=same))
-    return shared
+        columns.append(replace(column, keys=same))
+    return columns
 
 
 def _unique(keys: pa.Table) -> pd.MultiIndex:

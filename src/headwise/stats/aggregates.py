@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwise.stats.outcomes import Aggregate, Columns, Floats, Headline, NoScore, Outcomes, Term
+from headwise.stats.outcomes import Aggregate, Columns, Floats, Headline, NoScore, Outcomes, Term, blocks
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,15 @@ def adder(codes_Q: NDArray[np.integer]) -> Callable[[np.ndarray], Floats]:
 
     _, cluster_Q = np.unique(codes_Q, return_inverse=True)
     questions = np.arange(len(cluster_Q))
-    member_QG = sparse.csr_array((np.ones(len(cluster_Q)), (questions, cluster_Q)))
-    return lambda values_CQ: np.asarray((member_QG.T @ values_CQ.T.astype(float)).T)
+    member_GQ = sparse.csr_array((np.ones(len(cluster_Q)), (questions, cluster_Q))).T
+
+    def add(values_CQ: np.ndarray) -> Floats:
+        sums_GC = np.empty((member_GQ.shape[0], len(values_CQ)))
+        for block in blocks(len(cluster_Q), len(values_CQ)):  # as floats, a block of cells at a time: they are 8 bytes
+            sums_GC[:, block] = member_GQ @ values_CQ[block].T.astype(float)
+        return sums_GC.T
+
+    return add
 
 
 def _categories(outcomes: Outcomes) -> Iterator[tuple[Floats, Floats]]:
