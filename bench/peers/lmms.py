@@ -25,10 +25,11 @@ def main(checkpoint: str, out: str) -> None:
     count_time(get_model("llava_hf", force_simple=True), spent)
     found = simple_evaluate(
         model="llava_hf",
-        model_args=f"pretrained={checkpoint},device=cpu,device_map=cpu,dtype=float32",
+        model_args=f"pretrained={checkpoint},device_map=cpu,dtype=float32",
         tasks=list(TASKS),
         batch_size=1,
         device="cpu",
+        force_simple=True,
         task_manager=TaskManager("ERROR", include_path=str(Path(__file__).parent), include_defaults=False),
     )
     answers = {
