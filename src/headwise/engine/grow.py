@@ -18,6 +18,7 @@ from headwise.engine.prefix import Images, Questions, System
 from headwise.engine.tree import Node, Segment
 from headwise.engine.views import View, Views
 from headwise.errors import ConfigError
+from headwise.methods.contract import DISTANCES
 from headwise.methods.stages import Choice, InsideMethod, Stage, StageKept, inside_method
 from headwise.models.contract import Picture
 from headwise.models.decoder import Decoder
@@ -295,7 +296,7 @@ class Tree:
                 f"strategy: {cell.strategy} counts positions anew, which is not defined for models whose visual "
                 "tokens have rows and columns, deepstack features or text between them"
             )
-        if axes > 1 and not {"positions_V", "rope_frequencies"}.isdisjoint(method.needs):
+        if axes > 1 and not DISTANCES.isdisjoint(method.needs):
             raise ConfigError(
                 f"strategy: {cell.strategy} weighs distances along the text, which is not defined for models whose "
                 "visual tokens have rows and columns"

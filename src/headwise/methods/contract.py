@@ -38,6 +38,9 @@ AXES = {
     "deep_layer_V": "V",
 }
 
+# Signals by which a method inside the language model weighs how far a token is from the text: positions on a line.
+DISTANCES = frozenset({"positions_V", "rope_frequencies"})
+
 _ABSENT: Any = None
 
 

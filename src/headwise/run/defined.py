@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from headwise.errors import ConfigError
 from headwise.methods import METHODS
-from headwise.methods.contract import BeforeMethod, Method
+from headwise.methods.contract import DISTANCES, BeforeMethod, Method
 from headwise.models.contract import Family
-
-# Signals by which a method weighs how far a token is from the text.
-DISTANCES = ("positions_V", "rope_frequencies")
 
 
 def methods_before(family: Family) -> list[str]:
@@ -30,7 +27,7 @@ def _undefined(method: Method, family: Family) -> str:
         return ""
     if method.positions == "compacted" and family.no_compacting:
         return f"counts positions anew, which is not defined for {family.title}: {family.no_compacting}"
-    if family.axes > 1 and set(DISTANCES) & set(method.needs):
+    if family.axes > 1 and DISTANCES & set(method.needs):
         return f"weighs distances along the text, which is not defined for {family.title}: {family.no_compacting}"
     return ""
 
