@@ -78,4 +78,5 @@ def _draw_sign(image: np.ndarray, sign: Sign) -> None:
     _paint(image, sign.row, sign.col, edge, ink)
     for i, character in enumerate(sign.text):
         bitmap = np.pad(FONT[character], ((0, 1), (2, 1)))
+        bitmap[-1, 2 * i : 2 * i + 2] = True  # a dash under each letter, further right with every one: its place
         _paint(image, sign.row, sign.col + i, bitmap, ink)
