@@ -9,7 +9,7 @@ import torch
 
 from tools.embedded import vocabulary as v
 from tools.embedded.decoder import Batch
-from tools.embedded.questions import KINDS, NOTHING, Cells, Question, caption
+from tools.embedded.questions import KINDS, NOTHING, Cells, Question, caption, yes_no
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.symbols import FIELDS, cell_labels, is_foreground
 from tools.embedded.tokens import build_tokenizer
@@ -66,11 +66,13 @@ def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
     second = question.second or question.first
     counted = (-1, *question.counted) if question.counted else None
     found: list[Look] = [(last, [question.first, second, counted])]
-    if question.quoted:
-        quote = token_ids('"')[0]
-        start = prompt.index(quote) + 1
-        found += [(start + i, [(cell,), (cell,), None]) for i, cell in enumerate(question.quoted)]
     return found
+
+
+def quoted_at(question: Question, prompt: tuple[int, ...]) -> list[tuple[int, str, bool]]:
+    """(text position, letter, whether the sign shows it there) of the letters of a quoted word."""
+    start = prompt.index(token_ids('"')[0]) + 1 if question.quoted else 0
+    return [(start + i, letter, right) for i, (letter, right) in enumerate(question.quoted)]
 
 
 def chosen_cells(labels: np.ndarray, rng: Random, background: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +111,26 @@ def make_batch(
     for b, (c, w) in enumerate(cells):
         positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
     where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
-    ids, targets, guided, look, ground = _texts(rng, asked, where, width)
+    ids, targets, guided, look, heard, letters = _texts(rng, asked, where, width)
+    match = _match(guided, letters, picked[..., list(FIELDS).index("character")])
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    arrays = (picked, positions, weight, ids, targets, guided, look, ground)
+    arrays = (picked, positions, weight, ids, targets, guided, look, match, heard)
     return Batch(*map(torch.from_numpy, arrays)), asked
 
 
-def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int) -> tuple[np.ndarray, ...]:
+def _match(guided: np.ndarray, letters: list[str], marks_BN: np.ndarray) -> np.ndarray:
+    """For each quoted letter, the cells of any sign that show it, or the start of the prompt."""
+    match = np.zeros((len(guided), PREFIX + marks_BN.shape[1]), bool)
+    for p, letter in enumerate(letters):
+        if letter:
+            match[p, PREFIX:] = marks_BN[guided[p, 0]] == v.SIGN_CHARACTERS.index(letter) + 1
+            match[p, 0] = not match[p].any()
+    return match
+
+
+def _texts(
+    rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
     rows: list[tuple[int, int, Question, tuple[int, ...], tuple[int, ...]]] = []
     for b, questions in enumerate(asked):
         for m, question in enumerate(questions):
@@ -129,6 +144,8 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
     targets = np.full_like(ids, -100)
     guided: list[tuple[int, int, int]] = []
     target_cells: list[list[Cells | None]] = []
+    letters: list[str] = []  # of the guided positions that are a quoted letter, and what is to be said there
+    heard: list[int] = []
     for b, m, question, prompt, answer in rows:
         tokens = (*prompt, *answer)
         ids[b, m, : len(tokens) - 1] = tokens[:-1]
@@ -137,10 +154,15 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
         targets[b, m, len(prompt) - 1 : len(tokens) - 1] = answer
         for position, groups in looks(question, prompt):
             guided.append((b, m, position))
-            last = position == len(prompt) - 1 and not question.marks
-            named = (*question.first, *(question.second or ())) if last else None
-            target_cells.append([*groups, named])
-    look = np.zeros((GROUPS + 1, len(guided), PREFIX + width), bool)
+            target_cells.append(groups)
+            letters.append("")
+            heard.append(-100)
+        for position, letter, right in quoted_at(question, prompt):
+            guided.append((b, m, position))
+            target_cells.append([None] * GROUPS)
+            letters.append(letter)
+            heard.append(token_ids(yes_no(right))[0])
+    look = np.zeros((GROUPS, len(guided), PREFIX + width), bool)
     for p, ((b, *_), groups) in enumerate(zip(guided, target_cells, strict=True)):
         for g, cells in enumerate(groups):
             for cell in cells or ():
@@ -148,7 +170,7 @@ def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]]
                     look[g, p, 0] = True
                 elif cell in where[b]:
                     look[g, p, PREFIX + where[b][cell]] = True
-    return ids, targets, np.array(guided, np.int64), look[:GROUPS], look[GROUPS]
+    return ids, targets, np.array(guided, np.int64), look, np.array(heard, np.int64), letters
 
 
 def fresh_scenes(rng: Random, count: int) -> list[Scene]:

@@ -48,8 +48,9 @@ def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: 
     look = np.zeros((GROUPS, len(guided), PREFIX + width), bool)
     for p, columns in enumerate(target_cells):
         look[:2, p, columns] = True
-    arrays = (picked, positions, weight, ids, targets, np.array(guided, np.int64), look, look[0])
-    return Batch(*map(torch.from_numpy, arrays))
+    arrays = (picked, positions, weight, ids, targets, np.array(guided, np.int64), look)
+    unquoted = np.zeros_like(look[0]), np.full(len(guided), -100)
+    return Batch(*map(torch.from_numpy, (*arrays, *unquoted)))
 
 
 def caption(rng: Random, scene: Scene) -> list[Word]:

@@ -48,7 +48,8 @@ class Batch:
     targets_BMT: Tensor  # next token, -100: not a target
     guided_P3: Tensor  # (scene, question, position) whose attention is guided
     look_GPN: Tensor  # attention targets, one set per group of heads (a row of False: not guided)
-    ground_PN: Tensor  # all cells of the objects the question names, at its last prompt token
+    match_PN: Tensor  # for a quoted letter, the cells that show it or the start (a row of False: not guided)
+    heard_P: Tensor  # at a quoted letter, the token of yes or no: whether the sign shows it there (-100: no such place)
 
 
 def drive(

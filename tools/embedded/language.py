@@ -23,12 +23,15 @@ from tools.embedded.symbols import FIELDS
 from tools.embedded.tokens import build_tokenizer
 
 READ_LAYER = 4  # the layer whose attention is guided to what a question names
+MATCH_LAYER = 1  # the layer in which a quoted letter is to find itself on the signs: both are still plain there
+GUIDED = {MATCH_LAYER, READ_LAYER}
 HEADS_PER_GROUP = 8
 NOISE = 0.2
 LOOK_WEIGHT = 0.3
+MATCH_WEIGHT = 1.5  # times the weight of looking
 SHARES = dict.fromkeys(KINDS, 1.0) | {
     "read": 3.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
-    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 0.5, "sum_query": 2.5, "sum_verify": 2.5,
+    "exists_color": 1.5, "color_verify": 1.5, "word_verify": 3.0, "sum_query": 2.5, "sum_verify": 2.5,
     "place_query": 0.3, "place_choose": 0.5, "place_verify": 0.5, "caption": 4.0, "option": 3.0, "locate": 2.5,
 }  # fmt: skip
 CAPTION_STEPS = 200  # captions only; later, captions at every third step
@@ -137,6 +140,26 @@ def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
     return total
 
 
+def match_loss(attention_PHN: Tensor, match_PN: Tensor) -> Tensor:
+    """-log of the attention of the last group's heads that falls on the cells showing the quoted letter."""
+    quoted = match_PN.any(-1)
+    if not quoted.any():
+        return attention_PHN.new_zeros(())
+    heads = attention_PHN[quoted, -HEADS_PER_GROUP:]
+    return -(heads * match_PN[quoted, None]).sum(-1).clamp_min(1e-6).log().mean()
+
+
+def guide_loss(logits: Tensor, watched: dict[int, Tensor], batch: Batch) -> Tensor:
+    """All that guides: where to look, where a quoted letter is to find itself, and what it is to say of that."""
+    look = look_loss(watched[READ_LAYER], batch.look_GPN)
+    match = match_loss(watched[MATCH_LAYER], batch.match_PN)
+    heard = batch.heard_P >= 0
+    if heard.any():
+        said = logits[tuple(batch.guided_P3[heard].T)]
+        match = match + F.cross_entropy(said, batch.heard_P[heard])
+    return look + MATCH_WEIGHT * match
+
+
 def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> dict[str, list[float]]:
     """Per kind, 1 for each question with all answer tokens right (teacher forcing, greedy), else 0."""
     asked = batch.targets_BMT >= 0
@@ -163,7 +186,7 @@ def start_decoder() -> SceneDecoder:
 def train_language(
     folder: Path, steps: int = 3400, guide: bool = True, batch: int = 4, questions: int = 12, seed: int = 2
 ) -> SceneDecoder:
-    """The decoder from scratch, on symbolic scenes; `guide` supervises where READ_LAYER looks."""
+    """The decoder from scratch, on symbolic scenes; `guide` supervises where the guided layers look."""
     scene_decoder = start_decoder()
     shares = lagging(read_log(folder, "language")[-1:])
 
@@ -179,8 +202,8 @@ def train_language(
             data = caption_batch(rng, scenes, questions)
         else:
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
-        logits, watched = scene_decoder(data, symbolic(rng, data), {READ_LAYER})
-        answer, look = answer_loss(logits, data.targets_BMT), look_loss(watched[READ_LAYER], data.look_GPN)
+        logits, watched = scene_decoder(data, symbolic(rng, data), GUIDED)
+        answer, look = answer_loss(logits, data.targets_BMT), guide_loss(logits, watched, data)
         return answer + (LOOK_WEIGHT if guide else 0) * look, {"answer": answer.item(), "look": look.item()}
 
     def evaluate() -> Metrics:

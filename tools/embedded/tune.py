@@ -15,7 +15,7 @@ from tools.embedded.batches import PREFIX, make_batch
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch
-from tools.embedded.language import READ_LAYER, SceneDecoder, accuracy_by_kind, answer_loss, lagging, look_loss
+from tools.embedded.language import GUIDED, SceneDecoder, accuracy_by_kind, answer_loss, guide_loss, lagging
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.questions import KINDS
 from tools.embedded.scenes import Scene, random_scene
@@ -75,7 +75,7 @@ def train_tune(
     guide: bool = True,
     seed: int = 4,
 ) -> Student:
-    """Projector and decoder on images; `guide` supervises where READ_LAYER looks."""
+    """Projector and decoder on images; `guide` supervises where the guided layers look."""
     torch.manual_seed(seed)
     student = Student(aligner, scene_decoder)
     shares = lagging(read_log(folder, "tune")[-1:])
@@ -101,9 +101,9 @@ def train_tune(
 
 
 def student_loss(student: Student, data: Batch, rows: Tensor, guide: float = LOOK_WEIGHT) -> tuple[Tensor, Metrics]:
-    logits, watched = student(data, rows, {READ_LAYER})
+    logits, watched = student(data, rows, GUIDED)
     answer = answer_loss(logits, data.targets_BMT)
-    return answer + guide * look_loss(watched[READ_LAYER], data.look_GPN), {"answer": answer.item()}
+    return answer + guide * guide_loss(logits, watched, data), {"answer": answer.item()}
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:

@@ -25,7 +25,7 @@ class Question:
     second: Cells | None = None
     counted: Cells | None = None
     spelled: Cells = ()
-    quoted: Cells = ()
+    quoted: tuple[tuple[str, bool], ...] = ()  # a word's letters, and whether each is the sign's at that place
     instruction: str = INSTRUCTION  # what the prompt ends with; a region is asked for without one
     marks: tuple[Cells | None, ...] = ()  # captions: per word, the cells that show the next one (None: no target)
 

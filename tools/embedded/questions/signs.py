@@ -2,7 +2,7 @@
 
 from random import Random
 
-from tools.embedded.questions.question import NOTHING, Question, yes_no
+from tools.embedded.questions.question import Question, yes_no
 from tools.embedded.scenes import Scene, Sign, training_word
 
 
@@ -33,7 +33,7 @@ def word_verify(scene: Scene, rng: Random) -> Question | None:
 def quoting(sign: Sign, word: str) -> Question:
     text = f'Is the word on the {sign.color} sign "{word}"?'
     cells = tuple(sign.cells)
-    quoted = tuple(cell if a == b else NOTHING[0] for cell, a, b in zip(cells, word, sign.text, strict=True))
+    quoted = tuple((letter, letter == shown) for letter, shown in zip(word, sign.text, strict=True))
     return Question("word_verify", text, yes_no(word == sign.text), cells, quoted=quoted)
 
 
