@@ -20,7 +20,7 @@ def test_driving_many_questions_equals_one_prompt_at_a_time():
     data, _ = make_batch(rng, fresh_scenes(rng, 2), 3, SHARES, background=None)
     with torch.no_grad():
         visual = scene_decoder.cell_vectors(data.labels_BNF)
-        logits, watched = scene_decoder(data, visual, {2})
+        logits, watched = scene_decoder(data, visual, {2: data.guided_P3})
         embed = scene_decoder.decoder.model.embed_tokens
         prompt = torch.cat([embed(torch.tensor(prefix_ids())), visual[1], embed(data.ids_BMT[1, 2])])
         whole = scene_decoder.decoder(inputs_embeds=prompt[None]).logits[0, PREFIX + 576 :]

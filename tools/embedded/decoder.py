@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 Pair = tuple[Tensor, Tensor]
+Watch = dict[int, Tensor]  # layer, from 1: positions (P, 3) whose attention is wanted
 
 
 def decoder_config(vocabulary: int, pad: int = 0, bos: int = 1, eos: int = 2) -> LlamaConfig:
@@ -53,9 +54,9 @@ class Batch:
 
 
 def drive(
-    model: LlamaForCausalLM, context: Pair, weight_BN: Tensor, text_BMTD: Tensor, guided_P3: Tensor, watch: set[int]
+    model: LlamaForCausalLM, context: Pair, weight_BN: Tensor, text_BMTD: Tensor, watch: Watch
 ) -> tuple[Tensor, dict[int, Tensor]]:
-    """Logits (B, M, T, vocabulary), and for each watched layer (from 1) attention (P, H, N) of the guided positions."""
+    """Logits (B, M, T, vocabulary), and for each watched layer (from 1) attention (P, H, N) of its positions."""
     hidden_BND, position_BN = context
     B, M, T, _ = text_BMTD.shape
     text_position = position_BN.max() + 1 + torch.arange(T)
@@ -66,7 +67,6 @@ def drive(
     seen = _causal(hidden_BND.shape[1]) + weight_BN[:, None, None]
     before = weight_BN[:, None].expand(B, T, -1)
     text_seen = torch.cat([before, _causal(T).expand(B, T, T)], -1).repeat_interleave(M, 0)[:, None]
-    row_P = guided_P3[:, 0] * M + guided_P3[:, 1]
     watched = {}
     for number, layer in enumerate(model.model.layers, 1):
         query, key, value = _qkv(layer, hidden_BND, context_rope)
@@ -75,8 +75,9 @@ def drive(
         values = torch.cat([value.repeat_interleave(M, 0), text_value], 2)
         out = scaled_dot_product_attention(text_query, keys, values, attn_mask=text_seen)
         if number in watch:
-            guided_query = text_query[row_P, :, guided_P3[:, 2], None] * text_query.shape[-1] ** -0.5
-            scores = (guided_query @ keys[row_P].mT)[:, :, 0] + text_seen[row_P, :, guided_P3[:, 2]]
+            row_P, at_P = watch[number][:, 0] * M + watch[number][:, 1], watch[number][:, 2]
+            guided_query = text_query[row_P, :, at_P, None] * text_query.shape[-1] ** -0.5
+            scores = (guided_query @ keys[row_P].mT)[:, :, 0] + text_seen[row_P, :, at_P]
             watched[number] = scores.softmax(-1)[..., : key.shape[2]]
         text = _finish(layer, text, out)
         if number < len(model.model.layers):

@@ -16,7 +16,7 @@ from tools.embedded import vocabulary as v
 from tools.embedded.batches import GROUPS, PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
-from tools.embedded.decoder import Batch, decoder_config, drive
+from tools.embedded.decoder import Batch, Watch, decoder_config, drive
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.questions import KINDS
 from tools.embedded.symbols import FIELDS
@@ -24,7 +24,6 @@ from tools.embedded.tokens import build_tokenizer
 
 READ_LAYER = 4  # the layer whose attention is guided to what a question names
 MATCH_LAYER = 1  # the layer in which a quoted letter is to find itself on the signs: both are still plain there
-GUIDED = {MATCH_LAYER, READ_LAYER}
 HEADS_PER_GROUP = 8
 NOISE = 0.2
 LOOK_WEIGHT = 0.3
@@ -96,7 +95,7 @@ class SceneDecoder(nn.Module):
         vectors = torch.stack([table(labels_BNF[..., i]) for i, table in enumerate(self.cells.values())])
         return vectors.sum(0)
 
-    def forward(self, batch: Batch, visual_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
+    def forward(self, batch: Batch, visual_BND: Tensor, watch: Watch | None = None) -> tuple[Tensor, dict[int, Tensor]]:
         embed = self.decoder.model.embed_tokens
         B = visual_BND.shape[0]
         prefix = embed(torch.tensor(prefix_ids()))[None].expand(B, -1, -1)
@@ -105,7 +104,7 @@ class SceneDecoder(nn.Module):
         # padding stands at the last visual position, so that the text starts where it always does
         positions = torch.where(torch.isfinite(batch.weight_BN), positions, end)
         context = (torch.cat([prefix, visual_BND], 1), positions)
-        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), batch.guided_P3, watch)
+        return drive(self.decoder, context, batch.weight_BN, embed(batch.ids_BMT), watch or {})
 
 
 def _curves(count: int, width: int) -> Tensor:
@@ -140,24 +139,26 @@ def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
     return total
 
 
-def match_loss(attention_PHN: Tensor, match_PN: Tensor) -> Tensor:
-    """-log of the attention of the last group's heads that falls on the cells showing the quoted letter."""
-    quoted = match_PN.any(-1)
-    if not quoted.any():
-        return attention_PHN.new_zeros(())
-    heads = attention_PHN[quoted, -HEADS_PER_GROUP:]
-    return -(heads * match_PN[quoted, None]).sum(-1).clamp_min(1e-6).log().mean()
+def guided_layers(batch: Batch) -> Watch:
+    """The positions whose attention `guide_loss` reads."""
+    return {MATCH_LAYER: batch.guided_P3[batch.match_PN.any(-1)], READ_LAYER: batch.guided_P3}
+
+
+def match_loss(attention_QHN: Tensor, match_QN: Tensor) -> Tensor:
+    """-log of the attention of the last group's heads that falls on the cells showing the quoted letter (Q > 0)."""
+    heads = attention_QHN[:, -HEADS_PER_GROUP:]
+    return -(heads * match_QN[:, None]).sum(-1).clamp_min(1e-6).log().mean()
 
 
 def guide_loss(logits: Tensor, watched: dict[int, Tensor], batch: Batch) -> Tensor:
     """All that guides: where to look, where a quoted letter is to find itself, and what it is to say of that."""
     look = look_loss(watched[READ_LAYER], batch.look_GPN)
-    match = match_loss(watched[MATCH_LAYER], batch.match_PN)
-    heard = batch.heard_P >= 0
-    if heard.any():
-        said = logits[tuple(batch.guided_P3[heard].T)]
-        match = match + F.cross_entropy(said, batch.heard_P[heard])
-    return look + MATCH_WEIGHT * match
+    quoted = batch.match_PN.any(-1)
+    if not quoted.any():
+        return look
+    match = match_loss(watched[MATCH_LAYER], batch.match_PN[quoted])
+    said = logits[tuple(batch.guided_P3[quoted].T)]
+    return look + MATCH_WEIGHT * (match + F.cross_entropy(said, batch.heard_P[quoted]))
 
 
 def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> dict[str, list[float]]:
@@ -202,7 +203,7 @@ def train_language(
             data = caption_batch(rng, scenes, questions)
         else:
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
-        logits, watched = scene_decoder(data, symbolic(rng, data), GUIDED)
+        logits, watched = scene_decoder(data, symbolic(rng, data), guided_layers(data))
         answer, look = answer_loss(logits, data.targets_BMT), guide_loss(logits, watched, data)
         return answer + (LOOK_WEIGHT if guide else 0) * look, {"answer": answer.item(), "look": look.item()}
 
@@ -212,7 +213,7 @@ def train_language(
         with torch.no_grad():
             for _ in range(4):
                 data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
-                logits, _ = scene_decoder(data, symbolic(rng, data), set())
+                logits, _ = scene_decoder(data, symbolic(rng, data))
                 kinds = [[q.kind for q in row] for row in asked]
                 for kind, values in accuracy_by_kind(logits, data, kinds).items():
                     found.setdefault(kind, []).extend(values)

@@ -14,8 +14,8 @@ from tools.embedded.align import Aligner
 from tools.embedded.batches import PREFIX, make_batch
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
-from tools.embedded.decoder import Batch
-from tools.embedded.language import GUIDED, SceneDecoder, accuracy_by_kind, answer_loss, guide_loss, lagging
+from tools.embedded.decoder import Batch, Watch
+from tools.embedded.language import SceneDecoder, accuracy_by_kind, answer_loss, guide_loss, guided_layers, lagging
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
 from tools.embedded.questions import KINDS
 from tools.embedded.scenes import Scene, random_scene
@@ -33,7 +33,9 @@ class Student(nn.Module):
         super().__init__()
         self.projector, self.scene_decoder = aligner.projector, scene_decoder
 
-    def forward(self, batch: Batch, features_BND: Tensor, watch: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
+    def forward(
+        self, batch: Batch, features_BND: Tensor, watch: Watch | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         result: tuple[Tensor, dict[int, Tensor]] = self.scene_decoder(batch, self.projector(features_BND), watch)
         return result
 
@@ -101,7 +103,7 @@ def train_tune(
 
 
 def student_loss(student: Student, data: Batch, rows: Tensor, guide: float = LOOK_WEIGHT) -> tuple[Tensor, Metrics]:
-    logits, watched = student(data, rows, GUIDED)
+    logits, watched = student(data, rows, guided_layers(data))
     answer = answer_loss(logits, data.targets_BMT)
     return answer + guide * guide_loss(logits, watched, data), {"answer": answer.item()}
 
@@ -115,7 +117,7 @@ def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metric
             numbers = list(range(start, start + 8))
             shares = dict.fromkeys(KINDS, 1.0)
             data, asked = make_batch(rng, [scene_number(i) for i in numbers], 20, shares, BACKGROUND)
-            logits, _ = student(data, rows_of(data, features, numbers), set())
+            logits, _ = student(data, rows_of(data, features, numbers))
             kinds = [[question.kind for question in row] for row in asked]
             for kind, values in accuracy_by_kind(logits, data, kinds).items():
                 found.setdefault(kind, []).extend(values)
