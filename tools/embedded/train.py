@@ -14,8 +14,8 @@ from tools.embedded.language import SceneDecoder, start_decoder, train_language
 from tools.embedded.loop import in_parallel
 from tools.embedded.tune import Student, cached_features, scene_number, train_tune
 
-STEPS = {"tower": 1400, "language": 4600, "fit": 1500, "align": 800, "tune": 700}
-SCENES = 640  # images of the last stage
+STEPS = {"tower": 1400, "language": 4600, "fit": 1500, "align": 500, "tune": 1400}
+SCENES = 1920  # images of the last stage
 FIT_SCENES = 256
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
