@@ -1,4 +1,4 @@
-.PHONY: setup test slow lint docs bench
+.PHONY: setup test slow lint docs bench tables
 
 setup:
 	python -m pip install -r requirements-dev.txt -e .
@@ -21,3 +21,11 @@ docs:
 bench:
 	python bench/grid.py
 	python bench/compare_scale.py
+
+tables: # of the embedded study, and README's picture; about an hour on two idle cores
+	headwise evaluate --heads 8 --limit all
+	headwise compare --json > build-compare.json
+	python tools/embedded_table.py build-compare.json --page docs/embedded-strategies.md
+	rm build-compare.json
+	python tools/methods_table.py --seconds
+	python tools/embedded_figures.py docs/kept-tokens.png

@@ -19,8 +19,8 @@ This page is made from the code by `python tools/benchmarks_page.py`; change the
 `--benchmark` takes names and sets, separated by commas:
 
 {sets}
-- `all`: every benchmark below under its default rule, or the published four where `data_dir` is `embedded`, which
-  holds no others.
+- `all`: every benchmark below under its default rule, or the six of the set `embedded` where `data_dir` is
+  `embedded`, which holds no others.
 
 Paths are below `data_dir`, the layout
 of the LLaVA evaluation bundle (its `playground/data/eval`); `--data-dir hf:` reads the Hugging Face datasets in the

@@ -1,7 +1,7 @@
 """The table of strategies on the embedded study, with the commit, machine, limit and command it came from.
 
     headwise evaluate --heads 8 --limit all && headwise compare --json > compare.json
-    python tools/embedded_table.py compare.json
+    python tools/embedded_table.py compare.json --page docs/embedded-strategies.md
 
 Reads what compare found and, from the tracking store, the runs it found it in. Nothing in it is typed by hand.
 """
@@ -25,6 +25,14 @@ from headwise.system.packaged import DEFAULT, study_file
 
 Cell = dict[str, Any]
 VERSIONS, CONFIG = "versions.json", "config.yaml"
+INTRODUCTION = """\
+# Head strategies on the embedded study
+
+This page is made by `make tables`; run it again rather than change the page.
+
+T is the number of visual tokens kept above layer 2 (`budget=kept`). Scores with 95 % intervals (bootstrap over images);
+MME is out of 1,400; the last column is the mean over the benchmarks of percent of the unpruned model.
+"""
 
 
 def table(found: dict[str, Any]) -> str:
@@ -97,10 +105,16 @@ def _word(value: Any) -> str:
 
 @click.command()
 @click.argument("compared", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(compared: Path) -> None:
-    """Print the table of COMPARED (what `headwise compare --json` printed) and its caption, in Markdown."""
+@click.option("--page", type=click.Path(path_type=Path), help="Write it there, as a page, rather than print it.")
+def main(compared: Path, page: Path | None) -> None:
+    """The table of COMPARED (what `headwise compare --json` printed) and its caption, in Markdown."""
     found = json.loads(compared.read_text(encoding="utf-8"))
-    click.echo(f"{table(found)}\n\n{caption(found)}")
+    text = f"{table(found)}\n\n{caption(found)}\n"
+    if page is None:
+        click.echo(text, nl=False)
+    else:
+        page.write_text(f"{INTRODUCTION}\n{text}", encoding="utf-8")
+        click.echo(f"written: {page}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ V of visual tokens differs from image to image, `tokens` is a share of it (0.25)
 
 Start from a packaged study: `--config llava-next-7b`, `llava-onevision-7b`, `qwen2.5-vl-7b`, `qwen3-vl-8b`,
 `internvl3-8b`, `llava-1.5-7b` or `llava-1.5-13b`; `--model` names another checkpoint of the family. Without `--config`
-the settings are those of the embedded study, which asks 60 questions and lets answers have 8 tokens.
+the settings are those of the embedded study, which asks 60 questions and lets answers have 48 tokens.
 
 """
 REFUSALS = """\

@@ -82,7 +82,7 @@ def test_mme_keeps_both_questions_of_an_image_together(limit):
     assert len(taken) == max(2, limit - limit % 2)
 
 
-@pytest.mark.parametrize(("name", "images"), [("textvqa", 60), ("mme", 30), ("gqa", 60), ("pope", 20)])
+@pytest.mark.parametrize(("name", "images"), [("textvqa", 60), ("mme", 30), ("gqa", 60), ("pope", 60)])
 def test_images_of_the_embedded_study_at_its_default_limit(name, images):
     """60 of the first questions would be about 30, 30, 10 and 4 images."""
     taken = benchmark(name).samples(DATA_DIR, 60)

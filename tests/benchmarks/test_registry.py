@@ -10,6 +10,7 @@ import pytest
 
 from headwise import benchmarks
 from headwise.benchmarks import BENCHMARKS, benchmark, named_sets, register
+from headwise.embedded import DATA_DIR
 from headwise.errors import ConfigError
 
 PLUGIN = '''
@@ -107,5 +108,9 @@ def test_every_benchmark_says_what_lists_and_checks_need():
         assert bench.scorer == f"{name}/{bench.version}"
 
 
-def test_the_published_set_is_what_the_embedded_data_holds():
-    assert named_sets()["published"] == ["textvqa", "mme", "gqa", "pope"]
+def test_the_embedded_set_is_the_published_one_and_two_more_and_what_the_embedded_data_holds():
+    published, held = named_sets()["published"], named_sets()["embedded"]
+    assert published == ["textvqa", "mme", "gqa", "pope"]
+    assert held == [*published, "mmbench", "refcoco"]
+    homes = {benchmark(name).home for name in held}
+    assert homes == {folder.name for folder in DATA_DIR.iterdir()}

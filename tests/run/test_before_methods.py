@@ -11,6 +11,7 @@ from models.clip_files import write_tiny_clip
 from PIL import Image
 from tiny_llava import write_tiny_llava
 
+from headwise.embedded import CLIP_DIR
 from headwise.errors import ConfigError, ModelError
 from headwise.methods import METHODS, BeforeMethod
 from headwise.models.checkpoint import Vlm, find_checkpoint
@@ -223,9 +224,19 @@ def test_wrong_options_and_queries_are_one_line(settings, words):
 
 @pytest.mark.parametrize("name", ["cdpruner", "trim"])
 def test_without_a_clip_there_is_one_error_before_the_run(name):
-    study = load_settings(None, {"strategy": name, "controls": "none", "tokens": "16"})
+    words = {"strategy": name, "controls": "none", "tokens": "16"}
+    study = load_settings(None, words | {"model": "org/llava"})
     with pytest.raises(ConfigError, match=f"^{name}: needs CLIP's text tower.*option `clip`"):
         study.cells(Geometry(layers=4, heads=8, visual=36))
+
+
+@pytest.mark.parametrize("name", ["cdpruner", "trim"])
+def test_the_embedded_model_reads_its_own_clip_and_another_where_one_is_named(name, clip):
+    words = {"strategy": name, "controls": "none", "tokens": "16"}
+    (own,) = load_settings(None, words).cells(Geometry(layers=8, heads=32, visual=576))
+    (other,) = load_settings(None, words | {"clip": clip}).cells(Geometry(layers=8, heads=32, visual=576))
+    assert (own.clip, other.clip) == ("embedded", clip)
+    assert check_before(find_checkpoint("embedded"), [own]) == {"embedded": clip_digest(str(CLIP_DIR), 96)}
 
 
 def test_query_rows_make_cells_of_what_reads_them_alone():

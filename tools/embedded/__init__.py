@@ -2,5 +2,5 @@
 
 scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
        ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/
-       ↘ questions → draw → data/ (four benchmarks in their official layout)
+       ↘ questions → draw → data/ (six benchmarks in their official layout)
 """

@@ -13,12 +13,11 @@ def command() -> None:
 @command.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the benchmarks.")
 @click.option("--seed", default=None, type=int, help="Another seed draws other scenes. [default: the committed one]")
-@click.option("--edition", default="1", show_default=True, type=click.Choice(["1", "2"]), help="1 is in the package.")
-def draw(out: Path, seed: int | None, edition: str) -> None:
+def draw(out: Path, seed: int | None) -> None:
     """Draw the benchmarks in the official file layouts."""
     from tools.embedded import draw as drawing
 
-    scenes = drawing.draw(out, drawing.SEED if seed is None else seed, int(edition))
+    scenes = drawing.draw(out, drawing.SEED if seed is None else seed)
     click.echo(f"{sum(map(len, scenes.values()))} scenes in {', '.join(scenes)} under {out}")
 
 

@@ -38,7 +38,7 @@ class GQA(KeyedBenchmark):
     title = "GQA"
     rule = "gqa.official-v1"
     rank = 3
-    sets = frozenset({"published", "llava"})
+    sets = frozenset({"embedded", "published", "llava"})
     home = "gqa"
     question_file = "gqa/llava_gqa_testdev_balanced.jsonl"
     image_folder = "gqa/data/images"

@@ -43,7 +43,7 @@ class MMBench(PicturesInside):
     rule = "mmbench.circular-exact-v1"
     aggregate = GroupMean(group=group_of)
     rank = 6
-    sets = frozenset({"llava", "vlm"})
+    sets = frozenset({"embedded", "llava", "vlm"})
     home = "mmbench"
     question_file = "mmbench/mmbench_dev_20230712.tsv"
     image_folder = "inside the tsv"

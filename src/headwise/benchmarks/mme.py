@@ -48,7 +48,7 @@ class MME(KeyedBenchmark):
     unit = "points"
     aggregate = PairSum()
     rank = 2
-    sets = frozenset({"published", "llava", "vlm"})
+    sets = frozenset({"embedded", "published", "llava", "vlm"})
     home = "MME"
     question_file = "MME/llava_mme.jsonl"
     image_folder = "MME/MME_Benchmark_release_version"

@@ -39,7 +39,7 @@ class POPE(KeyedBenchmark):
     rule = "pope.llava-v1"
     aggregate = MeanF1(positive="yes")
     rank = 4
-    sets = frozenset({"published", "llava", "vlm"})
+    sets = frozenset({"embedded", "published", "llava", "vlm"})
     home = "pope"
     question_file = "pope/llava_pope_test.jsonl"
     image_folder = "pope/val2014"

@@ -54,7 +54,7 @@ class RefCOCO(KeyedBenchmark):
     rule = "refcoco.lmms-padded-v1"
     aggregate = CategoryMean()
     rank = 13
-    sets = frozenset({"vlm"})
+    sets = frozenset({"embedded", "vlm"})
     home = "refcoco"
     question_file = "refcoco/refcoco_val.jsonl"
     image_folder = "refcoco"

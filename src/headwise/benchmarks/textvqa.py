@@ -34,7 +34,7 @@ class TextVQA(KeyedBenchmark):
     title = "TextVQA"
     rule = "textvqa.evalai-v1"
     rank = 1
-    sets = frozenset({"published", "llava", "vlm"})
+    sets = frozenset({"embedded", "published", "llava", "vlm"})
     home = "textvqa"
     question_file = "textvqa/llava_textvqa_val_v051_ocr.jsonl"
     image_folder = "textvqa/train_images"

@@ -192,12 +192,12 @@ def _model(original: Original, given: str | None) -> Path | None:
 
 
 def _clip(original: Original, model: str) -> Path | None:
-    """The verified CLIP folder on the host; None where no cell reads one, or it is given by its hub name."""
+    """The verified CLIP folder on the host; None where no cell reads one, it is embedded, or given by its hub name."""
     from headwise.models.checkpoint import find_checkpoint
     from headwise.models.vision import clip_digest, vision_shape
 
     name = _clip_name(original)
-    if name is None or not (Path(name).is_dir() or name.startswith(("/", "."))):
+    if name in (None, EMBEDDED) or not (Path(name).is_dir() or name.startswith(("/", "."))):
         return None
     found = clip_digest(name, vision_shape(find_checkpoint(model)).width)
     recorded = clip_digest_of(original.cells)

@@ -1,8 +1,8 @@
-"""The embedded checkpoint (a small trained LLaVA) and its four benchmarks.
+"""The embedded checkpoint (a small trained LLaVA), the CLIP of its tower, and six benchmarks.
 
-scenes → render → pixels ┬→ tower ─→ align (projector) ─────────────┐
+scenes → render → pixels ┬→ towers → align (projector) ─────────────┐
        ↘ symbols ────────┴→ language (decoder) ─────────────────→ tune (on images) → export → model/
-       ↘ questions → draw → data/ (four benchmarks in their official layout)
+       ↘ questions → draw → data/ (six benchmarks in their official layout)
 
 Nothing heavy is imported here.
 """
@@ -10,4 +10,5 @@ Nothing heavy is imported here.
 from pathlib import Path
 
 MODEL_DIR = Path(__file__).parent / "model"
+CLIP_DIR = MODEL_DIR / "clip"
 DATA_DIR = Path(__file__).parent / "data"

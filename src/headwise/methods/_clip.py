@@ -19,16 +19,17 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions(Options):
-    """The full CLIP whose text tower and projections are used: `clip`, a folder or hub name.
+    """The full CLIP whose text tower and projections are used: `clip`, a folder, a hub name, or `embedded`.
 
-    They are not in a LLaVA checkpoint. `reduce` gets what it computed as signals and does not read it.
+    They are not in a LLaVA checkpoint; the embedded model has them beside it, and a study of it reads those unasked.
+    `reduce` gets what was computed as signals and does not read it.
     """
 
     clip: str | None = None
 
     def __post_init__(self) -> None:
         if self.clip is not None and (not isinstance(self.clip, str) or not self.clip.strip()):
-            raise ConfigError(f"clip: {self.clip!r} is not a folder or hub name of a CLIP checkpoint")
+            raise ConfigError(f"clip: {self.clip!r} is not a folder or hub name of a CLIP checkpoint, nor `embedded`")
 
 
 def patch_embeddings(vision: Vision) -> Tensor:

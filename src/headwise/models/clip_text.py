@@ -13,6 +13,7 @@ from torch import Tensor
 
 from headwise.errors import ModelError
 from headwise.methods.stages import require_clip as required_clip
+from headwise.models.vision import clip_source
 
 PADDING = 0
 
@@ -23,7 +24,7 @@ class ClipText:
     """Text tower, text projection and visual projection of a full CLIP checkpoint; its vision tower is dropped.
 
     Args:
-        clip: a folder or hub name.
+        clip: a folder, a hub name, or `embedded`.
         width: C of the vision tower in use; the visual projection must read it.
         allow_pickle: also read checkpoints whose weights are not safetensors.
 
@@ -32,7 +33,7 @@ class ClipText:
     """
 
     def __init__(self, clip: str, width: int, device: str | torch.device = "cpu", allow_pickle: bool = False) -> None:
-        """Load the checkpoint `clip` (folder or hub name) in float32.
+        """Load the checkpoint `clip` in float32.
 
         Raises:
             ModelError: it is no full CLIP, or its vision tower's width is not `width`, that of the model's own tower.
@@ -40,15 +41,16 @@ class ClipText:
         from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
         try:
-            config = AutoConfig.from_pretrained(clip, trust_remote_code=False)
+            source = clip_source(clip)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             if config.model_type != "clip":
                 raise ModelError(f"clip: {clip} is a {config.model_type!r} checkpoint, not a full CLIP")
             given = config.vision_config.hidden_size
             if given != width:
                 raise ModelError(f"clip: {clip} has a vision tower of width {given}; the model's has {width}")
             safe = None if allow_pickle else True
-            model: Any = CLIPModel.from_pretrained(clip, use_safetensors=safe, dtype=torch.float32)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(clip, trust_remote_code=False)
+            model: Any = CLIPModel.from_pretrained(source, use_safetensors=safe, dtype=torch.float32)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"clip: cannot load {clip!r}: {' '.join(str(error).split())}") from error
         self.text_model = model.text_model.to(device).eval().requires_grad_(False)

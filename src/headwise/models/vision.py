@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from headwise.embedded import CLIP_DIR
 from headwise.errors import DataError, ModelError
 from headwise.models.checkpoint import Checkpoint, pad_to_square
 from headwise.models.tower import Tower
@@ -81,18 +82,23 @@ def word_embeddings(vlm: Vlm, text: str) -> Tensor:
     return vlm.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=vlm.device)).to(vlm.device)
 
 
+def clip_source(clip: str) -> str:
+    """Where transformers finds the CLIP of that name; `embedded` is in the package."""
+    return str(CLIP_DIR) if clip == "embedded" else clip
+
+
 def clip_digest(clip: str, width: int, allow_pickle: bool = False) -> str:
     """Digest of the full CLIP that text embeddings come from, so that another one's answers are not taken for its.
 
     Raises ModelError where there is none, or its vision tower is not `width` wide.
     """
-    config = _config(clip, f"clip: {clip}")
+    config = _config(clip_source(clip), f"clip: {clip}")
     if config.model_type != "clip":
         raise ModelError(f"clip: {clip} is a {config.model_type!r} checkpoint, not a full CLIP")
     if config.vision_config.hidden_size != width:
         given = config.vision_config.hidden_size
         raise ModelError(f"clip: {clip} has a vision tower of width {given}; the model's has {width}")
-    folder = _folder(clip, allow_pickle)
+    folder = _folder(clip_source(clip), allow_pickle)
     paths = [path for path in sorted(folder.iterdir()) if path.suffix in READ and not path.is_dir()]
     try:
         return fingerprint(list(zip((path.name for path in paths), file_digests(paths), strict=True)))

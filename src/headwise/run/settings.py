@@ -52,7 +52,7 @@ class StudySettings(BaseModel):
     benchmark: list[str] = Field(
         default_factory=lambda: named_sets()["published"],
         min_length=1,
-        description="benchmarks to run, or a set of them: published, llava, vlm, all",
+        description="benchmarks to run, or a set of them: published, embedded, llava, vlm, all",
     )
     strategy: list[str] = Field(list(names.STRATEGIES), min_length=1, description="strategies, methods, controls")
     controls: list[str] = Field(["vanilla", "random_tokens"], description="controls run beside the strategies")
@@ -63,7 +63,8 @@ class StudySettings(BaseModel):
         default_factory=dict, description="options of methods, such as vispruner.important_ratio=0.75"
     )
     clip: str | None = Field(
-        None, description="folder or hub name of the full CLIP whose text tower cdpruner and trim read"
+        None,
+        description="folder or hub name of the full CLIP that cdpruner and trim read; the embedded model has its own",
     )
     layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept", "published"] = Field(
@@ -237,8 +238,9 @@ class StudySettings(BaseModel):
             return ()
         kind = METHODS[strategy].options_type
         given = self.options.get(strategy, {})
-        if self.clip is not None and "clip" in {field.name for field in fields(kind)}:
-            given = {"clip": self.clip, **given}
+        clip = self.clip or ("embedded" if self.model == "embedded" else None)
+        if clip is not None and "clip" in {field.name for field in fields(kind)}:
+            given = {"clip": clip, **given}
         chosen, default = asdict(METHODS[strategy].options(**given)), asdict(kind())
         return tuple((name, value) for name, value in sorted(chosen.items()) if value != default[name])
 
@@ -312,11 +314,10 @@ def _as_list(field: str, value: Any) -> Any:
 def _without_sets(given: list[Any], data_dir: str) -> list[Any]:
     """The benchmarks that are named, or that a named set holds, each once.
 
-    `all` are those of the published study where data_dir is `embedded`, which has no others, else all that there
-    are under their default rules.
+    `all` are the embedded ones where data_dir is `embedded`, else all that there are under their default rules.
     """
     sets = named_sets()
-    sets["all"] = sets["published"] if data_dir == "embedded" else default_names()
+    sets["all"] = sets["embedded"] if data_dir == "embedded" else default_names()
     parts = [sets.get(each, [each]) if isinstance(each, str) else [str(each)] for each in given]
     return list(dict.fromkeys(name for part in parts for name in part))
 

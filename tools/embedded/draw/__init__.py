@@ -1,11 +1,6 @@
-"""The embedded benchmarks, drawn from a seed in the file layouts of LLaVA's evaluation and of their publishers.
-
-The first edition is what the package holds; the second has more images where a score is over few, and two benchmarks
-that a model of the first edition was not taught.
-"""
+"""The embedded benchmarks, drawn from a seed in the file layouts of LLaVA's evaluation and of their publishers."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from tools.embedded.draw.gqa import draw_gqa
@@ -17,21 +12,16 @@ from tools.embedded.draw.textvqa import draw_textvqa
 from tools.embedded.scenes import Scene
 
 SEED = 20260101
-SHIPPED = 1
-Drawer = Callable[[Path, int], list[Scene]]
-EDITIONS: dict[int, dict[str, Drawer]] = {
-    1: {"textvqa": draw_textvqa, "mme": draw_mme, "gqa": draw_gqa, "pope": draw_pope},
-    2: {
-        "textvqa": draw_textvqa,
-        "mme": draw_mme,
-        "gqa": partial(draw_gqa, images=120),
-        "pope": partial(draw_pope, images=60),
-        "mmbench": draw_mmbench,
-        "refcoco": draw_refcoco,
-    },
+DRAWERS: dict[str, Callable[[Path, int], list[Scene]]] = {
+    "textvqa": draw_textvqa,
+    "mme": draw_mme,
+    "gqa": draw_gqa,
+    "pope": draw_pope,
+    "mmbench": draw_mmbench,
+    "refcoco": draw_refcoco,
 }
 
 
-def draw(out: Path, seed: int = SEED, edition: int = SHIPPED) -> dict[str, list[Scene]]:
+def draw(out: Path, seed: int = SEED) -> dict[str, list[Scene]]:
     """Write every benchmark under `out`; return the scenes, to be checked against the training scenes."""
-    return {name: drawer(out, seed) for name, drawer in EDITIONS[edition].items()}
+    return {name: drawer(out, seed) for name, drawer in DRAWERS.items()}

@@ -10,7 +10,7 @@ from tools.embedded.questions import Question
 from tools.embedded.scenes import Recipe, Scene, random_scene
 from tools.embedded.vocabulary import TEST_WORDS
 
-IMAGES, PER_IMAGE = 67, 6
+IMAGES, PER_IMAGE = 120, 6
 RECIPE = Recipe(things=(5, 8), repeats=0.3, words=(0, 1), sums=0.2, clutter=(120, 200))
 
 # kind: structural type, semantic type, detailed type, and the program's steps after `select`
@@ -30,11 +30,11 @@ TYPES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 }
 
 
-def draw_gqa(out: Path, seed: int, images: int = IMAGES) -> list[Scene]:
+def draw_gqa(out: Path, seed: int) -> list[Scene]:
     rng = Random(f"test/gqa/{seed}")
     tally: Tally = Counter()
     scenes, rows, key = [], [], {}
-    for number in range(1, images + 1):
+    for number in range(1, IMAGES + 1):
         scene = random_scene(rng, RECIPE, TEST_WORDS)
         image_id = f"n{100000 + number}"
         scenes.append(scene)

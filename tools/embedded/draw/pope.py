@@ -15,7 +15,7 @@ from tools.embedded.questions import absent_shapes, article, yes_no
 from tools.embedded.scenes import Recipe, Scene, random_scene
 from tools.embedded.vocabulary import SHAPES, TEST_WORDS
 
-IMAGES, EACH = 20, 3
+IMAGES, EACH = 60, 3
 CORPUS = 400  # scenes behind the frequencies
 CATEGORIES = ("random", "popular", "adversarial")
 GROUP = 4  # SHAPES in groups of four: shapes of one group often appear together
@@ -34,10 +34,10 @@ def co_occurrence(present: list[str]) -> list[float]:
 RECIPE = Recipe(things=(4, 7), repeats=0.3, words=(0, 1), sums=0.2, clutter=(120, 200), shape_weights=co_occurrence)
 
 
-def draw_pope(out: Path, seed: int, images: int = IMAGES) -> list[Scene]:
+def draw_pope(out: Path, seed: int) -> list[Scene]:
     rng = Random(f"test/pope/{seed}")
     corpus = [random_scene(rng, RECIPE, TEST_WORDS) for _ in range(CORPUS)]
-    scenes = [scene for scene in corpus if len(present_shapes(scene)) >= EACH][:images]
+    scenes = [scene for scene in corpus if len(present_shapes(scene)) >= EACH][:IMAGES]
     counts = Counter(shape for scene in corpus for shape in present_shapes(scene))
     pairs = Counter(pair for scene in corpus for pair in permutations(present_shapes(scene), 2))
     for number, scene in enumerate(scenes, 1):

@@ -67,7 +67,7 @@ def chosen_benchmarks(data_dir: str, asked: str | None) -> list[str]:
         held = [name for name in default_names() if (home := benchmark(name).home) and (folder / home).is_dir()]
         same_files = {benchmark(name).without_ocr for name in held}
         return [name for name in held if name not in same_files] or sets["published"]
-    sets["all"] = sets["published"] if data_dir == EMBEDDED else default_names()
+    sets["all"] = sets["embedded"] if data_dir == EMBEDDED else default_names()
     named = (part.strip() for part in asked.split(","))
     return list(dict.fromkeys(benchmark(each).name for part in named for each in sets.get(part, [part])))
 
