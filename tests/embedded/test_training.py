@@ -6,10 +6,11 @@ from random import Random
 import pytest
 import torch
 
-from tools.embedded.batches import PREFIX, fresh_scenes, make_batch, prefix_ids
+from tools.embedded.batches import PREFIX, ask, fresh_scenes, make_batch, prefix_ids
 from tools.embedded.language import SHARES, start_decoder
 from tools.embedded.loop import Stage, optimizers_for, run_stage
 from tools.embedded.muon import orthogonal
+from tools.embedded.scenes import Scene
 from tools.embedded.tokens import build_tokenizer
 from tools.embedded.vocabulary import SYSTEM
 
@@ -56,6 +57,12 @@ def test_a_quoted_letter_is_guided_to_the_cells_that_show_it_and_told_whether_it
         assert said == asked[b][m].answer  # all letters of a wrong word are wrong
         shown_said.add((bool(cells), said))
     assert shown_said == {(True, "yes"), (True, "no"), (False, "no")}
+
+
+def test_a_kind_that_fits_no_scene_is_said_and_not_drawn_for_ever():
+    blank = Scene("sea", (), (), ())
+    with pytest.raises(ValueError, match="none of read, sum_query fits"):
+        ask(blank, Random(0), 1, {"read": 1.0, "sum_query": 1.0})
 
 
 class Line(torch.nn.Module):

@@ -17,6 +17,7 @@ from tools.embedded.tokens import build_tokenizer
 PREFIX = 3  # <s>, the system sentence, USER:
 GROUPS = 3  # of heads: attend to the first object named, to the second, to all objects counted
 YES_NO_SHARE = 0.2  # of yes/no questions end with YES_NO: MME's labels do, LLaVA's question file for MME does not
+DRAWS = 1000  # of kinds, before a scene is given up
 OCR_SHARE = 0.7  # of reading questions have the (empty) OCR line of LLaVA's TextVQA file
 # A text position and, for each group of heads, the cells to attend to (None: not guided).
 Look = tuple[int, list[Cells | None]]
@@ -46,12 +47,19 @@ def _extra_line(question: Question, rng: Random) -> str:
 
 
 def ask(scene: Scene, rng: Random, count: int, weights: dict[str, float]) -> list[Question]:
-    """`count` questions of kinds drawn by weight; kinds that do not fit the scene are redrawn."""
+    """`count` questions of kinds drawn by weight; kinds that do not fit the scene are redrawn.
+
+    ValueError where none of a thousand fits it.
+    """
     kinds, shares = list(weights), list(weights.values())
     questions: list[Question] = []
+    missed = 0
     while len(questions) < count:
         if (question := ALL_KINDS[rng.choices(kinds, shares)[0]](scene, rng)) is not None:
             questions.append(question)
+            missed = 0
+        elif (missed := missed + 1) == DRAWS:
+            raise ValueError(f"none of {', '.join(kinds)} fits a scene of {len(scene.things)} things")
     return questions
 
 
