@@ -20,6 +20,7 @@ from tools.embedded.draw.mmbench import ROTATION
 from tools.embedded.questions import KINDS, locating, named_once
 from tools.embedded.scenes import random_scene
 from tools.embedded.tokens import build_tokenizer
+from tools.embedded.train import SCENES
 from tools.embedded.vocabulary import LETTER_INSTRUCTION, SHAPES, SYSTEM
 
 # Questions and images: enough images for an interval that means something.
@@ -140,7 +141,7 @@ def test_annotators_disagree_and_mostly_read_the_word():
 def test_no_scene_is_one_of_training(drawn):
     held = {scene.digest() for scenes in drawn[1].values() for scene in scenes}
     assert len(held) == sum(map(len, drawn[1].values()))
-    assert not held & {random_scene(Random(f"tune/{i}")).digest() for i in range(640)}
+    assert not held & {random_scene(Random(f"tune/{i}")).digest() for i in range(SCENES)}
 
 
 def score(folder: Path, name: str, text_of) -> float:
