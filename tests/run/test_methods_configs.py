@@ -10,7 +10,7 @@ from survival import write_bundle
 from tiny_llava import write_tiny_llava
 
 from headwise.errors import ConfigError
-from headwise.methods import METHODS, BeforeMethod
+from headwise.methods import METHODS
 from headwise.methods.stages import mean_tokens, stages_of
 from headwise.run.evaluate import Job
 from headwise.run.layers import layer_lines
@@ -20,7 +20,6 @@ from headwise.study.names import CONTROLS
 from headwise.system.packaged import study_file
 
 PORTS = {"pdrop@ancestor", "sparsevlm@ancestor"}
-CLIP = {name for name, of in METHODS.items() if isinstance(of, BeforeMethod) and of.text_encoder.startswith("clip")}
 METHOD = {name for name, method in METHODS.items() if method.role == "method"} - PORTS
 CONTROL = {name for name, method in METHODS.items() if method.role == "control"}
 LLAVA, EMBEDDED = Geometry(layers=32, heads=32, visual=576), Geometry(layers=8, heads=32, visual=576)
@@ -29,7 +28,7 @@ LLAVA, EMBEDDED = Geometry(layers=32, heads=32, visual=576), Geometry(layers=8, 
 @pytest.mark.parametrize(
     ("name", "methods", "geometry", "tokens"),
     [
-        ("methods", METHOD - CLIP, EMBEDDED, [225, 195, 165]),
+        ("methods", METHOD, EMBEDDED, [225, 195, 165]),
         ("methods-llava-1.5-7b", METHOD, LLAVA, [192, 128, 64]),
     ],
 )
