@@ -35,7 +35,9 @@ This page is made by `python tools/methods_table.py`; run it again rather than c
 Every method that the embedded model can run, at equal budgets (`configs/methods.yaml`): T is the mean number of visual
 tokens that a decoder layer sees ([why budgets differ](methods.md#why-budgets-differ)). The model has 2.3 million
 parameters and sees synthetic scenes ([the embedded study](embedded.md)): the page shows what a comparison of methods
-looks like and what can be told apart at this number of questions, not which method is best on photographs.
+looks like and what can be told apart at this number of questions, not which method is best on photographs. Methods
+before the language model count positions anew, which this decoder never saw in training: their rows mix that with the
+choice of tokens ([measured](embedded.md#what-the-embedded-study-shows)); methods inside it keep positions.
 
 Scores with 95 % intervals (bootstrap over images); `mean` is the mean over the benchmarks of percent of the unpruned
 model. ✓: in the best set of its budget, statistically tied with the best one there. Controls are in italics. FLOPs are
