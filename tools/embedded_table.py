@@ -1,6 +1,6 @@
 """The table of strategies on the embedded study, with the commit, machine, limit and command it came from.
 
-    headwise evaluate --heads 8 --limit all && headwise compare --json > compare.json
+    headwise evaluate --heads 8 && headwise compare --json --no-report > compare.json
     python tools/embedded_table.py compare.json --page docs/embedded-strategies.md
 
 Reads what compare found and, from the tracking store, the runs it found it in. Nothing in it is typed by hand.

@@ -38,7 +38,8 @@ OPTIONS = """\
 
 `--method-options vispruner.important_ratio=0.75,pool.grid=12x16`, or in a file `options: {vispruner: {important_ratio:
 0.75}}`. What is not a default is part of the cell: of its name, its parameters and what its answers are kept under.
-CDPruner and TRIM read CLIP's text tower, which a LLaVA checkpoint does not hold: `--clip` names the full CLIP.
+CDPruner and TRIM read CLIP's text tower, which a LLaVA checkpoint does not hold: `--clip` names the full CLIP (the
+embedded model has its own).
 Head strategies take `--query`, the attention rows that they read (`last_token` unless it says otherwise).
 
 | method | option | default |

@@ -40,20 +40,18 @@ def test_a_quoted_letter_is_guided_to_the_cells_that_show_it_and_told_whether_it
     tokenizer, rng = build_tokenizer(), Random(0)
     scenes = [scene for scene in fresh_scenes(rng, 40) if any(not sign.is_sum for sign in scene.signs)]
     data, asked = make_batch(rng, scenes, 4, {"word_verify": 1.0})
-    quoted = data.match_PN.any(-1)
-    assert torch.equal(quoted, data.heard_P >= 0)
+    assert len(data.quoted_Q3) == sum(len(question.quoted) for row in asked for question in row)
     shown_said = set()
-    for p in quoted.nonzero()[:, 0].tolist():
-        b, m, t = data.guided_P3[p].tolist()
+    for q, (b, m, t) in enumerate(data.quoted_Q3.tolist()):
         letter = tokenizer.decode(data.ids_BMT[b, m, t]).removeprefix("##")
         cells = {
             cell for sign in scenes[b].signs for cell, mark in zip(sign.cells, sign.text, strict=True) if mark == letter
         }
-        places = data.match_PN[p].nonzero()[:, 0].tolist()
+        places = data.match_QN[q].nonzero()[:, 0].tolist()
         found = {int(data.positions_BN[b, place - PREFIX]) - PREFIX for place in places if place}
         assert found == cells
         assert (places == [0]) == (not cells)
-        said = tokenizer.decode(data.heard_P[p])
+        said = tokenizer.decode(data.heard_Q[q])
         assert said == asked[b][m].answer  # all letters of a wrong word are wrong
         shown_said.add((bool(cells), said))
     assert shown_said == {(True, "yes"), (True, "no"), (False, "no")}

@@ -73,14 +73,7 @@ def looks(question: Question, prompt: tuple[int, ...]) -> list[Look]:
         return [(last + i, [(cell,), (cell,), None]) for i, cell in enumerate(spelled)]
     second = question.second or question.first
     counted = (-1, *question.counted) if question.counted else None
-    found: list[Look] = [(last, [question.first, second, counted])]
-    return found
-
-
-def quoted_at(question: Question, prompt: tuple[int, ...]) -> list[tuple[int, str, bool]]:
-    """(text position, letter, whether the sign shows it there) of the letters of a quoted word."""
-    start = prompt.index(token_ids('"')[0]) + 1 if question.quoted else 0
-    return [(start + i, letter, right) for i, (letter, right) in enumerate(question.quoted)]
+    return [(last, [question.first, second, counted])]
 
 
 def chosen_cells(labels: np.ndarray, rng: Random, background: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -119,26 +112,33 @@ def make_batch(
     for b, (c, w) in enumerate(cells):
         positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
     where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
-    ids, targets, guided, look, heard, letters = _texts(rng, asked, where, width)
-    match = _match(guided, letters, picked[..., list(FIELDS).index("character")])
+    ids, targets, guided, look = _texts(rng, asked, where, width)
+    quotes = _quotes(asked, ids, picked[..., list(FIELDS).index("character")])
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    arrays = (picked, positions, weight, ids, targets, guided, look, match, heard)
+    arrays = (picked, positions, weight, ids, targets, guided, look, *quotes)
     return Batch(*map(torch.from_numpy, arrays)), asked
 
 
-def _match(guided: np.ndarray, letters: list[str], marks_BN: np.ndarray) -> np.ndarray:
-    """For each quoted letter, the cells of any sign that show it, or the start of the prompt."""
-    match = np.zeros((len(guided), PREFIX + marks_BN.shape[1]), bool)
-    for p, letter in enumerate(letters):
-        if letter:
-            match[p, PREFIX:] = marks_BN[guided[p, 0]] == v.SIGN_CHARACTERS.index(letter) + 1
-            match[p, 0] = not match[p].any()
-    return match
+def _quotes(asked: list[list[Question]], ids: np.ndarray, marks_BN: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of the letters of quoted words: where they stand, the cells that show them, and what is to be said there."""
+    places, match, heard = [], [], []
+    for b, questions in enumerate(asked):
+        for m, question in enumerate(questions):
+            start = ids[b, m].tolist().index(token_ids('"')[0]) + 1 if question.quoted else 0
+            for i, (letter, right) in enumerate(question.quoted):
+                shown = marks_BN[b] == v.SIGN_CHARACTERS.index(letter) + 1
+                places.append((b, m, start + i))
+                match.append(np.concatenate([[not shown.any()], [False] * (PREFIX - 1), shown]))
+                heard.append(token_ids(yes_no(right))[0])
+    width = PREFIX + marks_BN.shape[1]
+    return (
+        np.array(places, np.int64).reshape(-1, 3),
+        np.array(match, bool).reshape(-1, width),
+        np.array(heard, np.int64),
+    )
 
 
-def _texts(
-    rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def _texts(rng: Random, asked: list[list[Question]], where: list[dict[int, int]], width: int) -> tuple[np.ndarray, ...]:
     rows: list[tuple[int, int, Question, tuple[int, ...], tuple[int, ...]]] = []
     for b, questions in enumerate(asked):
         for m, question in enumerate(questions):
@@ -152,8 +152,6 @@ def _texts(
     targets = np.full_like(ids, -100)
     guided: list[tuple[int, int, int]] = []
     target_cells: list[list[Cells | None]] = []
-    letters: list[str] = []  # of the guided positions that are a quoted letter, and what is to be said there
-    heard: list[int] = []
     for b, m, question, prompt, answer in rows:
         tokens = (*prompt, *answer)
         ids[b, m, : len(tokens) - 1] = tokens[:-1]
@@ -163,13 +161,6 @@ def _texts(
         for position, groups in looks(question, prompt):
             guided.append((b, m, position))
             target_cells.append(groups)
-            letters.append("")
-            heard.append(-100)
-        for position, letter, right in quoted_at(question, prompt):
-            guided.append((b, m, position))
-            target_cells.append([None] * GROUPS)
-            letters.append(letter)
-            heard.append(token_ids(yes_no(right))[0])
     look = np.zeros((GROUPS, len(guided), PREFIX + width), bool)
     for p, ((b, *_), groups) in enumerate(zip(guided, target_cells, strict=True)):
         for g, cells in enumerate(groups):
@@ -178,7 +169,7 @@ def _texts(
                     look[g, p, 0] = True
                 elif cell in where[b]:
                     look[g, p, PREFIX + where[b][cell]] = True
-    return ids, targets, np.array(guided, np.int64), look, np.array(heard, np.int64), letters
+    return ids, targets, np.array(guided, np.int64), look
 
 
 def fresh_scenes(rng: Random, count: int) -> list[Scene]:

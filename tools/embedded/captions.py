@@ -49,7 +49,7 @@ def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: 
     for p, columns in enumerate(target_cells):
         look[:2, p, columns] = True
     arrays = (picked, positions, weight, ids, targets, np.array(guided, np.int64), look)
-    unquoted = np.zeros_like(look[0]), np.full(len(guided), -100)
+    unquoted = np.zeros((0, 3), np.int64), np.zeros((0, PREFIX + width), bool), np.zeros(0, np.int64)
     return Batch(*map(torch.from_numpy, (*arrays, *unquoted)))
 
 

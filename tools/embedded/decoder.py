@@ -4,7 +4,7 @@ Layers and weights are transformers' own; only the order of computation differs.
 the image and to itself, never to another question, so the logits equal those of separate prompts.
 
 Legend: B scenes, N context tokens (prefix and visual), M questions per scene, T text tokens, D width,
-H heads, d head width, P guided positions.
+H heads, d head width, P guided positions, Q quoted letters.
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,9 @@ class Batch:
     targets_BMT: Tensor  # next token, -100: not a target
     guided_P3: Tensor  # (scene, question, position) whose attention is guided
     look_GPN: Tensor  # attention targets, one set per group of heads (a row of False: not guided)
-    match_PN: Tensor  # for a quoted letter, the cells that show it or the start (a row of False: not guided)
-    heard_P: Tensor  # at a quoted letter, the token of yes or no: whether the sign shows it there (-100: no such place)
+    quoted_Q3: Tensor  # (scene, question, position) of the letters of quoted words
+    match_QN: Tensor  # the cells of any sign that show the letter, or the start of the prompt
+    heard_Q: Tensor  # the token of yes or no: whether the sign shows the letter at that place
 
 
 def drive(

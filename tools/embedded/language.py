@@ -8,26 +8,22 @@ from pathlib import Path
 from random import Random
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from tools.embedded import vocabulary as v
-from tools.embedded.batches import GROUPS, PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
+from tools.embedded.batches import PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch, Watch, decoder_config, drive
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from tools.embedded.losses import accuracy_by_kind, answer_loss, guide_loss, guided_layers
 from tools.embedded.questions import KINDS
 from tools.embedded.symbols import FIELDS
 from tools.embedded.tokens import build_tokenizer
 
-READ_LAYER = 4  # the layer whose attention is guided to what a question names
-MATCH_LAYER = 1  # the layer in which a quoted letter is to find itself on the signs: both are still plain there
-HEADS_PER_GROUP = 8
 NOISE = 0.2
 LOOK_WEIGHT = 0.3
-MATCH_WEIGHT = 1.5  # times the weight of looking
 SHARES = dict.fromkeys(KINDS, 1.0) | {
     "read": 3.0, "relation": 2.0, "count_verify": 2.0, "count_query": 1.5, "same_color": 1.5, "exists": 1.5,
     "exists_color": 1.5, "color_verify": 1.5, "word_verify": 3.0, "sum_query": 2.5, "sum_verify": 2.5,
@@ -112,64 +108,6 @@ def _curves(count: int, width: int) -> Tensor:
     t = torch.linspace(-1, 1, count)[:, None]
     waves = [t, *(f(t * k * torch.pi / 2) for k in range(1, 5) for f in (torch.sin, torch.cos))]
     return torch.cat(waves, 1) @ (0.25 * torch.randn(len(waves), width))
-
-
-def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, 2), targets.flatten(), ignore_index=-100)
-
-
-def look_loss(attention_PHN: Tensor, look_GPN: Tensor) -> Tensor:
-    """-log of the attention that falls on the target cells, per group of heads.
-
-    The last group spreads evenly over its cells and the start of the prompt: the weight left on the
-    start then encodes the count.
-    """
-    total = attention_PHN.new_zeros(())
-    for g in range(GROUPS):
-        has_target = look_GPN[g].any(-1)
-        if not has_target.any():
-            continue
-        heads = attention_PHN[has_target, g * HEADS_PER_GROUP : (g + 1) * HEADS_PER_GROUP]
-        mask = look_GPN[g][has_target][:, None].float()
-        if g == GROUPS - 1:
-            loss = -(heads.clamp_min(1e-6).log() * mask).sum(-1) / mask.sum(-1)
-        else:
-            loss = -(heads * mask).sum(-1).clamp_min(1e-6).log()
-        total = total + loss.mean()
-    return total
-
-
-def guided_layers(batch: Batch) -> Watch:
-    """The positions whose attention `guide_loss` reads."""
-    return {MATCH_LAYER: batch.guided_P3[batch.match_PN.any(-1)], READ_LAYER: batch.guided_P3}
-
-
-def match_loss(attention_QHN: Tensor, match_QN: Tensor) -> Tensor:
-    """-log of the attention of the last group's heads that falls on the cells showing the quoted letter (Q > 0)."""
-    heads = attention_QHN[:, -HEADS_PER_GROUP:]
-    return -(heads * match_QN[:, None]).sum(-1).clamp_min(1e-6).log().mean()
-
-
-def guide_loss(logits: Tensor, watched: dict[int, Tensor], batch: Batch) -> Tensor:
-    """All that guides: where to look, where a quoted letter is to find itself, and what it is to say of that."""
-    look = look_loss(watched[READ_LAYER], batch.look_GPN)
-    quoted = batch.match_PN.any(-1)
-    if not quoted.any():
-        return look
-    match = match_loss(watched[MATCH_LAYER], batch.match_PN[quoted])
-    said = logits[tuple(batch.guided_P3[quoted].T)]
-    return look + MATCH_WEIGHT * (match + F.cross_entropy(said, batch.heard_P[quoted]))
-
-
-def accuracy_by_kind(logits: Tensor, batch: Batch, kinds: list[list[str]]) -> dict[str, list[float]]:
-    """Per kind, 1 for each question with all answer tokens right (teacher forcing, greedy), else 0."""
-    asked = batch.targets_BMT >= 0
-    right = ((logits.argmax(-1) == batch.targets_BMT) | ~asked).all(-1)
-    found: dict[str, list[float]] = {}
-    for b, row in enumerate(kinds):
-        for m, kind in enumerate(row):
-            found.setdefault(kind, []).append(float(right[b, m]))
-    return found
 
 
 def lagging(measured: list[Metrics]) -> dict[str, float]:

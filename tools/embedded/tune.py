@@ -15,8 +15,9 @@ from tools.embedded.batches import PREFIX, make_batch
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch, Watch
-from tools.embedded.language import SceneDecoder, accuracy_by_kind, answer_loss, guide_loss, guided_layers, lagging
+from tools.embedded.language import SceneDecoder, lagging
 from tools.embedded.loop import Metrics, Stage, optimizers_for, rank, run_stage
+from tools.embedded.losses import accuracy_by_kind, answer_loss, guide_loss, guided_layers
 from tools.embedded.questions import KINDS
 from tools.embedded.scenes import Scene, random_scene
 from tools.embedded.tower import to_pixels

@@ -41,7 +41,7 @@ class Check:
 def data_folder(data_dir: str | Path, benchmarks: Sequence[str] | None = None) -> Path:
     """The bundle folder that `data_dir` means: `embedded`, a folder, `hf:` or `hf:FOLDER` (converted once).
 
-    Only the named benchmarks (none named: those that are embedded) are looked for in Hugging Face datasets.
+    Only the named benchmarks (none named: the published four) are looked for in Hugging Face datasets.
     DataError if there is no such folder.
     """
     benchmarks = named_sets()["published"] if benchmarks is None else benchmarks
