@@ -25,7 +25,7 @@ bench:
 tables: # of the embedded study, and README's picture: about a quarter of an hour on two cores
 	headwise evaluate --heads 8
 	headwise compare --json --no-report > embedded-compare.json
+	python tools/methods_table.py
 	python tools/embedded_table.py embedded-compare.json --page docs/embedded-strategies.md
 	rm embedded-compare.json
-	python tools/methods_table.py
 	python tools/embedded_figures.py docs/kept-tokens.png
