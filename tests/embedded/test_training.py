@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import torch
 
-from tools.embedded.batches import PREFIX, ask, fresh_scenes, make_batch, prefix_ids
+from tools.embedded.batches import FEWEST, PREFIX, ask, fresh_scenes, make_batch, moved, prefix_ids
 from tools.embedded.language import SHARES, start_decoder
 from tools.embedded.loop import Stage, optimizers_for, run_stage
 from tools.embedded.muon import orthogonal
@@ -27,6 +27,40 @@ def test_driving_many_questions_equals_one_prompt_at_a_time():
         whole = scene_decoder.decoder(inputs_embeds=prompt[None]).logits[0, PREFIX + 576 :]
     assert torch.allclose(logits[1, 2], whole, atol=1e-4)
     assert watched[2].shape[1:] == (32, PREFIX + 576)
+
+
+def test_a_moved_scene_is_a_shorter_prompt_with_the_same_tokens():
+    """In half of the scenes the text stands elsewhere, each visual token keeps its vector, and the order stays."""
+    scene_decoder = start_decoder().eval()
+    rng = Random(0)
+    scenes = fresh_scenes(rng, 24)
+    data, _ = make_batch(rng, scenes, 2, SHARES)
+    other = moved(rng, data)
+    places = other.start_B - PREFIX
+    elsewhere = (places < 576).nonzero()[:, 0].tolist()
+    assert 6 <= len(elsewhere) <= 18
+    assert FEWEST <= int(places.min()) < 200 < 450 < int(places[elsewhere].max())
+    for b in range(24):
+        positions = other.positions_BN[b]
+        if b not in elsewhere:
+            assert torch.equal(positions, data.positions_BN[b])
+            continue
+        assert positions.min() >= PREFIX
+        assert positions.max() < other.start_B[b]
+        steps = positions.diff()
+        assert bool((steps >= (0 if places[b] < len(positions) else 1)).all())
+    b = elsewhere[0]
+    with torch.no_grad():
+        visual = scene_decoder.cell_vectors(data.labels_BNF)
+        logits, _ = scene_decoder(other, visual)
+        embed = scene_decoder.decoder.model.embed_tokens
+        prompt = torch.cat([embed(torch.tensor(prefix_ids())), visual[b], embed(data.ids_BMT[b, 1])])
+        text = other.start_B[b] + torch.arange(data.ids_BMT.shape[2])
+        positions = torch.cat([torch.arange(PREFIX), other.positions_BN[b], text])
+        weight = torch.cat([data.weight_BN[b], torch.zeros(len(text))])
+        mask = (weight + torch.full((len(weight), len(weight)), float("-inf")).triu(1))[None, None]
+        alone = scene_decoder.decoder(inputs_embeds=prompt[None], position_ids=positions[None], attention_mask=mask)
+    assert torch.allclose(logits[b, 1], alone.logits[0, -len(text) :], atol=1e-4)
 
 
 def test_sampled_background_stands_for_all_of_it():

@@ -1,6 +1,7 @@
 """Scenes and questions → training batches: tokens, answers, sampled background, attention targets."""
 
 import math
+from dataclasses import replace
 from functools import cache
 from random import Random
 
@@ -17,6 +18,8 @@ from tools.embedded.tokens import build_tokenizer
 PREFIX = 3  # <s>, the system sentence, USER:
 GROUPS = 3  # of heads: attend to the first object named, to the second, to all objects counted
 YES_NO_SHARE = 0.2  # of yes/no questions end with YES_NO: MME's labels do, LLaVA's question file for MME does not
+MOVED = 0.5  # of scenes have their tokens at other places
+FEWEST = 8  # visual tokens that the text of a moved scene stands behind
 DRAWS = 1000  # of kinds, before a scene is given up
 OCR_SHARE = 0.7  # of reading questions have the (empty) OCR line of LLaVA's TextVQA file
 # A text position and, for each group of heads, the cells to attend to (None: not guided).
@@ -115,8 +118,29 @@ def make_batch(
     ids, targets, guided, look = _texts(rng, asked, where, width)
     quotes = _quotes(asked, ids, picked[..., list(FIELDS).index("character")])
     weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    arrays = (picked, positions, weight, ids, targets, guided, look, *quotes)
+    arrays = (picked, positions, starts(len(scenes)), weight, ids, targets, guided, look, *quotes)
     return Batch(*map(torch.from_numpy, arrays)), asked
+
+
+def starts(scenes: int) -> np.ndarray:
+    """(scenes,) the position of the text behind a whole image."""
+    return np.full(scenes, PREFIX + v.GRID**2)
+
+
+def moved(rng: Random, batch: Batch) -> Batch:
+    """The same batch, with half of the scenes as if most of the image had been dropped: other positions, nothing less.
+
+    Methods before the language model drop tokens and count positions anew. So the visual tokens of such a
+    scene stand, in their order, at random places among the first K, and its text starts behind these.
+    """
+    draws = np.random.default_rng(rng.getrandbits(32))
+    positions_BN, start_B = batch.positions_BN.clone(), batch.start_B.clone()
+    for b in np.flatnonzero(draws.random(len(start_B)) < MOVED):
+        kept = int(draws.integers(FEWEST, v.GRID**2 + 1))
+        count = positions_BN.shape[1]
+        places = np.sort(draws.choice(kept, count, replace=kept < count))
+        positions_BN[b], start_B[b] = torch.from_numpy(places) + PREFIX, kept + PREFIX
+    return replace(batch, positions_BN=positions_BN, start_B=start_B)
 
 
 def _quotes(asked: list[list[Question]], ids: np.ndarray, marks_BN: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import torch
 
-from tools.embedded.batches import GROUPS, PREFIX, chosen_cells, token_ids
+from tools.embedded.batches import GROUPS, PREFIX, chosen_cells, starts, token_ids
 from tools.embedded.decoder import Batch
 from tools.embedded.questions import NOTHING, of_shape, unique_things
 from tools.embedded.scenes import Scene, Sign
@@ -48,7 +48,7 @@ def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: 
     look = np.zeros((GROUPS, len(guided), PREFIX + width), bool)
     for p, columns in enumerate(target_cells):
         look[:2, p, columns] = True
-    arrays = (picked, positions, weight, ids, targets, np.array(guided, np.int64), look)
+    arrays = (picked, positions, starts(len(scenes)), weight, ids, targets, np.array(guided, np.int64), look)
     unquoted = np.zeros((0, 3), np.int64), np.zeros((0, PREFIX + width), bool), np.zeros(0, np.int64)
     return Batch(*map(torch.from_numpy, (*arrays, *unquoted)))
 

@@ -44,6 +44,7 @@ class Batch:
 
     labels_BNF: Tensor
     positions_BN: Tensor  # positions of the visual tokens
+    start_B: Tensor  # position of the first text token
     weight_BN: Tensor
     ids_BMT: Tensor
     targets_BMT: Tensor  # next token, -100: not a target
@@ -55,23 +56,27 @@ class Batch:
 
 
 def drive(
-    model: LlamaForCausalLM, context: Pair, weight_BN: Tensor, text_BMTD: Tensor, watch: Watch
+    model: LlamaForCausalLM, context: Pair, weight_BN: Tensor, text: Pair, watch: Watch
 ) -> tuple[Tensor, dict[int, Tensor]]:
-    """Logits (B, M, T, vocabulary), and for each watched layer (from 1) attention (P, H, N) of its positions."""
+    """Logits (B, M, T, vocabulary), and for each watched layer (from 1) attention (P, H, N) of its positions.
+
+    `context`: (B, N, D) vectors and (B, N) positions. `text`: (B, M, T, D) vectors and (B,) the first one's position.
+    """
     hidden_BND, position_BN = context
+    text_BMTD, start_B = text
     B, M, T, _ = text_BMTD.shape
-    text_position = position_BN.max() + 1 + torch.arange(T)
+    text_position_BT = start_B[:, None] + torch.arange(T)
     rotary = model.model.rotary_emb
     context_rope = rotary(hidden_BND, position_BN)
-    text = text_BMTD.reshape(B * M, T, -1)
-    text_rope = rotary(text, text_position[None].expand(B * M, -1))
+    hidden = text_BMTD.reshape(B * M, T, -1)
+    text_rope = rotary(hidden, text_position_BT.repeat_interleave(M, 0))
     seen = _causal(hidden_BND.shape[1]) + weight_BN[:, None, None]
     before = weight_BN[:, None].expand(B, T, -1)
     text_seen = torch.cat([before, _causal(T).expand(B, T, T)], -1).repeat_interleave(M, 0)[:, None]
     watched = {}
     for number, layer in enumerate(model.model.layers, 1):
         query, key, value = _qkv(layer, hidden_BND, context_rope)
-        text_query, text_key, text_value = _qkv(layer, text, text_rope)
+        text_query, text_key, text_value = _qkv(layer, hidden, text_rope)
         keys = torch.cat([key.repeat_interleave(M, 0), text_key], 2)
         values = torch.cat([value.repeat_interleave(M, 0), text_value], 2)
         out = scaled_dot_product_attention(text_query, keys, values, attn_mask=text_seen)
@@ -80,11 +85,11 @@ def drive(
             guided_query = text_query[row_P, :, at_P, None] * text_query.shape[-1] ** -0.5
             scores = (guided_query @ keys[row_P].mT)[:, :, 0] + text_seen[row_P, :, at_P]
             watched[number] = scores.softmax(-1)[..., : key.shape[2]]
-        text = _finish(layer, text, out)
+        hidden = _finish(layer, hidden, out)
         if number < len(model.model.layers):
             own = scaled_dot_product_attention(query, key, value, attn_mask=seen)
             hidden_BND = _finish(layer, hidden_BND, own)
-    logits: Tensor = model.lm_head(model.model.norm(text))
+    logits: Tensor = model.lm_head(model.model.norm(hidden))
     return logits.view(B, M, T, -1), watched
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tools.embedded.align import Aligner
-from tools.embedded.batches import PREFIX, make_batch
+from tools.embedded.batches import PREFIX, make_batch, moved
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch, Watch
@@ -91,7 +91,8 @@ def train_tune(
             data = caption_batch(rng, scenes, 12, BACKGROUND)
         else:
             data, _ = make_batch(rng, scenes, 12, shares, BACKGROUND)
-        return student_loss(student, data, rows_of(data, features, numbers), LOOK_WEIGHT if guide else 0)
+        rows = rows_of(data, features, numbers)
+        return student_loss(student, moved(rng, data), rows, LOOK_WEIGHT if guide else 0)
 
     def evaluate() -> Metrics:
         measured = held_out(student, features)
@@ -118,7 +119,7 @@ def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metric
             numbers = list(range(start, start + 8))
             shares = dict.fromkeys(KINDS, 1.0)
             data, asked = make_batch(rng, [scene_number(i) for i in numbers], 20, shares, BACKGROUND)
-            logits, _ = student(data, rows_of(data, features, numbers))
+            logits, _ = student(moved(rng, data), rows_of(data, features, numbers))
             kinds = [[question.kind for question in row] for row in asked]
             for kind, values in accuracy_by_kind(logits, data, kinds).items():
                 found.setdefault(kind, []).extend(values)
