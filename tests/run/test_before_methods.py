@@ -239,6 +239,18 @@ def test_the_embedded_model_reads_its_own_clip_and_another_where_one_is_named(na
     assert check_before(find_checkpoint("embedded"), [own]) == {"embedded": clip_digest(str(CLIP_DIR), 96)}
 
 
+def test_a_checkpoint_folder_may_bring_its_clip(tmp_path):
+    """As the one that `python -m tools.embedded train` makes does."""
+    words = {"strategy": "trim", "controls": "none", "tokens": "16", "model": str(tmp_path)}
+    with pytest.raises(ConfigError, match="^trim: needs CLIP's text tower"):
+        load_settings(None, words).cells(Geometry(layers=8, heads=32, visual=576))
+    (tmp_path / "clip").mkdir()
+    brought = write_tiny_clip(tmp_path / "clip")
+    for given, expected in ({}, str(brought)), ({"clip": "embedded"}, "embedded"):
+        (found,) = load_settings(None, words | given).cells(Geometry(layers=8, heads=32, visual=576))
+        assert found.clip == expected
+
+
 def test_query_rows_make_cells_of_what_reads_them_alone():
     words = {"strategy": "sparsity,fastv", "controls": "vanilla,all_heads,random_tokens", "tokens": "20", "heads": "4"}
     study = load_settings(None, words | {"query": "last_token,text_tokens_only"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -64,7 +65,7 @@ class StudySettings(BaseModel):
     )
     clip: str | None = Field(
         None,
-        description="folder or hub name of the full CLIP that cdpruner and trim read; the embedded model has its own",
+        description="folder or hub name of the full CLIP that cdpruner and trim read; a checkpoint may have its own",
     )
     layer: int = Field(2, ge=1, le=LARGEST, description="decoder layer K after which tokens are pruned, from 1")
     budget: Literal["average", "kept", "published"] = Field(
@@ -238,7 +239,7 @@ class StudySettings(BaseModel):
             return ()
         kind = METHODS[strategy].options_type
         given = self.options.get(strategy, {})
-        clip = self.clip or ("embedded" if self.model == "embedded" else None)
+        clip = self.clip or _own_clip(self.model)
         if clip is not None and "clip" in {field.name for field in fields(kind)}:
             given = {"clip": clip, **given}
         chosen, default = asdict(METHODS[strategy].options(**given)), asdict(kind())
@@ -272,6 +273,14 @@ def parse_options(text: str) -> dict[str, dict[str, Any]]:
             )
         found.setdefault(method, {})[option] = _option_value(value.strip())
     return found
+
+
+def _own_clip(model: str) -> str | None:
+    """The CLIP that a checkpoint brings: the embedded model's, or a folder `clip` in the model's folder."""
+    own = Path(model) / "clip"
+    if model == "embedded":
+        return model
+    return str(own) if os.path.isfile(own / "config.json") else None  # False for a name that no file can have
 
 
 def _option_value(text: str) -> Any:
