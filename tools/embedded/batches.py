@@ -106,25 +106,26 @@ def make_batch(
 ) -> tuple[Batch, list[list[Question]]]:
     """The batch and the questions in it. `background=None` keeps all 576 cells."""
     asked = asked or [ask(scene, rng, per_scene, weights) for scene in scenes]
+    image, cells = shown(scenes, rng, background)
+    where = [{cell: i for i, cell in enumerate(c)} for c in cells]
+    ids, targets, guided, look = _texts(rng, asked, where, image[0].shape[1])
+    quotes = _quotes(asked, ids, image[0][..., list(FIELDS).index("character")])
+    return Batch(*map(torch.from_numpy, (*image, ids, targets, guided, look, *quotes))), asked
+
+
+def shown(scenes: list[Scene], rng: Random, background: int | None) -> tuple[tuple[np.ndarray, ...], list[np.ndarray]]:
+    """What a batch shows, as its first four fields: labels, positions, start of the text, weights; and the cells."""
     labels = [cell_labels(scene) for scene in scenes]
     cells = [chosen_cells(label, rng, background) for label in labels]
     width = max(len(c) for c, _ in cells)
-    positions = np.zeros((len(scenes), width), np.int64)
-    weight = np.full((len(scenes), width), -np.inf, np.float32)
     picked = np.zeros((len(scenes), width, len(FIELDS)), np.int64)
+    positions = np.zeros((len(scenes), width), np.int64)
+    weight = np.full((len(scenes), PREFIX + width), -np.inf, np.float32)
+    weight[:, :PREFIX] = 0
     for b, (c, w) in enumerate(cells):
-        positions[b, : len(c)], weight[b, : len(c)], picked[b, : len(c)] = c + PREFIX, w, labels[b][c]
-    where = [{cell: i for i, cell in enumerate(c)} for c, _ in cells]
-    ids, targets, guided, look = _texts(rng, asked, where, width)
-    quotes = _quotes(asked, ids, picked[..., list(FIELDS).index("character")])
-    weight = np.concatenate([np.zeros((len(scenes), PREFIX), np.float32), weight], 1)
-    arrays = (picked, positions, starts(len(scenes)), weight, ids, targets, guided, look, *quotes)
-    return Batch(*map(torch.from_numpy, arrays)), asked
-
-
-def starts(scenes: int) -> np.ndarray:
-    """(scenes,) the position of the text behind a whole image."""
-    return np.full(scenes, PREFIX + v.GRID**2)
+        picked[b, : len(c)], positions[b, : len(c)], weight[b, PREFIX : PREFIX + len(c)] = labels[b][c], c + PREFIX, w
+    start = np.full(len(scenes), PREFIX + v.GRID**2)
+    return (picked, positions, start, weight), [c for c, _ in cells]
 
 
 def moved(rng: Random, batch: Batch) -> Batch:

@@ -9,11 +9,10 @@ from random import Random
 import numpy as np
 import torch
 
-from tools.embedded.batches import GROUPS, PREFIX, chosen_cells, starts, token_ids
+from tools.embedded.batches import GROUPS, PREFIX, shown, token_ids
 from tools.embedded.decoder import Batch
 from tools.embedded.questions import NOTHING, of_shape, unique_things
 from tools.embedded.scenes import Scene, Sign
-from tools.embedded.symbols import FIELDS, cell_labels
 from tools.embedded.vocabulary import GRID, NUMBERS, SHAPES
 
 LENGTH = 16
@@ -24,20 +23,12 @@ Word = tuple[int, int, Cells | None]
 
 def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: int = 12) -> Batch:
     """Captions of several kinds for each symbolic scene, in the format of `make_batch`."""
-    labels = [cell_labels(scene) for scene in scenes]
-    cells = [chosen_cells(label, rng, background) for label in labels]
-    width = max(len(c) for c, _ in cells)
-    positions = np.zeros((len(scenes), width), np.int64)
-    weight = np.full((len(scenes), PREFIX + width), -np.inf, np.float32)
-    weight[:, :PREFIX] = 0
-    picked = np.zeros((len(scenes), width, len(FIELDS)), np.int64)
+    image, cells = shown(scenes, rng, background)
     ids = np.zeros((len(scenes), per_scene, LENGTH), np.int64)
     targets = np.full_like(ids, -100)
     guided: list[tuple[int, int, int]] = []
     target_cells: list[list[int]] = []
-    for b, (scene, (c, w)) in enumerate(zip(scenes, cells, strict=True)):
-        positions[b, : len(c)], picked[b, : len(c)] = c + PREFIX, labels[b][c]
-        weight[b, PREFIX : PREFIX + len(c)] = w
+    for b, (scene, c) in enumerate(zip(scenes, cells, strict=True)):
         where = {cell: PREFIX + i for i, cell in enumerate(c)} | {NOTHING[0]: 0}
         for m in range(per_scene):
             for t, (token, target, evidence) in enumerate(caption(rng, scene)[:LENGTH]):
@@ -45,12 +36,13 @@ def caption_batch(rng: Random, scenes: list[Scene], per_scene: int, background: 
                 if evidence:
                     guided.append((b, m, t))
                     target_cells.append([where[cell] for cell in evidence if cell in where])
-    look = np.zeros((GROUPS, len(guided), PREFIX + width), bool)
+    width = PREFIX + image[0].shape[1]
+    look = np.zeros((GROUPS, len(guided), width), bool)
     for p, columns in enumerate(target_cells):
         look[:2, p, columns] = True
-    arrays = (picked, positions, starts(len(scenes)), weight, ids, targets, np.array(guided, np.int64), look)
-    unquoted = np.zeros((0, 3), np.int64), np.zeros((0, PREFIX + width), bool), np.zeros(0, np.int64)
-    return Batch(*map(torch.from_numpy, (*arrays, *unquoted)))
+    unquoted = np.zeros((0, 3), np.int64), np.zeros((0, width), bool), np.zeros(0, np.int64)
+    arrays = (*image, ids, targets, np.array(guided, np.int64), look, *unquoted)
+    return Batch(*map(torch.from_numpy, arrays))
 
 
 def caption(rng: Random, scene: Scene) -> list[Word]:

@@ -83,7 +83,7 @@ def measure(towers: Towers) -> Metrics:
     visions = [
         vision
         for start in range(0, len(scenes), 16)
-        for vision in signals.signals(to_pixels(scenes[start : start + 16]), ("attention_HV",))
+        for vision in signals.signals(to_pixels(scenes[start : start + 16]), ("attention_HV", "deep_layer_V"))
     ]
     embedded_BNE = towers.embed(torch.stack([vision.hidden_NC for vision in visions]))
     logits_BB = embedded_BNE[:, 0] @ towers.text.texts([full_caption(scene, rng) for scene in scenes]).T
@@ -93,6 +93,7 @@ def measure(towers: Towers) -> Metrics:
     return {
         "retrieval": min(float((logits_BB.argmax(axis) == right).float().mean()) for axis in (0, 1)),
         "foreground": among_top(torch.stack([vision.attention_HV.mean(0) for vision in visions]), front_BV),
+        "received": among_top(torch.stack([vision.deep_layer_V for vision in visions]), front_BV),
         "named": found(AWAY * cosine_PV, phrases.cells_PN),
         "against": found(-AWAY * cosine_PV, phrases.cells_PN),
     }

@@ -25,7 +25,7 @@ from tools.embedded.tower import to_pixels
 
 HELD_OUT = 64
 TOP = 64  # the smallest budget of the study
-SIGNALS = {"attention_HV", "hidden_NC", "projected_VD", *CLIP_SIGNALS[:2]}
+SIGNALS = {"attention_HV", "deep_layer_V", "hidden_NC", "projected_VD", *CLIP_SIGNALS[:2]}
 
 
 def unseen_scenes(count: int = HELD_OUT) -> list[Scene]:
@@ -39,18 +39,19 @@ def measure_checkpoint(model: Path, count: int = HELD_OUT) -> Metrics:
     """Of a LLaVA folder with its CLIP in `clip/`.
 
     `retrieval`: share of captions and images that find each other among `count`, the lower of the two. `foreground`:
-    share of foreground patches among the TOP by mean [CLS] attention, over chance. `named`: share of the patches of
+    share of foreground patches among the TOP by mean [CLS] attention, over chance; `received`: by the attention that
+    patches receive from all, which HiPrune reads. `named`: share of the patches of
     what a text names among the TOP by CDPruner's relevance, over chance; `against`: by its opposite.
     """
     scenes = unseen_scenes(count)
     visions = _visions(model, scenes)
-    attention_BV = torch.stack([vision.attention_HV.mean(0) for vision in visions])
     front_BV = torch.from_numpy(is_foreground(np.stack([cell_labels(scene) for scene in scenes])))
     phrases = phrases_of(scenes, Random("tower/phrases"), 4)
     relevance_PV = _relevance(model / "clip", visions, phrases)
     return {
         "retrieval": _retrieval(model / "clip", scenes),
-        "foreground": among_top(attention_BV, front_BV),
+        "foreground": among_top(torch.stack([vision.attention_HV.mean(0) for vision in visions]), front_BV),
+        "received": among_top(torch.stack([vision.deep_layer_V for vision in visions]), front_BV),
         "named": found(relevance_PV, phrases.cells_PN),
         "against": found(-relevance_PV, phrases.cells_PN),
     }
