@@ -24,6 +24,7 @@ This page is made from the code by `python tools/methods_page.py`; change the me
 
 `--strategy` takes the names of head strategies, controls and the methods below, separated by commas.
 `--config methods` runs all that can run on the embedded model at equal budgets ([its results](methods-embedded.md)),
+`--config methods-few-tokens` those before the language model at 64, 36 and 16 tokens,
 `--config methods-llava-1.5-7b` all of them on LLaVA-1.5-7B.
 
 - **prunes**: after which decoder layers of LLaVA-1.5-7B at T = 192 (`budget=average`); 0 is before the language model.
@@ -38,8 +39,8 @@ OPTIONS = """\
 
 `--method-options vispruner.important_ratio=0.75,pool.grid=12x16`, or in a file `options: {vispruner: {important_ratio:
 0.75}}`. What is not a default is part of the cell: of its name, its parameters and what its answers are kept under.
-CDPruner and TRIM read CLIP's text tower, which a LLaVA checkpoint does not hold: `--clip` names the full CLIP (the
-embedded model has its own).
+CDPruner and TRIM read CLIP's text tower, which a LLaVA checkpoint does not hold: `--clip` names the full CLIP. Without
+it, it is the folder `clip` in the checkpoint's folder, if there is one; the embedded model has its own there.
 Head strategies take `--query`, the attention rows that they read (`last_token` unless it says otherwise).
 
 | method | option | default |

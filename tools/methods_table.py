@@ -1,7 +1,7 @@
-"""docs/methods-embedded.md, the table of all methods on the embedded study: scores, intervals, best sets, costs.
+"""The tables of methods on the embedded study, docs/methods-*.md: scores, intervals, best sets, costs.
 
-    python tools/methods_table.py            # runs configs/methods.yaml, compares it and writes the page
-    python tools/methods_table.py --limit 4 --page /tmp/page.md
+    python tools/methods_table.py            # runs both studies of configs/, compares each and writes its page
+    python tools/methods_table.py --study methods --limit 4 --folder /tmp
 
 Answers that are on disk are not computed again. Nothing on the page is typed by hand but its explanations.
 """
@@ -21,13 +21,19 @@ from embedded_table import caption
 
 from headwise.analysis.tables import pareto_front
 from headwise.benchmarks import BENCHMARKS
+from headwise.methods import METHODS, BeforeMethod
 from headwise.report.columns import EFFICIENCY
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG, PAGE = ROOT / "configs" / "methods.yaml", ROOT / "docs" / "methods-embedded.md"
+PAGES = {"methods": "methods-embedded.md", "methods-few-tokens": "methods-few-tokens.md"}
+QUESTION = """\
+Methods before the language model only. The last column says which kind has a method in the best set of its budget on
+that benchmark: one kind alone there is better than all of the other by more than chance.
+"""
 COUNTED = ("flops", "kv_bytes")
 MEASURED = ("prefill_seconds", "token_seconds")
-INTRODUCTION = """\
+TITLES = {
+    "methods": """\
 # Methods on the embedded study
 
 This page is made by `python tools/methods_table.py`; run it again rather than change the page.
@@ -38,7 +44,18 @@ parameters and sees synthetic scenes ([the embedded study](embedded.md)): the pa
 looks like and what can be told apart at this number of questions, not which method is best on photographs. Methods
 before the language model count positions anew, which this decoder never saw in training: their rows mix that with the
 choice of tokens ([measured](embedded.md#what-the-embedded-study-shows)); methods inside it keep positions.
+""",
+    "methods-few-tokens": """\
+# Methods at few tokens on the embedded study
 
+This page is made by `python tools/methods_table.py`; run it again rather than change the page.
+
+Methods before the language model, where few tokens are left (`configs/methods-few-tokens.yaml`): 64, 36 and 16 of 576,
+in every layer. Methods inside it cannot get there on a decoder of 8 layers: the layers before they prune see all. It is
+the same small model as [where there is room](methods-embedded.md), and as little a statement about photographs.
+""",
+}
+READING = """\
 Scores with 95 % intervals (bootstrap over images); `mean` is the mean over the benchmarks of percent of the unpruned
 model. ✓: in the best set of its budget, statistically tied with the best one there. Controls are in italics. FLOPs are
 of one prefill with the choosing in it, key-value bytes in 2-byte numbers, both counted from shapes; `front` names the
@@ -46,17 +63,18 @@ costs at which no other row of the page is both at least as good and at least as
 """
 
 
-def page(found: dict[str, Any], source: str, seconds: bool = False) -> str:
+def page(found: dict[str, Any], source: str, seconds: bool = False, study: str = "methods") -> str:
     """The page of a comparison (what `headwise compare --json` prints); `source` says where its numbers are from."""
     if not found["overall"]:
         raise click.ClickException("the comparison has no mean over benchmarks; compare several of them")
     costs = COUNTED + (MEASURED if seconds else ())
     budgets = sorted({cell["tokens"] or 0 for cell in found["overall"]["cells"]}, reverse=True)
     fronts = _fronts(found["overall"]["cells"], costs)
-    parts = [INTRODUCTION, *(f"- {note}" for note in found["notes"]), ""]
+    parts = [TITLES[study], READING, *(f"- {note}" for note in found["notes"]), ""]
     for tokens in [0, *(tokens for tokens in budgets if tokens)]:
         title = f"{tokens} tokens" if tokens else "Unpruned"
         parts += [f"## {title}", "", _table(found, tokens, costs, fronts), "", *_best_set(found, tokens)]
+    parts += _question(found, [tokens for tokens in budgets if tokens])
     return "\n".join([*parts, source, ""])
 
 
@@ -102,6 +120,43 @@ def _best_set(found: dict[str, Any], tokens: int) -> list[str]:
     return [f"Best set: {', '.join(inside)}.", ""] if inside else []
 
 
+def _question(found: dict[str, Any], budgets: Sequence[int]) -> list[str]:
+    """Whether methods before the language model that read the question beat those that do not, or are tied."""
+    lines = [
+        "| tokens | benchmark | best that reads the question | best that does not | tied with the best of its budget |",
+        "| --: | --- | --- | --- | --- |",
+    ]
+    parts = {BENCHMARKS[name].title: part["cells"] for name, part in found["benchmarks"].items()}
+    parts["mean, %"] = found["overall"]["cells"]
+    for tokens in budgets:
+        for title, cells in parts.items():
+            reads, blind = (_kind(cells, tokens, reads) for reads in (True, False))
+            if not reads or not blind:
+                return []
+            tied = [said for kind, said in ((reads, "reads it"), (blind, "does not")) if any(map(_best, kind))]
+            best = (max(kind, key=lambda cell: cell["score"]) for kind in (reads, blind))
+            shown = [f"`{cell['strategy']}` {_score(cell)}" for cell in best]
+            lines.append(f"| {tokens} | {title} | {' | '.join(shown)} | {', '.join(tied) or 'neither'} |")
+    return ["## Does reading the question help?", "", QUESTION, *lines, ""]
+
+
+def _kind(cells: Sequence[dict[str, Any]], tokens: int, reads: bool) -> list[dict[str, Any]]:
+    """The scored cells of a budget whose method chooses before the language model, and reads the question or not."""
+    return [
+        cell
+        for cell in cells
+        if cell["tokens"] == tokens
+        and cell["role"] == "method"
+        and cell["score"] is not None
+        and isinstance(method := METHODS.get(cell["strategy"]), BeforeMethod)
+        and method.question_dependent == reads
+    ]
+
+
+def _best(cell: dict[str, Any]) -> bool:
+    return bool(cell["best_at_budget"])
+
+
 def _fronts(cells: Sequence[dict[str, Any]], costs: Sequence[str]) -> dict[str, str]:
     """Per configuration the costs on whose Pareto front it is, the unpruned model among the rivals."""
     looks = {column.name: column.title for column in EFFICIENCY}
@@ -126,14 +181,17 @@ def _headwise(*words: str) -> str:
 
 @click.command()
 @click.option("--limit", default="config", help="Questions of each benchmark.  [default: as the configuration says]")
-@click.option("--page", "path", default=PAGE, type=click.Path(path_type=Path), help="Where to write it.")
+@click.option("--study", "studies", multiple=True, default=list(PAGES), type=click.Choice(list(PAGES)), help="Which.")
+@click.option("--folder", default=ROOT / "docs", type=click.Path(path_type=Path), help="Where to write the pages.")
 @click.option("--seconds", is_flag=True, help="Measured seconds, too; run it on an idle machine.")
-def main(limit: str, path: Path, seconds: bool) -> None:
-    """Run the study of all methods, compare it and write its page."""
-    _headwise("evaluate", "--config", str(CONFIG), "--limit", limit)
-    found = json.loads(_headwise("compare", "--json", "--no-report"))
-    path.write_text(page(found, caption(found), seconds), encoding="utf-8")
-    click.echo(f"written: {path}")
+def main(limit: str, studies: Sequence[str], folder: Path, seconds: bool) -> None:
+    """Run the studies of methods, compare each and write its page."""
+    for study in studies:
+        _headwise("evaluate", "--config", str(ROOT / "configs" / f"{study}.yaml"), "--limit", limit)
+        found = json.loads(_headwise("compare", "--json", "--no-report"))
+        path = folder / PAGES[study]
+        path.write_text(page(found, caption(found), seconds, study), encoding="utf-8")
+        click.echo(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from survival import write_bundle
 from tiny_llava import write_tiny_llava
 
 from headwise.errors import ConfigError
-from headwise.methods import METHODS
+from headwise.methods import METHODS, BeforeMethod
 from headwise.methods.stages import mean_tokens, stages_of
 from headwise.run.evaluate import Job
 from headwise.run.layers import layer_lines
@@ -41,6 +41,17 @@ def test_every_method_is_there_and_every_budget_can_be_met(name, methods, geomet
     assert len(cells) == 1 + len(tokens) * (len(methods) + len(study.controls) - 1)
     apart = {c.strategy for c in cells if abs(mean_tokens(c, geometry) - c.tokens) > 0.5 and c.strategy not in CONTROLS}
     assert apart == ({"downsample"} if geometry is EMBEDDED else {"downsample", "dart"})
+
+
+def test_few_tokens_are_reached_by_every_method_before_the_language_model():
+    study = load_settings(study_file("methods-few-tokens"), {})
+    before = {name for name in METHOD if isinstance(METHODS[name], BeforeMethod)}
+    assert set(study.strategy) == before
+    assert set(study.controls) == {"vanilla", *CONTROL}
+    cells = study.cells(EMBEDDED)
+    assert len(cells) == 1 + 3 * (len(before) + len(CONTROL))
+    assert {mean_tokens(cell, EMBEDDED) for cell in cells} == {576, 64, 36, 16}
+    assert all(mean_tokens(cell, EMBEDDED) == cell.tokens for cell in cells)
 
 
 def test_the_counts_that_the_file_names_are_those_of_its_cells():

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from headwise.cli import headwise
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = "--config methods --strategy fastv,visionzip --controls vanilla,pool --tokens 225,195 --limit 4"
+STUDY = "--config methods --strategy fastv,visionzip,mmtok --controls vanilla,pool --tokens 225,195 --limit 4"
 NUMBER = re.compile(r"\d+\.\d \(|\d{3,4} \(")
 
 
@@ -57,7 +57,7 @@ def test_every_cell_has_one_row_under_its_budget_best_first(tool, found):
     for tokens in (225, 195):
         header, _, *rows = rows_of(page, f"{tokens} tokens")
         assert header == ["method", "mean, %", "", "GQA", "POPE", "tokens seen", "FLOPs", "KV bytes", "front"]
-        assert {row[0] for row in rows} == {"`fastv`", "`visionzip`", "*pool*"}
+        assert {row[0] for row in rows} == {"`fastv`", "`visionzip`", "`mmtok`", "*pool*"}
         means = [float(row[1].split()[0]) for row in rows]
         assert means == sorted(means, reverse=True)
         assert {row[5] for row in rows} == {f"{tokens}.0"}
@@ -86,10 +86,34 @@ def test_one_benchmark_has_no_mean_and_no_page(tool, found):
         tool.page(found | {"overall": None}, "")
 
 
-def test_the_committed_page_has_every_cell_of_its_study_and_says_where_it_is_from(tool):
-    page = tool.PAGE.read_text(encoding="utf-8")
-    assert page.startswith(tool.INTRODUCTION)
-    study = yaml.safe_load(tool.CONFIG.read_text(encoding="utf-8"))
+def test_methods_that_read_the_question_stand_beside_those_that_do_not(tool, found):
+    """Both are methods before the language model; the last column is read off the best sets, benchmark by benchmark."""
+    _, _, *rows = rows_of(tool.page(found, ""), "Does reading the question help?")
+    assert [row[:2] for row in rows] == [[n, b] for n in ("225", "195") for b in ("GQA", "POPE", "mean, %")]
+    parts = {"GQA": found["benchmarks"]["gqa"], "POPE": found["benchmarks"]["pope"], "mean, %": found["overall"]}
+    for tokens, title, reads, blind, tied in rows:
+        cells = {cell["strategy"]: cell for cell in parts[title]["cells"] if cell["tokens"] == int(tokens)}
+        assert reads.startswith(f"`mmtok` {cells['mmtok']['score']:.1f}")
+        assert blind.startswith(f"`visionzip` {cells['visionzip']['score']:.1f}")
+        assert ("reads it" in tied) == cells["mmtok"]["best_at_budget"]
+        assert ("does not" in tied) == cells["visionzip"]["best_at_budget"]
+
+
+def test_one_kind_of_method_alone_is_not_compared(tool, found):
+    blind = {"benchmarks": {name: _without(part, "mmtok") for name, part in found["benchmarks"].items()}}
+    page = tool.page(found | blind | {"overall": _without(found["overall"], "mmtok")}, "")
+    assert "Does reading the question help?" not in page
+
+
+def _without(part: dict, strategy: str) -> dict:
+    return part | {"cells": [cell for cell in part["cells"] if cell["strategy"] != strategy]}
+
+
+@pytest.mark.parametrize("study", ["methods"])
+def test_the_committed_page_has_every_cell_of_its_study_and_says_where_it_is_from(tool, study):
+    page = (ROOT / "docs" / tool.PAGES[study]).read_text(encoding="utf-8")
+    assert page.startswith(f"{tool.TITLES[study]}\n{tool.READING}")
+    study = yaml.safe_load((ROOT / "configs" / f"{study}.yaml").read_text(encoding="utf-8"))
     expected = {*study["strategy"], *study["controls"]} - {"vanilla"}
     for tokens in study["tokens"]:
         rows = rows_of(page, f"{tokens} tokens")[2:]
