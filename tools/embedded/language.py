@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from tools.embedded import vocabulary as v
-from tools.embedded.batches import PREFIX, fresh_scenes, make_batch, moved, prefix_ids, token_ids
+from tools.embedded.batches import PREFIX, fresh_scenes, make_batch, prefix_ids, token_ids
 from tools.embedded.captions import caption_batch
 from tools.embedded.curve import read_log
 from tools.embedded.decoder import Batch, Watch, decoder_config, drive
@@ -139,7 +139,7 @@ def train_language(
             data = caption_batch(rng, scenes, questions)
         else:
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
-        logits, watched = scene_decoder(moved(rng, data), symbolic(rng, data), guided_layers(data))
+        logits, watched = scene_decoder(data, symbolic(rng, data), guided_layers(data))
         answer, look = answer_loss(logits, data.targets_BMT), guide_loss(logits, watched, data)
         return answer + (LOOK_WEIGHT if guide else 0) * look, {"answer": answer.item(), "look": look.item()}
 
@@ -149,7 +149,7 @@ def train_language(
         with torch.no_grad():
             for _ in range(4):
                 data, asked = make_batch(rng, fresh_scenes(rng, 8), 20, dict.fromkeys(KINDS, 1.0))
-                logits, _ = scene_decoder(moved(rng, data), symbolic(rng, data))
+                logits, _ = scene_decoder(data, symbolic(rng, data))
                 kinds = [[q.kind for q in row] for row in asked]
                 for kind, values in accuracy_by_kind(logits, data, kinds).items():
                     found.setdefault(kind, []).extend(values)
