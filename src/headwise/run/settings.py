@@ -277,9 +277,9 @@ def parse_options(text: str) -> dict[str, dict[str, Any]]:
 
 def _own_clip(model: str) -> str | None:
     """The CLIP that a checkpoint brings: the embedded model's, or a folder `clip` in the model's folder."""
-    own = Path(model) / "clip"
     if model == "embedded":
         return model
+    own = Path(model) / "clip"
     return str(own) if os.path.isfile(own / "config.json") else None  # False for a name that no file can have
 
 
