@@ -71,7 +71,7 @@ def test_measured_seconds_hold_the_choosing(checkpoint, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 255, (40, 52, 3), dtype=np.uint8)
     prepared = answerer.reducer.prepare(Image.fromarray(pixels), [plain, slow])
     sample = Sample(benchmark="gqa", question_id="1", image="a", prompt="Is there a red cat ?")
-    found = answerer._costs("gqa", [plain, slow], prepared, sample, 1.0)["costs"]
+    found = answerer._costs("gqa", [plain, slow], prepared, sample)
     seconds = {cost["method"].partition("/")[0]: cost for cost in found}
     assert seconds["divprune"]["prefill"] >= 0.5
     assert seconds["divprune"]["prefill"] - seconds["fastervlm"]["prefill"] > 0.25

@@ -14,7 +14,7 @@ from headwise.methods import heads
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
 from headwise.models.llava import Llava
 from headwise.run import tasks
-from headwise.run.answering import open_windows, unreadable
+from headwise.run.answering import WINDOW_QUESTIONS, open_windows, unreadable
 from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
@@ -99,6 +99,21 @@ def test_windows_do_not_depend_on_what_is_answered(checkpoint: Checkpoint, bundl
     assert not rest[0].lacking[0].any()
     assert rest[0].lacking[1].all()
     assert not open_windows(planned, ~nothing, "cpu")
+
+
+def test_costs_are_not_measured_before_the_first_of_several_windows_is_answered(
+    checkpoint: Checkpoint, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WINDOW_QUESTIONS, "cpu", 1)
+    planned = task(checkpoint, bundle, benchmark="mme")
+    done = np.zeros((len(planned.samples), len(planned.cells)), dtype=bool)
+    first, *others = open_windows(planned, done, "cpu")
+    assert others
+    assert [first.costs, *(window.costs for window in others)] == [False] + [True] * len(others)
+    for window in (first, *others[:-1]):
+        done[window.places] = True
+    (last,) = open_windows(planned, done, "cpu")
+    assert last.costs
 
 
 def test_questions_on_one_image_share_a_window(checkpoint: Checkpoint, bundle: Path) -> None:

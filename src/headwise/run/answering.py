@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,10 +44,14 @@ Source = Path | BinaryIO | None
 
 @dataclass(frozen=True)
 class Window:
-    """Questions answered together: their places in the task, and which answers lack: bool [places, cells]."""
+    """Questions answered together: their places in the task, and which answers lack: bool [places, cells].
+
+    `costs`: whether costs may be measured on one of them.
+    """
 
     places: list[int]
     lacking: np.ndarray
+    costs: bool = True
 
     @property
     def open_places(self) -> list[int]:
@@ -151,7 +155,9 @@ class Answerer:
                 }
                 where = {"grids": as_numbers(found.grids)} if found.grids else {}
                 lines.append({"question": task.questions[window.places[row]], "answers": answers, **where})
-        lines[0] |= self._costs(task.name, cells, pixels[samples[0].image], samples[0], took)
+        self.cost_probe.answering += took
+        if window.costs and self.cost_probe.due(task.name):
+            lines[0]["costs"] = self._costs(task.name, cells, pixels[samples[0].image], samples[0])
         return lines
 
     def branches(
@@ -207,18 +213,13 @@ class Answerer:
             part, rows = part + asked, rows + more
         yield part
 
-    def _costs(
-        self, benchmark: str, cells: Sequence[Cell], pixels: Pixels, sample: Sample, took: float
-    ) -> dict[str, Any]:
-        """Costs of the cells alone, measured on this question, where it is time to: what a spool line holds of them."""
-        self.cost_probe.answering += took
-        if not self.cost_probe.due(benchmark):
-            return {}
+    def _costs(self, benchmark: str, cells: Sequence[Cell], pixels: Pixels, sample: Sample) -> list[dict[str, Any]]:
+        """Costs of the cells alone, measured on this question: what a spool line holds of them."""
         reductions = self.reducer.window(cells, [pixels])
         choices = [reductions.again(column, 0, sample.prompt) for column in range(len(cells))]
         image = self.vlm.encode_images([pixels.whole])[0]
         question_QD = self.vlm.question(sample.prompt)
-        return {"costs": self.cost_probe.measure(benchmark, self.engine(cells), image, question_QD, choices)}
+        return self.cost_probe.measure(benchmark, self.engine(cells), image, question_QD, choices)
 
     def _question(self, image: int, sample: Sample, chosen: Sequence[Chosen | None]) -> Question:
         rows = tuple(None if each is None else each.rows for each in chosen)
@@ -268,9 +269,15 @@ def image_paths(task: Task, window: Window) -> dict[str, Path]:
 
 
 def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:
-    """The task's windows that lack an answer, in order; `done` is bool [questions, cells]."""
-    windows = [Window(places, ~done[places]) for places in _cut(task, WINDOW_QUESTIONS.get(device, 64))]
-    return [window for window in windows if window.lacking.any()]
+    """The task's windows that lack an answer, in order; `done` is bool [questions, cells].
+
+    Costs are not measured on the first of several: a study's first answers come before that.
+    """
+    cut = [Window(places, ~done[places]) for places in _cut(task, WINDOW_QUESTIONS.get(device, 64))]
+    windows = [window for window in cut if window.lacking.any()]
+    if len(windows) > 1:
+        windows[0] = replace(windows[0], costs=False)
+    return windows
 
 
 def _cut(task: Task, size: int) -> Iterator[list[int]]:

@@ -21,7 +21,7 @@ from headwise.errors import DataError, HeadwiseError
 from headwise.methods.heads import version_of
 from headwise.models import FAMILIES
 from headwise.models.checkpoint import Checkpoint, find_checkpoint
-from headwise.run.answering import Answerer, Source, Window, image_paths
+from headwise.run.answering import Answerer, Source, image_paths
 from headwise.run.executors import Work
 from headwise.run.executors.local import failures_of
 from headwise.run.placement import Placement
@@ -171,7 +171,7 @@ def parcel(work: Work, data_on_workers: bool = False) -> Work:
         samples=[task.samples[place] for place in places],
         questions=[task.questions[place] for place in places],
     )
-    return Work(own, Window(list(range(len(places))), work.window.lacking))
+    return Work(own, replace(work.window, places=list(range(len(places)))))
 
 
 def images_of(work: Work) -> Images:
