@@ -24,7 +24,7 @@ This page is made from the code by `python tools/methods_page.py`; change the me
 
 `--strategy` takes the names of head strategies, controls and the methods below, separated by commas.
 `--config methods` runs all that can run on the embedded model at equal budgets ([its results](methods-embedded.md)),
-`--config methods-few-tokens` those before the language model at 64, 36 and 16 tokens,
+`--config methods-few-tokens` those before the language model at 64, 36 and 16 tokens ([theirs](methods-few-tokens.md)),
 `--config methods-llava-1.5-7b` all of them on LLaVA-1.5-7B.
 
 - **prunes**: after which decoder layers of LLaVA-1.5-7B at T = 192 (`budget=average`); 0 is before the language model.

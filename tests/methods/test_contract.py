@@ -29,7 +29,9 @@ REQUIRED = {
     "hiprune",
     "pool",
     "downsample",
+    "random_patches",
 }
+CONTROLS = ("pool", "downsample", "random_patches")
 
 
 def changed(vision: Vision, **signals: torch.Tensor | None) -> Vision:
@@ -55,7 +57,7 @@ def test_a_method_says_what_it_is(name):
     assert method.source
     assert method.version >= 1
     assert method.positions == "compacted"
-    assert method.role == ("control" if name in ("pool", "downsample") else "method")
+    assert method.role == ("control" if name in CONTROLS else "method")
     assert method.question_dependent == (name in ("cdpruner", "cdpruner_llm", "trim", "mmtok"))
     assert bool(method.text_encoder) == method.question_dependent
 
@@ -139,6 +141,7 @@ def test_the_smallest_feasible_budget_is_named(name, tokens, options, words):
         ("pool", {"grid": "4x4"}, "grid: '4x4' is not a height and a width"),
         ("hiprune", {"alpha": None}, "alpha: None is not a number"),
         ("prumerge", {"adaptive": "no"}, "adaptive: 'no' is not true or false"),
+        ("random_patches", {"draw": -1}, "draw: -1 is not a whole number"),
         ("cdpruner", {"clip": ""}, "clip: '' is not a folder or hub name"),
     ],
 )

@@ -232,3 +232,23 @@ def test_patches_in_clips_space_are_those_of_its_own_layers():
     norm.load_state_dict({"weight": vision.post_ln_weight, "bias": vision.post_ln_bias})
     expected = norm(faint.hidden_NC[1:]) @ vision.visual_projection_EC.T
     torch.testing.assert_close(patch_embeddings(faint), expected.detach())
+
+
+def test_random_patches_do_not_look_and_smaller_budgets_are_subsets():
+    """Whatever the image shows, one draw keeps the same places; another draw keeps others."""
+    one, other = (Vision(projected_VD=torch.randn(576, 4)) for _ in range(2))
+    large, small = (reduce("random_patches", one, tokens).kept.tolist() for tokens in (128, 64))
+    assert large == sorted(set(large))
+    assert (len(large), len(small)) == (128, 64)
+    assert set(small) < set(large)
+    assert reduce("random_patches", other, 64).kept.tolist() == small
+    again = reduce("random_patches", one, 64, draw=1).kept.tolist()
+    assert len(set(again) & set(small)) < 30
+
+
+def test_random_patches_keep_every_place_about_equally_often():
+    counts = torch.zeros(100)
+    for draw in range(2000):
+        counts[reduce("random_patches", Vision(projected_VD=torch.ones(100, 1)), 20, draw=draw).kept] += 1
+    assert counts.sum() == 40_000
+    assert (counts - 400).abs().max() < 5 * (2000 * 0.2 * 0.8) ** 0.5

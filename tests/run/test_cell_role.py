@@ -13,6 +13,7 @@ from headwise.run.cell_runs import role
         ("random_tokens", "control"),
         ("pool", "control"),
         ("downsample", "control"),
+        ("random_patches", "control"),
         ("sum", "method"),
         ("pdrop", "method"),
         ("a_plug_in_that_is_gone", "method"),

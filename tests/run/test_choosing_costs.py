@@ -35,6 +35,7 @@ def checkpoint(tmp_path_factory) -> Checkpoint:
         ("fastervlm", 0),
         ("hiprune", 0),
         ("downsample", 0),
+        ("random_patches", 0),
         ("divprune", 2 * V * V * D),
         ("pool", 2 * T * N * C),
         ("scope", 2 * V * V * C),
