@@ -42,8 +42,7 @@ Every method that the embedded model can run, at equal budgets (`configs/methods
 tokens that a decoder layer sees ([why budgets differ](methods.md#why-budgets-differ)). The model has 2.3 million
 parameters and sees synthetic scenes ([the embedded study](embedded.md)): the page shows what a comparison of methods
 looks like and what can be told apart at this number of questions, not which method is best on photographs. Methods
-before the language model count positions anew, which this decoder never saw in training: their rows mix that with the
-choice of tokens ([measured](embedded.md#what-the-embedded-study-shows)); methods inside it keep positions.
+before the language model at fewer tokens: [where few are left](methods-few-tokens.md).
 """,
     "methods-few-tokens": """\
 # Methods at few tokens on the embedded study

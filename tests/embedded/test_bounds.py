@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import RunData
 from transformers import CLIPModel, LlavaForConditionalGeneration
 
 from headwise.embedded import CLIP_DIR, MODEL_DIR
@@ -14,23 +16,28 @@ from tools.embedded.measure import measure_checkpoint
 
 LIMIT = 120
 LEAST = {"textvqa": 80, "mme": 0.85 * 1400, "gqa": 94, "pope": 98, "mmbench": 60, "refcoco": 60}
+COUNTS = (500, 400, 300, 245, 225, 205)  # tokens at which divprune keeps what the questions of POPE ask about
 
 
-@pytest.fixture(scope="module")
-def unpruned(tmp_path_factory) -> dict[str, dict[str, float]]:
-    """Metrics of each benchmark, of the command line in a folder of its own."""
-    folder = tmp_path_factory.mktemp("unpruned")
+def evaluated(folder: Path, *words: str) -> list[RunData]:
+    """What the cells' runs logged, of the command line in a folder of its own."""
     store = f"sqlite:///{folder}/mlflow.db"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environ |= {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(MODEL_DIR.parents[2])}
-    words = ["evaluate", "--strategy", "vanilla", "--controls", "none", "--limit", str(LIMIT)]
-    command = [sys.executable, "-m", "headwise", *words]
+    command = [sys.executable, "-m", "headwise", "evaluate", *words]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     client = MlflowClient(store)
     places = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(places, "tags.`headwise.kind` = 'cell'")
-    return {run.data.params["benchmark"]: run.data.metrics for run in runs}
+    return [run.data for run in client.search_runs(places, "tags.`headwise.kind` = 'cell'")]
+
+
+@pytest.fixture(scope="module")
+def unpruned(tmp_path_factory) -> dict[str, dict[str, float]]:
+    """Metrics of each benchmark."""
+    words = ("--strategy", "vanilla", "--controls", "none", "--limit", str(LIMIT))
+    cells = evaluated(tmp_path_factory.mktemp("unpruned"), *words)
+    return {cell.params["benchmark"]: cell.metrics for cell in cells}
 
 
 @pytest.mark.parametrize("name", LEAST)
@@ -41,6 +48,15 @@ def test_the_unpruned_model_answers(unpruned, name):
 def test_quoted_words_are_not_at_chance(unpruned):
     """MME's OCR asks whether a word is on a sign; half of its answers are yes."""
     assert unpruned["mme"]["category/OCR/acc"] >= 75
+
+
+def test_positions_counted_anew_do_no_harm(tmp_path):
+    """Methods before the language model count positions anew; the decoder is at home at every count of them."""
+    words = ("--strategy", "divprune", "--tokens", ",".join(map(str, COUNTS)), "--controls", "none")
+    cells = evaluated(tmp_path, *words, "--benchmark", "pope", "--limit", "60")
+    found = {int(cell.params["tokens"]): cell.metrics["score"] for cell in cells}
+    assert found.keys() == set(COUNTS)
+    assert min(found.values()) >= 95, found
 
 
 @pytest.fixture(scope="module")

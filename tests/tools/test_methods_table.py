@@ -109,10 +109,11 @@ def _without(part: dict, strategy: str) -> dict:
     return part | {"cells": [cell for cell in part["cells"] if cell["strategy"] != strategy]}
 
 
-def test_the_committed_page_has_every_cell_of_its_study_and_says_where_it_is_from(tool):
-    page = (ROOT / "docs" / tool.PAGES["methods"]).read_text(encoding="utf-8")
-    assert page.startswith(f"{tool.TITLES['methods']}\n{tool.READING}")
-    study = yaml.safe_load((ROOT / "configs/methods.yaml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["methods", "methods-few-tokens"])
+def test_the_committed_page_has_every_cell_of_its_study_and_says_where_it_is_from(tool, name):
+    page = (ROOT / "docs" / tool.PAGES[name]).read_text(encoding="utf-8")
+    assert page.startswith(f"{tool.TITLES[name]}\n{tool.READING}")
+    study = yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8"))
     expected = {*study["strategy"], *study["controls"]} - {"vanilla"}
     for tokens in study["tokens"]:
         rows = rows_of(page, f"{tokens} tokens")[2:]
