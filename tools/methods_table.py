@@ -185,11 +185,13 @@ def _headwise(*words: str) -> str:
 @click.option("--seconds", is_flag=True, help="Measured seconds, too; run it on an idle machine.")
 def main(limit: str, studies: Sequence[str], folder: Path, seconds: bool) -> None:
     """Run the studies of methods, compare each and write its page."""
+    pages = {}
     for study in studies:
         _headwise("evaluate", "--config", str(ROOT / "configs" / f"{study}.yaml"), "--limit", limit)
         found = json.loads(_headwise("compare", "--json", "--no-report"))
-        path = folder / PAGES[study]
-        path.write_text(page(found, caption(found), seconds, study), encoding="utf-8")
+        pages[folder / PAGES[study]] = page(found, caption(found), seconds, study)
+    for path, text in pages.items():  # only now: a page written before would make the next study's checkout a dirty one
+        path.write_text(text, encoding="utf-8")
         click.echo(f"written: {path}")
 
 
