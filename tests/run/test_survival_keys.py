@@ -11,10 +11,12 @@ from PIL import Image
 
 from headwise.errors import DataError
 from headwise.methods import heads
-from headwise.models.checkpoint import Checkpoint, find_checkpoint
+from headwise.models.checkpoint import Checkpoint, Vlm, find_checkpoint
 from headwise.models.llava import Llava
 from headwise.run import tasks
-from headwise.run.answering import WINDOW_QUESTIONS, open_windows, unreadable
+from headwise.run.answering import WINDOW_QUESTIONS, Answerer, image_paths, open_windows, unreadable
+from headwise.run.executors import Work
+from headwise.run.executors.worker import parcel
 from headwise.run.placement import Placement
 from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
@@ -114,6 +116,11 @@ def test_costs_are_not_measured_before_the_first_of_several_windows_is_answered(
         done[window.places] = True
     (last,) = open_windows(planned, done, "cpu")
     assert last.costs
+    answerer = Answerer(Vlm(checkpoint), 3)
+    for window in (first, last):
+        answered = answerer.answer(planned, answerer.prepare(window, image_paths(planned, window), planned.cells))
+        assert any("costs" in line for line in answered) == window.costs
+        assert parcel(Work(planned, window)).window.costs == window.costs
 
 
 def test_questions_on_one_image_share_a_window(checkpoint: Checkpoint, bundle: Path) -> None:
