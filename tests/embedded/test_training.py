@@ -1,5 +1,6 @@
 """The training decoder is transformers' own; a stage that was killed goes on where it was."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -9,6 +10,7 @@ import torch
 from tools.embedded.batches import FEWEST, PREFIX, ask, fresh_scenes, make_batch, moved, prefix_ids
 from tools.embedded.language import SHARES, start_decoder
 from tools.embedded.loop import Stage, optimizers_for, run_stage
+from tools.embedded.losses import MATCH_LAYER, READ_LAYER, guide_loss, guided_layers
 from tools.embedded.muon import orthogonal
 from tools.embedded.scenes import Scene
 from tools.embedded.tokens import build_tokenizer
@@ -89,6 +91,26 @@ def test_a_quoted_letter_is_guided_to_the_cells_that_show_it_and_told_whether_it
         assert said == asked[b][m].answer  # all letters of a wrong word are wrong
         shown_said.add((bool(cells), said))
     assert shown_said == {(True, "yes"), (True, "no"), (False, "no")}
+
+
+def test_without_the_guide_layer_4_is_free_and_quoted_letters_are_still_matched():
+    scene_decoder, rng = start_decoder(), Random(0)
+    scenes = [scene for scene in fresh_scenes(rng, 40) if any(not sign.is_sum for sign in scene.signs)][:4]
+    data, _ = make_batch(rng, scenes, 6, {"word_verify": 1.0, "shape_query": 1.0})
+    logits, watched = scene_decoder(data, scene_decoder.cell_vectors(data.labels_BNF), guided_layers(data))
+
+    def pulled(guide: bool) -> list[bool]:
+        """Whether the guides pull at the attention of layers 1 and 4."""
+        seen = [watched[MATCH_LAYER], watched[READ_LAYER]]
+        loss = guide_loss(logits, watched, data, guide)
+        grads = torch.autograd.grad(loss, seen, retain_graph=True, allow_unused=True)
+        return [grad is not None for grad in grads]
+
+    assert pulled(guide=True) == [True, True]
+    assert pulled(guide=False) == [True, False]
+    without_quotes = replace(data, quoted_Q3=data.quoted_Q3[:0])
+    assert guide_loss(logits, watched, without_quotes, guide=False).item() == 0
+    assert guide_loss(logits, watched, without_quotes, guide=True).item() > 0
 
 
 def test_a_kind_that_fits_no_scene_is_said_and_not_drawn_for_ever():

@@ -123,7 +123,7 @@ def start_decoder() -> SceneDecoder:
 def train_language(
     folder: Path, steps: int = 3400, guide: bool = True, batch: int = 4, questions: int = 12, seed: int = 2
 ) -> SceneDecoder:
-    """The decoder from scratch, on symbolic scenes; `guide` supervises where the guided layers look."""
+    """The decoder from scratch, on symbolic scenes; `guide` supervises where layer 4 looks."""
     scene_decoder = start_decoder()
     shares = lagging(read_log(folder, "language")[-1:])
 
@@ -140,8 +140,8 @@ def train_language(
         else:
             data, _ = make_batch(rng, scenes, questions, FIRST if step < FIRST_STEPS else shares)
         logits, watched = scene_decoder(data, symbolic(rng, data), guided_layers(data))
-        answer, look = answer_loss(logits, data.targets_BMT), guide_loss(logits, watched, data)
-        return answer + (LOOK_WEIGHT if guide else 0) * look, {"answer": answer.item(), "look": look.item()}
+        answer, look = answer_loss(logits, data.targets_BMT), guide_loss(logits, watched, data, guide)
+        return answer + LOOK_WEIGHT * look, {"answer": answer.item(), "look": look.item()}
 
     def evaluate() -> Metrics:
         rng = Random("language/held out")

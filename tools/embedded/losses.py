@@ -51,9 +51,12 @@ def match_loss(attention_QHN: Tensor, match_QN: Tensor) -> Tensor:
     return -(heads * match_QN[:, None]).sum(-1).clamp_min(1e-6).log().mean()
 
 
-def guide_loss(logits: Tensor, watched: dict[int, Tensor], batch: Batch) -> Tensor:
-    """All that guides: where to look, where a quoted letter is to find itself, and what it is to say of that."""
-    look = look_loss(watched[READ_LAYER], batch.look_GPN)
+def guide_loss(logits: Tensor, watched: dict[int, Tensor], batch: Batch, guide: bool = True) -> Tensor:
+    """All that guides: where to look, where a quoted letter is to find itself, and what it is to say of that.
+
+    Without `guide` layer 4 is free: nothing says where to look.
+    """
+    look = look_loss(watched[READ_LAYER], batch.look_GPN) if guide else logits.new_zeros(())
     if not len(batch.quoted_Q3):
         return look
     match = match_loss(watched[MATCH_LAYER], batch.match_QN)

@@ -78,7 +78,7 @@ def train_tune(
     guide: bool = True,
     seed: int = 4,
 ) -> Student:
-    """Projector and decoder on images; `guide` supervises where the guided layers look."""
+    """Projector and decoder on images; `guide` supervises where layer 4 looks."""
     torch.manual_seed(seed)
     student = Student(aligner, scene_decoder)
     shares = lagging(read_log(folder, "tune")[-1:])
@@ -92,7 +92,7 @@ def train_tune(
         else:
             data, _ = make_batch(rng, scenes, 12, shares, BACKGROUND)
         rows = rows_of(data, features, numbers)
-        return student_loss(student, moved(rng, data), rows, LOOK_WEIGHT if guide else 0)
+        return student_loss(student, moved(rng, data), rows, guide)
 
     def evaluate() -> Metrics:
         measured = held_out(student, features)
@@ -104,10 +104,10 @@ def train_tune(
     return student
 
 
-def student_loss(student: Student, data: Batch, rows: Tensor, guide: float = LOOK_WEIGHT) -> tuple[Tensor, Metrics]:
+def student_loss(student: Student, data: Batch, rows: Tensor, guide: bool = True) -> tuple[Tensor, Metrics]:
     logits, watched = student(data, rows, guided_layers(data))
     answer = answer_loss(logits, data.targets_BMT)
-    return answer + guide * guide_loss(logits, watched, data), {"answer": answer.item()}
+    return answer + LOOK_WEIGHT * guide_loss(logits, watched, data, guide), {"answer": answer.item()}
 
 
 def held_out(student: Student, features: np.ndarray, scenes: int = 24) -> Metrics:
