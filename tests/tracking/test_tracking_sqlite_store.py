@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from headwise import tracking
 from headwise.errors import TrackingError
@@ -45,6 +47,32 @@ def test_a_process_killed_while_it_makes_the_store_leaves_none_or_a_whole_one(tm
     monkeypatch.chdir(tmp_path)
     tracking.connect()
     assert not list(tmp_path.glob("mlflow.db.making-*"))
+
+
+def test_the_disk_is_waited_for_once_while_the_store_is_made_and_always_afterwards(tmp_path, monkeypatch):
+    used: dict[str, set[int]] = {}
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def look(connection: sqlite3.Connection, *_: object) -> None:
+        path = connection.execute("PRAGMA database_list").fetchone()[2]
+        used.setdefault(Path(path).name, set()).add(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    def noted(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").resolve().name, (tmp_path / "mlflow.db").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.chdir(tmp_path)
+    event.listen(Engine, "checkout", look)
+    try:
+        tracking.connect()
+    finally:
+        event.remove(Engine, "checkout", look)
+    making = f"mlflow.db.making-{os.getpid()}"
+    off, full = 0, 2
+    assert used == {making: {off}, "mlflow.db": {full}}
+    assert synced == [(making, False)]
 
 
 def test_two_processes_that_make_it_at_once_make_one(tmp_path):

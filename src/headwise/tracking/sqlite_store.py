@@ -15,6 +15,8 @@ from pathlib import Path
 
 from filelock import Timeout
 from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from headwise.errors import ConfigError, TrackingError
 from headwise.system.locks import held
@@ -79,7 +81,10 @@ def _make(uri: str, database: Path) -> None:
     for left in database.parent.glob(f"{database.name}.making-*"):  # we hold the lock, so its process is dead
         left.unlink()
     aside = database.with_name(f"{database.name}.making-{os.getpid()}")
-    _initialise(uri.replace(SCHEME + uri.removeprefix(SCHEME).split("?")[0], f"{SCHEME}{aside}"))
+    with _unsynced():
+        _initialise(uri.replace(SCHEME + uri.removeprefix(SCHEME).split("?")[0], f"{SCHEME}{aside}"))
+    with aside.open("rb") as whole:
+        os.fsync(whole.fileno())
     try:
         if database.exists() and not _content(database):  # empty since before we started: its process is dead
             os.replace(aside, database)
@@ -91,6 +96,23 @@ def _make(uri: str, database: Path) -> None:
         os.rename(aside, database)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _unsynced() -> Iterator[None]:
+    """Inside the block SQLite does not wait for the disk, as MLflow's migrations, one commit each, would have it do.
+
+    Only for a file that nobody knows yet; the caller waits for the disk once, before others see it.
+    """
+
+    def without(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", without)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", without)
 
 
 def _initialise(uri: str) -> None:
