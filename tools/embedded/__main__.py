@@ -46,6 +46,17 @@ def measure(model: Path) -> None:
 
 
 @command.command()
+@click.option("--study", default="latest", show_default=True, help="Run id of a study on the embedded benchmarks.")
+def foreground(study: str) -> None:
+    """How much of the images' foreground each cell of a study keeps, in percent, beside chance."""
+    from headwise import tracking
+    from tools.embedded.foreground import kept_foreground
+
+    tracking.connect()
+    click.echo(kept_foreground(study).to_string(index=False))
+
+
+@command.command()
 @click.option("--work", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the logs.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The PNG to write.")
 def curve(work: Path, out: Path) -> None:
