@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from PIL import Image
 
 from headwise.methods._clip import patch_embeddings
 from headwise.models.clip_text import ClipText
 from headwise.models.tower import Tower
+from tools.embedded.__main__ import command
 from tools.embedded.contrast import measure
 from tools.embedded.measure import measure_checkpoint, unseen_scenes
 from tools.embedded.render import render
@@ -42,6 +45,19 @@ def test_the_same_command_again_trains_nothing(trained):
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in work.glob("*.pt")}
     train_all(out, work, scale=ONE_STEP, processes=1, scenes=SCENES)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in work.glob("*.pt")} == before
+
+
+def test_curves_are_drawn_and_those_of_a_run_without_the_aid_beside_them(trained, tmp_path):
+    """It is one line more in the picture, and the rest of it stays."""
+    _, work = trained
+    for name, words in {"alone.png": [], "beside.png": ["--unguided", str(work)]}.items():
+        done = CliRunner().invoke(command, ["curve", "--work", str(work), *words, "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    alone, beside = (np.asarray(Image.open(tmp_path / name)) for name in ("alone.png", "beside.png"))
+    assert alone.shape == beside.shape
+    changed = (alone != beside).any(-1).nonzero()[1]
+    assert len(changed)
+    assert changed.min() > alone.shape[1] / 2
 
 
 def test_methods_read_the_text_tower_that_was_trained(trained):

@@ -58,12 +58,13 @@ def foreground(study: str) -> None:
 
 @command.command()
 @click.option("--work", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the logs.")
+@click.option("--unguided", type=click.Path(path_type=Path, exists=True), help="Logs of a run with --no-guide.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The PNG to write.")
-def curve(work: Path, out: Path) -> None:
+def curve(work: Path, unguided: Path | None, out: Path) -> None:
     """Draw the learning curves of a training run."""
     from tools.embedded.curve import draw_curve
 
-    draw_curve(work, out)
+    draw_curve(work, out, unguided)
     click.echo(f"curves in {out}")
 
 

@@ -18,8 +18,11 @@ SHOWN = {
 }
 
 
-def draw_curve(work: Path, out: Path) -> None:
-    """Write a PNG: accuracy of tower and projector, what [CLS] and texts find, held-out accuracy per kind."""
+def draw_curve(work: Path, out: Path, unguided: Path | None = None) -> None:
+    """Write a PNG: accuracy of tower and projector, what [CLS] and texts find, held-out accuracy per kind.
+
+    `unguided`: the work folder of a run without the aid in layer 4, whose language stage is drawn beside.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -28,7 +31,7 @@ def draw_curve(work: Path, out: Path) -> None:
     figure, (vision, seen, language) = plt.subplots(1, 3, figsize=(14, 3.6), width_ratios=(1, 1, 2))
     _vision(vision, work)
     _seen(seen, work)
-    _language(language, work)
+    _language(language, work, read_log(unguided, "language") if unguided else [])
     figure.tight_layout()
     figure.savefig(out, dpi=80)
     plt.close(figure)
@@ -63,13 +66,16 @@ def _seen(axis: Any, work: Path) -> None:
     axis.legend(handles=[*axis.lines[:2], *share.lines], fontsize=7)
 
 
-def _language(axis: Any, work: Path) -> None:
+def _language(axis: Any, work: Path, unguided: list[dict[str, Any]]) -> None:
     language, tune = read_log(work, "language"), read_log(work, "tune")
     start = language[-1]["step"] if language else 0
     rows = [(row["step"], row) for row in language] + [(start + row["step"], row) for row in tune]
     for name, label in SHOWN.items():
         style = {"color": "k", "lw": 2} if name == "mean" else {"lw": 1}
         axis.plot([step for step, _ in rows], [100 * row[name] for _, row in rows], label=label, **style)
+    if unguided:
+        means = [100 * row["mean"] for row in unguided]
+        axis.plot([row["step"] for row in unguided], means, "k--", label="mean, layer 4 not guided")
     axis.axvline(start, color="0.7", lw=0.8)
     axis.set(title="language (symbols), then tune (images)", xlabel="step", ylabel="held-out accuracy, %")
     axis.set_ylim(0, 101)
