@@ -13,6 +13,7 @@ import click
 
 from headwise import __version__
 from headwise.errors import HeadwiseError
+from headwise.system import garbage
 from headwise.system.redaction import without_secrets
 
 COMMANDS = {
@@ -57,6 +58,7 @@ def headwise() -> None:
 
 def main() -> None:
     """Run the command line; a HeadwiseError is printed as one line, exit code 2."""
+    garbage.seldom()
     try:
         headwise(prog_name="headwise")
     except HeadwiseError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 
 import click
@@ -40,8 +39,6 @@ def command(
         raise ConfigError("compare: give either --run or --study and --experiment")
     if report and not log:
         raise ConfigError("compare: --report is logged with the comparison; leave out --no-log")
-    # A short process that makes millions of objects which all stay: looking for garbage takes over a second at 3,000.
-    gc.set_threshold(1_000_000)
     from headwise import tracking
     from headwise.analysis.analyse import analyse
     from headwise.analysis.comparison import load_comparison

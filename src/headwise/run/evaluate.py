@@ -33,6 +33,7 @@ from headwise.run.settings import StudySettings
 from headwise.run.spool import Spool
 from headwise.run.tasks import Task, check_before, plan
 from headwise.study.cells import Cell, fingerprint
+from headwise.system import garbage
 from headwise.system.cache import spool_folder
 
 
@@ -87,6 +88,7 @@ class Job:
     @contextmanager
     def executor(self, say: Callable[[str], None]) -> Iterator[Executor]:
         """What answers, for as long as the block lasts; nothing is loaded or started before there is work."""
+        garbage.as_usual()
         if self.scale.engine == "local":
             yield Local(lambda: self.answerer)
             return
