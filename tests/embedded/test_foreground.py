@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from headwise import tracking
 from headwise.cli import headwise
-from headwise.errors import ConfigError
+from tools.embedded.__main__ import command
 from tools.embedded.foreground import kept_foreground
 from tools.embedded.symbols import cell_labels, is_foreground
 
@@ -43,5 +43,6 @@ def questions(cell, folder):
 def test_a_study_of_other_pictures_is_refused(store, bundle):
     done = CliRunner().invoke(headwise, ["evaluate", *STUDY.split(), "--data-dir", str(bundle)])
     assert done.exit_code == 0, done.output
-    with pytest.raises(ConfigError, match="allowed: embedded"):
-        kept_foreground()
+    printed = CliRunner().invoke(command, ["foreground"])
+    assert printed.exit_code == 2
+    assert re.search(r"^Error: study latest has images of .+; allowed: embedded$", printed.output, re.MULTILINE)

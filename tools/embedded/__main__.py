@@ -50,10 +50,15 @@ def measure(model: Path) -> None:
 def foreground(study: str) -> None:
     """How much of the images' foreground each cell of a study keeps, in percent, beside chance."""
     from headwise import tracking
+    from headwise.errors import HeadwiseError
     from tools.embedded.foreground import kept_foreground
 
-    tracking.connect()
-    click.echo(kept_foreground(study).to_string(index=False))
+    try:
+        tracking.connect()
+        found = kept_foreground(study)
+    except HeadwiseError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(found.to_string(index=False))
 
 
 @command.command()
