@@ -45,10 +45,10 @@ def stacks():
 
 
 def _answer_a_window():
-    """All strategies, controls and widths of the default grid, at one number of heads, on the first window."""
+    """All strategies, controls and widths of the default grid, at one number of heads, on a window of full size."""
     job = Job.of(load_settings("configs/default.yaml", {"benchmark": "textvqa", "heads": "8"}))
     [task] = job.tasks
-    window = open_windows(task, np.zeros((len(task.samples), len(task.cells)), dtype=bool), "cpu")[0]
+    window = open_windows(task, np.zeros((len(task.samples), len(task.cells)), dtype=bool), "cpu")[1]
     prepared = job.answerer.prepare(window, image_paths(task, window), task.cells)
     job.answerer.branches(task.cells, prepared.pixels, [task.samples[place] for place in window.places])
 

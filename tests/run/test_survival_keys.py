@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headwise.benchmarks.bundles.check import data_folder
 from headwise.errors import DataError
 from headwise.methods import heads
 from headwise.models.checkpoint import Checkpoint, Vlm, find_checkpoint
@@ -101,6 +102,17 @@ def test_windows_do_not_depend_on_what_is_answered(checkpoint: Checkpoint, bundl
     assert not rest[0].lacking[0].any()
     assert rest[0].lacking[1].all()
     assert not open_windows(planned, ~nothing, "cpu")
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(12, [4, 12, 12, 2]), (6, [2, 6, 6, 6, 6, 4]), (2, [2] * 15)])
+def test_the_first_window_is_a_third_of_the_others(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, size: int, sizes: list[int]
+) -> None:
+    monkeypatch.setitem(WINDOW_QUESTIONS, "cpu", size)
+    planned = task(checkpoint, data_folder("embedded"), benchmark="mme", limit=30)  # two questions an image
+    windows = open_windows(planned, np.zeros((len(planned.samples), len(planned.cells)), dtype=bool), "cpu")
+    assert [len(window.places) for window in windows] == sizes
+    assert sorted(place for window in windows for place in window.places) == list(range(30))
 
 
 def test_costs_are_not_measured_before_the_first_of_several_windows_is_answered(

@@ -24,13 +24,14 @@ def test_a_thin_picture_does_not_end_the_study(name, tmp_path, bundle):
     [task] = plan(study, checkpoint, CELLS, bundle, "cpu")
     Image.new("RGB", (1, 201)).save(task.benchmark.image_path(bundle, task.samples[0]))
     answerer, done = Answerer(Vlm(checkpoint), 3), np.zeros((len(task.samples), 1), dtype=bool)
-    [window] = open_windows(task, done, "cpu")
-    prepared = answerer.prepare(window, image_paths(task, window), task.cells)
-    answered = {line["question"] for line in answerer.answer(task, prepared)}
+    windows = open_windows(task, done, "cpu")
+    prepared = [answerer.prepare(window, image_paths(task, window), task.cells) for window in windows]
+    answered = {line["question"] for each in prepared for line in answerer.answer(task, each)}
     thin = [place for place, sample in enumerate(task.samples) if sample.image == task.samples[0].image]
     failed = thin if name.startswith("qwen") else []
     assert answered == {key for place, key in enumerate(task.questions) if place not in failed}
     assert sorted(unreadable(task, done)) == failed
     if failed:
         assert "1 x 201 pixels is more than 200 times as long as wide" in unreadable(task, done)[failed[0]]
-        assert set(prepared.unreadable.values()) == {unreadable(task, done)[failed[0]]}
+        reasons = {reason for each in prepared for reason in each.unreadable.values()}
+        assert reasons == {unreadable(task, done)[failed[0]]}

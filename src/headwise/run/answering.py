@@ -281,15 +281,19 @@ def open_windows(task: Task, done: np.ndarray, device: str) -> list[Window]:
 
 
 def _cut(task: Task, size: int) -> Iterator[list[int]]:
-    """All questions in windows of about `size`, those on one image together, images as they first appear."""
+    """All questions in windows of about `size`, those on one image together, images as they first appear.
+
+    The first window is a third of that: first answers come soon, and so does what is wrong.
+    """
     by_image: dict[str, list[int]] = {}
     for place, sample in enumerate(task.samples):
         by_image.setdefault(sample.image, []).append(place)
     window: list[int] = []
+    most = size // 3
     for places in by_image.values():
-        if window and len(window) + len(places) > size:
+        if window and len(window) + len(places) > most:
             yield window
-            window = []
+            window, most = [], size
         window = window + places
     if window:
         yield window
