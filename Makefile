@@ -22,7 +22,7 @@ bench:
 	python bench/grid.py
 	python bench/compare_scale.py
 
-tables: # of the embedded study, and README's picture
+tables: # of the embedded study, and README's picture: about 25 minutes on two cores
 	headwise evaluate --heads 8
 	headwise compare --json --no-report > embedded-compare.json
 	python tools/methods_table.py
