@@ -36,43 +36,56 @@ def headwise(folder: Path, *words: str, plugins: str = "") -> subprocess.Complet
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture(scope="module")
+def studied(place):
+    """The folder after a study of two examples in it."""
+    plugins = ("--plugin", "tail_mass.py", "--plugin", "two_steps.py")
+    study = ("--strategy", "tail_mass,two_steps", "--tokens", "200", "--heads", "8", "--benchmark", "gqa")
+    done = headwise(place, "run", *plugins, *study, "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def vip(place):
+    """A checkpoint of the family that one of the examples drives."""
+    return write_tiny_vip_llava(place / "vip")
+
+
 def test_each_example_is_short():
     assert len(EXAMPLES) >= 4
     assert {name: text.count("\n") for name, text in EXAMPLES.items() if text.count("\n") >= 30} == {}
 
 
-def test_strategies_and_stages_are_answered_scored_compared_and_drawn(place):
+def test_strategies_and_stages_are_answered_scored_compared_and_drawn(studied):
     plugins = ("--plugin", "tail_mass.py", "--plugin", "two_steps.py")
-    study = ("--strategy", "tail_mass,two_steps", "--tokens", "200", "--heads", "8", "--benchmark", "gqa")
-    done = headwise(place, "run", *plugins, *study, "--limit", "2")
-    assert done.returncode == 0, done.stderr
-    found = headwise(place, "compare", *plugins, "--json", "--no-log")
+    found = headwise(studied, "compare", *plugins, "--json", "--no-log")
     cells = {cell["strategy"]: cell for cell in json.loads(found.stdout)["benchmarks"]["gqa"]["cells"]}
     assert {"tail_mass", "two_steps"} <= cells.keys()
     assert all(0 <= cells[name]["score"] <= 100 for name in ("tail_mass", "two_steps"))
-    reports = [path.read_text(encoding="utf-8") for path in place.glob("mlruns/**/report.html")]
+    reports = [path.read_text(encoding="utf-8") for path in studied.glob("mlruns/**/report.html")]
     assert [report.count("tail_mass") > 0 for report in reports] == [True]
     assert json.loads(found.stdout)["compare_run"] is None
 
 
-def test_reading_without_logging_writes_nothing_and_says_so(place):
-    """After the study above: the store is as it was after `--no-log`, and is written to without."""
+def test_reading_without_logging_writes_nothing_and_says_so(studied):
+    """The store is as it was after `--no-log`, and is written to without."""
 
     def state() -> list[tuple[str, str, float]]:
-        with sqlite3.connect(place / "mlflow.db") as store:
+        with sqlite3.connect(studied / "mlflow.db") as store:
             return [
                 *store.execute("SELECT run_uuid, 'run', coalesce(end_time, 0) FROM runs ORDER BY 1"),
                 *store.execute("SELECT run_uuid, key, timestamp FROM metrics ORDER BY 1, 2, 3"),
             ]
 
     before = state()
-    compared, scored = headwise(place, "compare", "--no-log", "--json"), headwise(place, "score", "--no-log")
+    compared, scored = headwise(studied, "compare", "--no-log", "--json"), headwise(studied, "score", "--no-log")
     assert (compared.returncode, scored.returncode) == (0, 0), compared.stderr + scored.stderr
     assert state() == before
     assert "not logged" in scored.stderr
-    assert "logged to these runs: http" in headwise(place, "score").stderr
+    assert "logged to these runs: http" in headwise(studied, "score").stderr
     assert state() != before
-    refused = headwise(place, "compare", "--no-log", "--report")
+    refused = headwise(studied, "compare", "--no-log", "--report")
     assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
 
 
@@ -125,26 +138,26 @@ def test_a_benchmark_is_listed_and_scored(place):
     )
 
 
-def test_a_family_is_checked_against_transformers_and_answers_a_study(place):
-    model = write_tiny_vip_llava(place / "vip")
+def test_a_family_is_checked_against_transformers_and_answers_a_study(place, vip):
     (place / "pictures").mkdir()
     for number, colour in enumerate(("red", "blue")):
         Image.radial_gradient("L").convert("RGB").save(place / f"pictures/{number}{colour}.png")
     plugin = ("--plugin", "vip_llava.py")
-    checked = headwise(place, "check-model", str(model), "--images", "pictures", "--count", "2", *plugin)
+    checked = headwise(place, "check-model", str(vip), "--images", "pictures", "--count", "2", *plugin)
     assert "16 of 16 agree" in checked.stdout, checked.stderr
-    study = ("--model", str(model), "--strategy", "sparsity", "--tokens", "0.5", "--heads", "0.5", "--budget", "kept")
+    study = ("--model", str(vip), "--strategy", "sparsity", "--tokens", "0.5", "--heads", "0.5", "--budget", "kept")
     done = headwise(place, "run", *plugin, *study, "--controls", "none", "--benchmark", "gqa", "--limit", "2")
     assert done.returncode == 0, done.stderr
     listed = headwise(place, "list", "models", "--json", *plugin)
     assert {"name": "vip_llava", "decoders": "llama"}.items() <= {
         row["name"]: row for row in json.loads(listed.stdout)
     }["vip_llava"].items()
-    refused = headwise(place, "check-model", str(model), "--images", "pictures")
+    refused = headwise(place, "check-model", str(vip), "--images", "pictures")
     assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
     assert "is a 'vipllava' checkpoint, which headwise does not drive" in refused.stderr
 
 
+@pytest.mark.usefixtures("vip")
 def test_a_changed_family_is_answered_anew(place):
     code = (
         "import headwise.models; from headwise.study import plugins; plugins.load(['vip_llava.py']);"
