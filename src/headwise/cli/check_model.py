@@ -36,7 +36,9 @@ def command(model: str, images: Path, count: int, layer: int, dtype: str, device
     from headwise.models.checkpoint import Vlm, find_checkpoint
     from headwise.models.contract import ImageOptions
     from headwise.run.model_check import cells_for, check, images_in
+    from headwise.system import garbage
 
+    garbage.as_usual()
     paths, checkpoint = images_in(images, count), find_checkpoint(model).seen_as(ImageOptions(**limits))
     cells, rows = cells_for(checkpoint.geometry, layer), []
     for row in check(Vlm(checkpoint, dtype, device), paths, cells):
