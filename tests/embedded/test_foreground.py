@@ -40,9 +40,12 @@ def questions(cell, folder):
     return [asked[json.loads(answer)["question_id"]] for answer in answers]
 
 
-def test_a_study_of_other_pictures_is_refused(store, bundle):
-    done = CliRunner().invoke(headwise, ["evaluate", *STUDY.split(), "--data-dir", str(bundle)])
+@pytest.mark.parametrize("others", [True, False])
+def test_a_study_of_other_pictures_or_without_pruning_is_refused(store, bundle, others):
+    other, unpruned = ["--data-dir", str(bundle)], ["--strategy", "vanilla", "--controls", "none", "--limit", "1"]
+    done = CliRunner().invoke(headwise, ["evaluate", *STUDY.split(), *(other if others else unpruned)])
     assert done.exit_code == 0, done.output
     printed = CliRunner().invoke(command, ["foreground"])
     assert printed.exit_code == 2
-    assert re.search(r"^Error: study latest has images of .+; allowed: embedded$", printed.output, re.MULTILINE)
+    reason = "has images of .+; allowed: embedded" if others else "has no cell that prunes"
+    assert re.search(f"^Error: study latest {reason}$", printed.output, re.MULTILINE)

@@ -31,10 +31,12 @@ def kept_foreground(study: str = tracking.LATEST) -> pd.DataFrame:
     """One row per pruning cell: `COLUMNS`, and means over its questions in percent.
 
     `foreground`: the share of foreground patches that are kept; `chance`: the share of all patches that are.
-    Merged rows are not counted. ConfigError where a cell is of other images than the embedded benchmarks'.
+    Merged rows are not counted. ConfigError where no cell prunes or where other images were asked about.
     """
     cells = tracking.find_cells(study=study)
     cells = cells.loc[cells["strategy"].map(needs_tokens)]
+    if cells.empty:
+        raise ConfigError(f"study {study} has no cell that prunes")
     if others := set(cells["data_dir"]) - {EMBEDDED}:
         raise ConfigError(f"study {study} has images of {', '.join(sorted(others))}; allowed: {EMBEDDED}")
     rows: list[dict[str, Any]] = []
@@ -44,11 +46,10 @@ def kept_foreground(study: str = tracking.LATEST) -> pd.DataFrame:
             evidence = read_evidence(tracking.download(cell["run_id"], FILE, cell["artifact_uri"]))
             kept_NV = np.unpackbits(evidence.kept_NV, axis=1, count=front_NV.shape[1]).astype(bool)
             found = (kept_NV & front_NV).sum(1) / front_NV.sum(1)
-            rows.append(
-                {**{name: cell[name] for name in COLUMNS}, "foreground": found.mean(), "chance": kept_NV.mean()}
-            )
-    table = pd.DataFrame(rows).sort_values(COLUMNS, ignore_index=True)
-    return table.assign(**{each: (100 * table[each]).round(1) for each in ("foreground", "chance")})
+            named = {column: cell[column] for column in COLUMNS}
+            shares = {"foreground": found.mean(), "chance": kept_NV.mean()}
+            rows.append(named | {column: round(100 * float(share), 1) for column, share in shares.items()})
+    return pd.DataFrame(rows).sort_values(COLUMNS, ignore_index=True)
 
 
 def _foreground(name: str, limit: int | None) -> np.ndarray:
