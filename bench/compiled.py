@@ -52,12 +52,13 @@ def main(images, rounds, threads, device, family, as_json) -> None:
     found = [(measured(plain), measured(compiled)) for _ in range(rounds)]
     ratios = [one[0] / other[0] for one, other in found]
     pairs = [pair for one, other in found for pair in zip(one[2], other[2], strict=True)]
+    ways = list(enumerate(("plain", "compiled")))
     result = {
         "questions": plain.questions,
         "cells": len(plain.cells),
-        "first_seconds": {"plain": first[0], "compiled": first[1]},
-        "seconds": {name: statistics.median(r[n][0] for r in found) for n, name in enumerate(("plain", "compiled"))},
-        "processor": {name: statistics.median(r[n][1] for r in found) for n, name in enumerate(("plain", "compiled"))},
+        "first_seconds": {way: first[n] for n, way in ways},
+        "seconds": {way: statistics.median(pair[n][0] for pair in found) for n, way in ways},
+        "processor": {way: statistics.median(pair[n][1] for pair in found) for n, way in ways},
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),

@@ -79,7 +79,7 @@ def embedded(drafts: bool) -> list[tuple[str, Callable[[], Any]]]:
     found = []
     for task in job.tasks:
         nothing = np.zeros((len(task.samples), len(task.cells)), dtype=bool)
-        for number, window in enumerate(open_windows(task, nothing, "cpu")[1:3], 1):
+        for number, window in enumerate(open_windows(task, nothing, "cpu")[1:3], 2):
             prepared = job.answerer.prepare(window, image_paths(task, window), task.cells)
             given = task.cells, prepared.pixels, [task.samples[place] for place in window.places]
             found.append(
